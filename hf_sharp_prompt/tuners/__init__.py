@@ -1,0 +1,6 @@
+"""Where learned tokens enter a model: PEFT methods, one folder each, as in `peft.tuners`."""
+
+from .clip_prompt import CLIPPromptConfig, CLIPPromptModel
+
+
+__all__ = ["CLIPPromptConfig", "CLIPPromptModel"]
