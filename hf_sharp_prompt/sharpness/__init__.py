@@ -1,0 +1,9 @@
+"""Which gradient is followed: sharpness-aware directions, independent of models and training loops."""
+
+# Importing a module of rules registers them.
+from . import gcsam, sam
+from .aware import SharpnessAware
+from .rule import SharpnessRule, create, names
+
+
+__all__ = ["SharpnessAware", "SharpnessRule", "create", "gcsam", "names", "sam"]

@@ -1,0 +1,16 @@
+"""The few vector operations that the rules are written in."""
+
+import torch
+
+
+EPSILON = 1e-12
+
+
+def unit(v: torch.Tensor) -> torch.Tensor:
+    """`v / (‖v‖ + 1e-12)`: the direction of `v`, and zero for a zero vector."""
+    return v / (v.norm() + EPSILON)
+
+
+def cosine(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    """`cos(a, b)`, a scalar; zero where either vector is zero."""
+    return unit(a) @ unit(b)
