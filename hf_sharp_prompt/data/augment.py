@@ -1,0 +1,42 @@
+from __future__ import annotations
+
+import math
+
+import torch
+from PIL import Image
+
+
+class RandomResizedCropFlip:
+    """CoOp's augmentation: a random crop, resized, and flipped half of the time.
+
+    The crop's area is a share of the image's drawn from `scale`, its aspect ratio is drawn log-uniformly from 3/4 to
+    4/3; where ten draws do not fit, the largest centred crop is taken. Random numbers are torch's, so data loader
+    workers and resumed runs draw what they should.
+
+    Args:
+        size: Height and width of the result, in pixels.
+        scale: Smallest and largest share of the image's area.
+
+    Returns:
+        When called with a PIL image: a PIL image of `size` × `size`, resampled bicubically.
+    """
+
+    def __init__(self, size: int, scale: tuple[float, float] = (0.08, 1.0)) -> None:
+        self.size = size
+        self.scale = scale
+
+    def __call__(self, image: Image.Image) -> Image.Image:
+        left, top, width, height = self._draw_box(*image.size)
+        box = (left, top, left + width, top + height)
+        image = image.resize((self.size, self.size), Image.Resampling.BICUBIC, box=box)
+        return image.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if torch.rand(()) < 0.5 else image
+
+    def _draw_box(self, width: int, height: int) -> tuple[int, int, int, int]:
+        for _ in range(10):
+            area = width * height * float(torch.empty(()).uniform_(*self.scale))
+            ratio = math.exp(float(torch.empty(()).uniform_(math.log(3 / 4), math.log(4 / 3))))
+            w, h = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
+            if 0 < w <= width and 0 < h <= height:
+                return int(torch.randint(width - w + 1, ())), int(torch.randint(height - h + 1, ())), w, h
+        side = min(width, height)
+        return (width - side) // 2, (height - side) // 2, side, side
