@@ -1,0 +1,12 @@
+"""Sharpness-aware prompt learning for CLIP and ViT in the Hugging Face ecosystem.
+
+Importing the package makes PEFT know its methods, so that `get_peft_model` and `PeftModel.from_pretrained` take them.
+"""
+
+from . import sharpness
+from .trainer import SharpPromptTrainer
+from .training_args import SharpPromptTrainingArguments
+from .tuners import CLIPPromptConfig
+
+
+__all__ = ["CLIPPromptConfig", "SharpPromptTrainer", "SharpPromptTrainingArguments", "sharpness"]

@@ -1,0 +1,147 @@
+"""What a trained prompt says of itself on the Hub: a card filled in from what the Trainer really saw."""
+
+from __future__ import annotations
+
+import re
+from importlib.metadata import version
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from huggingface_hub import ModelCard, ModelCardData
+
+
+if TYPE_CHECKING:
+    from .trainer import SharpPromptTrainer
+
+
+TEMPLATE = files("hf_sharp_prompt") / "model_card_template.md"
+MAX_CLASSES_LISTED = 100
+TRAINING_ARGUMENTS = (
+    "num_train_epochs",
+    "max_steps",
+    "learning_rate",
+    "lr_scheduler_type",
+    "optim",
+    "label_smoothing_factor",
+    "max_grad_norm",
+    "seed",
+)
+PACKAGES = ("hf-sharp-prompt", "peft", "transformers", "accelerate", "datasets", "torch")
+
+
+def model_card(
+    trainer: SharpPromptTrainer,
+    language: str | None = None,
+    license: str | None = None,
+    tags: str | list[str] | None = None,
+    model_name: str | None = None,
+    dataset: str | list[str] | None = None,
+    **_: Any,
+) -> ModelCard:
+    """The card of the trainer's active prompt adapter.
+
+    Names from outside (classes, data, models) are escaped: they appear as text, never as markup.
+
+    Args:
+        trainer: After, or during, training.
+        language, license, tags, model_name, dataset: As for `Trainer.create_model_card`.
+
+    Returns:
+        A `huggingface_hub.ModelCard`, to `save` or `push_to_hub`.
+    """
+    args, model = trainer.args, trainer.model
+    config = model.peft_config[model.active_adapter]
+    rule = trainer.sharpness.rule
+    dataset = dataset or args.dataset_name
+    base_model = str(config.base_model_name_or_path or "a CLIP model")
+    on_hub = base_model if re.fullmatch(r"[\w.-]+/[\w.-]+", base_model) and not Path(base_model).exists() else None
+    tags = [tags] if isinstance(tags, str) else list(tags or ())
+    model_id = trainer.hub_model_id or args.hub_model_id or Path(args.output_dir).name
+    card_data = ModelCardData(
+        language=language,
+        license=license,
+        library_name="peft",
+        pipeline_tag="zero-shot-image-classification",
+        base_model=on_hub,
+        tags=sorted({"hf-sharp-prompt", "prompt-learning", "clip", *tags, rule.name} - {"none"}),
+    )
+    return ModelCard.from_template(
+        card_data,
+        template_str=TEMPLATE.read_text(encoding="utf-8"),
+        model_name=escape(model_name or Path(args.output_dir).name),
+        model_id=_in_code(model_id),
+        base_model=_in_code(on_hub or Path(base_model).name),
+        base_model_url=f"https://huggingface.co/{on_hub}" if on_hub else "#",
+        num_text_tokens=config.num_text_tokens,
+        initialisation=f"initialised with “{escape(config.text_init)}”" if config.text_init else "random at first",
+        method=f"CoOp, {_describe_rule(rule)}",
+        dataset=_describe_data(trainer, dataset),
+        trained_parameters=f"{sum(p.numel() for p in trainer.sharpness.parameters):,}",
+        template=_in_code(config.class_template),
+        results=_results(trainer.state.log_history),
+        training=_training(args),
+        sharpness_summary=_sharpness_summary(trainer.state.log_history),
+        classes=_classes(config.class_names),
+        versions=[(package, version(package)) for package in PACKAGES],
+    )
+
+
+def escape(text: str) -> str:
+    """Text as Markdown shows it literally, on one line: no markup, no HTML, no table cells of its own."""
+    text = " ".join(str(text).split()).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return re.sub(r"([\\`*_\[\]|~#!])", r"\\\1", text)
+
+
+def _in_code(text: str) -> str:
+    """Text for the inside of a string in the card's code: without what could end string, line or block."""
+    return re.sub(r"[\"\\`\r\n]", "", str(text))
+
+
+def _describe_rule(rule: Any) -> str:
+    return "plain training" if rule.name == "none" else f"trained along the sharpness rule `{rule}`"
+
+
+def _describe_data(trainer: SharpPromptTrainer, dataset: str | list[str] | None) -> str:
+    names = [dataset] if isinstance(dataset, str) else list(dataset or ["not named"])
+    count = len(trainer.train_dataset) if hasattr(trainer.train_dataset, "__len__") else None
+    return ", ".join(map(escape, names)) + (f" ({count:,} training images)" if count else "")
+
+
+def _results(log_history: list[dict[str, Any]]) -> str:
+    results: dict[str, float] = {}
+    for entry in log_history:
+        measured = {name.removeprefix("eval_"): value for name, value in entry.items() if name.startswith("eval_")}
+        results |= {name: value for name, value in measured.items() if not re.search("runtime|per_second", name)}
+    if not results:
+        return "No evaluation was run."
+    rows = [f"| {escape(name)} | {value:.4f} |" for name, value in sorted(results.items())]
+    return "\n".join(["At the last evaluation:", "", "| metric | value |", "|---|---|", *rows])
+
+
+def _training(args: Any) -> list[tuple[str, str]]:
+    batch = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
+    precision = "bf16" if args.bf16 else "fp16" if args.fp16 else "float32"
+    rows = [(name, str(getattr(args, name))) for name in TRAINING_ARGUMENTS if getattr(args, name) not in (None, -1)]
+    return [
+        *((name, escape(value)) for name, value in rows),
+        ("total batch size", str(batch)),
+        ("precision", precision),
+    ]
+
+
+def _sharpness_summary(log_history: list[dict[str, Any]]) -> str:
+    last = next((entry for entry in reversed(log_history) if "sharpness" in entry), None)
+    if last is None:
+        return ""
+    return (
+        f"When last logged, at step {last['step']}: loss {last['loss']:.4f}, {last['perturbed_loss']:.4f} at the "
+        f"perturbed point (sharpness {last['sharpness']:.4f}), cos(g, g_p) {last['cosine']:.3f}."
+    )
+
+
+def _classes(names: list[str] | None) -> str:
+    if not names:
+        return "None saved with the adapter."
+    listed = ", ".join(escape(name) for name in names[:MAX_CLASSES_LISTED])
+    return listed + (f" and {len(names) - MAX_CLASSES_LISTED} more." if len(names) > MAX_CLASSES_LISTED else ".")

@@ -1,0 +1,186 @@
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import PeftModel
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import nn
+from transformers import BaseImageProcessor, ProcessorMixin, Trainer
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, TrainOutput
+
+from .data import ImageCollator
+from .model_card import model_card
+from .sharpness import SharpnessAware
+from .training_args import SharpPromptTrainingArguments
+
+
+logger = logging.getLogger(__name__)
+
+RULE_STATE_NAME = "sharpness.safetensors"
+TRAINER_STATE_NAME = "trainer_state.json"
+
+
+class SharpPromptTrainer(Trainer):
+    """A `transformers.Trainer` whose steps follow a sharpness rule's direction.
+
+    One optimizer step's micro-batches, over all processes, form one batch, and the rule runs once per step over all of
+    it. Everything else is the Trainer's: its arguments, callbacks, checkpoints, logs and launchers.
+
+    Logged besides the Trainer's own values: `gradient_norm` ‖g‖ (`grad_norm` is that of the followed direction) and,
+    of rules that look elsewhere, `perturbed_loss`, `sharpness` (its difference to `loss`), `cosine` cos(g, g_p) and
+    what the rule reports.
+
+    Args:
+        model: A model with a prompt adapter (or any other that the Trainer takes).
+        args: [`SharpPromptTrainingArguments`].
+        data_collator: As for the Trainer. By default, with an image processor as `processing_class`, batches are made
+            of `image` and `label` columns by [`ImageCollator`].
+        **kwargs: As for the Trainer.
+
+    Raises:
+        ValueError: When training starts: nothing to train, or an engine that owns the backward pass (DeepSpeed),
+            shards parameters (FSDP) or replicates the model within a process (DataParallel).
+    """
+
+    args: SharpPromptTrainingArguments
+
+    def __init__(
+        self,
+        model: nn.Module | None = None,
+        args: SharpPromptTrainingArguments | None = None,
+        data_collator: Callable[[list[Any]], dict[str, Any]] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        args = args if args is not None else SharpPromptTrainingArguments(output_dir="tmp_trainer")
+        processor = kwargs.get("processing_class")
+        if data_collator is None and isinstance(processor, ProcessorMixin | BaseImageProcessor):
+            data_collator = ImageCollator(processor)
+        super().__init__(model, args, data_collator, **kwargs)
+
+    def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
+        """Make the optimizer, and what puts the rule's direction in front of it."""
+        if self.args.n_gpu > 1:
+            raise ValueError(
+                "Sharpness rules do not run in one process over several GPUs (torch.nn.DataParallel). Start one "
+                "process per GPU with `accelerate launch`, or show the process one GPU with CUDA_VISIBLE_DEVICES=0."
+            )
+        self.sharpness = SharpnessAware(
+            self.args.make_sharpness_rule(), self.model.parameters(), accelerator=self.accelerator
+        )
+        self._micro_batches: list[dict[str, Any]] = []
+        _write_cards_of(self)
+        return super().create_optimizer(model)
+
+    def training_step(
+        self,
+        model: nn.Module,
+        inputs: dict[str, torch.Tensor | Any],
+        num_items_in_batch: torch.Tensor | int | None = None,
+    ) -> torch.Tensor:
+        """Hold the micro-batch back until the step's last, then put the direction over all of them in `.grad`."""
+        self._micro_batches.append(inputs)
+        if not self.accelerator.sync_gradients:
+            return torch.zeros((), device=self.args.device)
+        micro_batches, self._micro_batches = self._micro_batches, []
+        forward_and_backward = super().training_step
+
+        def backward_pass() -> torch.Tensor:
+            return sum(forward_and_backward(model, batch, num_items_in_batch) for batch in micro_batches)
+
+        with self.accelerator.no_sync(model):  # reduced once per evaluation, as one tensor
+            return self.sharpness.accumulate_direction(backward_pass)
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Add what the rule saw to the logs of training steps."""
+        if "loss" in logs:
+            logs |= {name: value for name, value in self.sharpness.pop_metrics().items() if name != "loss"}
+        super().log(logs, start_time)
+
+    def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> TrainOutput:
+        """As the Trainer's; resuming from the last checkpoint passes over one that a crash left half-written."""
+        if resume_from_checkpoint is True:
+            _discard_incomplete_checkpoints(Path(self.args.output_dir))
+        return super().train(resume_from_checkpoint, *args, **kwargs)
+
+    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
+        """Write the card, `README.md`, of the trained prompts into the output directory.
+
+        Takes the arguments of [`~transformers.Trainer.create_model_card`]; of these, `license`, `language`, `tags`,
+        `model_name` and `dataset` enter the card.
+        """
+        if not isinstance(self.model, PeftModel):
+            super().create_model_card(*args, **kwargs)
+        elif self.is_world_process_zero():
+            model_card(self, *args, **kwargs).save(os.path.join(self.args.output_dir, "README.md"))
+
+    def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
+        if not self.args.should_save:
+            return
+        # Written elsewhere first, so that a full disk or a crash leaves what is there as it was.
+        target = Path(output_dir if output_dir is not None else self.args.output_dir)
+        target.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=target, prefix="_saving-") as staging:
+            super()._save(staging, state_dict)
+            for path in Path(staging).iterdir():
+                _replace(path, target / path.name)
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        checkpoint = Path(self._get_output_dir(trial), f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}")
+        try:
+            super()._save_checkpoint(model, trial)
+        except BaseException:
+            shutil.rmtree(checkpoint, ignore_errors=True)
+            raise
+
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        super()._save_optimizer_and_scheduler(output_dir)
+        if self.args.should_save:
+            path = os.path.join(output_dir, RULE_STATE_NAME)
+            save_file(self.sharpness.state_dict(), path, metadata={"rule": self.sharpness.rule.name})
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        super()._load_optimizer_and_scheduler(checkpoint)
+        if checkpoint is None or not os.path.isfile(path := os.path.join(checkpoint, RULE_STATE_NAME)):
+            return
+        with safe_open(path, framework="pt") as file:
+            rule = file.metadata()["rule"]
+            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+        if rule != self.sharpness.rule.name:
+            raise ValueError(
+                f"{checkpoint} is of a run with the sharpness rule {rule!r}, but this one follows "
+                f"{self.sharpness.rule.name!r}; resume with sharpness={rule!r} or start in another output_dir."
+            )
+        self.sharpness.load_state_dict(state)
+
+
+def _write_cards_of(trainer: SharpPromptTrainer) -> None:
+    """Whoever saves or pushes the model, trainer or user, writes the trainer's card with it (PEFT calls this)."""
+    if isinstance(trainer.model, PeftModel):
+        # A function, since copying the model must not copy the trainer.
+        trainer.model.create_or_update_model_card = lambda output_dir: model_card(trainer).save(
+            os.path.join(output_dir, "README.md")
+        )
+
+
+def _replace(path: Path, target: Path) -> None:
+    if target.is_dir():
+        shutil.rmtree(target)
+    os.replace(path, target)
+
+
+def _discard_incomplete_checkpoints(output_dir: Path) -> None:
+    for checkpoint in output_dir.glob(f"{PREFIX_CHECKPOINT_DIR}-*"):
+        try:
+            json.loads((checkpoint / TRAINER_STATE_NAME).read_text())  # written last
+        except (OSError, ValueError):
+            logger.warning(f"{checkpoint} is incomplete, left by an interrupted save; it is removed.")
+            shutil.rmtree(checkpoint)

@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from transformers import TrainingArguments
+
+from . import sharpness
+
+
+@dataclass
+class SharpPromptTrainingArguments(TrainingArguments):
+    """`transformers.TrainingArguments` and what a sharpness-aware run needs besides.
+
+    Args:
+        sharpness (`str`, defaults to `"sam"`):
+            The sharpness rule, one of `hf_sharp_prompt.sharpness.names()`; `"none"` is plain training.
+        sharpness_args (`dict`, *optional*):
+            The rule's hyperparameters, e.g. `{"rho": 0.1}`, as a dict or as JSON; those not given take the values of
+            the rule's paper.
+        dataset_name (`str`, *optional*):
+            What the training data is called, for the model card.
+
+    Of the inherited arguments, `label_names` defaults to `["labels"]` and `remove_unused_columns` to `False`, since
+    images only become `pixel_values` when a batch is made of them.
+
+    Raises:
+        ValueError: An unknown rule or hyperparameter, or a value outside its range.
+    """
+
+    _VALID_DICT_FIELDS = [*TrainingArguments._VALID_DICT_FIELDS, "sharpness_args"]
+
+    sharpness: str = field(
+        default="sam",
+        metadata={"help": f"The sharpness rule: {', '.join(sharpness.names())}; none is plain training."},
+    )
+    sharpness_args: dict | str | None = field(
+        default=None,
+        metadata={"help": "The rule's hyperparameters as JSON, e.g. '{\"rho\": 0.1}'; by default its paper's."},
+    )
+    dataset_name: str | None = field(
+        default=None, metadata={"help": "What the training data is called, for the model card."}
+    )
+    label_names: list[str] | None = field(
+        default_factory=lambda: ["labels"], metadata={"help": "The inputs that are labels."}
+    )
+    remove_unused_columns: bool = field(
+        default=False, metadata={"help": "Remove the columns that the model's forward does not name."}
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.make_sharpness_rule()  # for its complaints, before anything is loaded
+
+    def make_sharpness_rule(self) -> sharpness.SharpnessRule:
+        """A fresh rule with the hyperparameters of `sharpness_args`."""
+        if isinstance(self.sharpness_args, str):
+            raise ValueError(
+                f"sharpness_args must be a JSON object such as '{{\"rho\": 0.1}}', got {self.sharpness_args!r}."
+            )
+        return sharpness.create(self.sharpness, **(self.sharpness_args or {}))
