@@ -58,6 +58,7 @@ def model_card(
     on_hub = base_model if re.fullmatch(r"[\w.-]+/[\w.-]+", base_model) and not Path(base_model).exists() else None
     tags = [tags] if isinstance(tags, str) else list(tags or ())
     model_id = trainer.hub_model_id or args.hub_model_id or Path(args.output_dir).name
+    base_model_name = on_hub or Path(base_model).name
     card_data = ModelCardData(
         language=language,
         license=license,
@@ -69,10 +70,11 @@ def model_card(
     return ModelCard.from_template(
         card_data,
         template_str=TEMPLATE.read_text(encoding="utf-8"),
-        model_name=escape(model_name or Path(args.output_dir).name),
+        model_name=escape(model_name or model_id.split("/")[-1]),
         model_id=_in_code(model_id),
-        base_model=_in_code(on_hub or Path(base_model).name),
-        base_model_url=f"https://huggingface.co/{on_hub}" if on_hub else "#",
+        base_model=_in_code(base_model_name),
+        base_model_link=f"[{on_hub}](https://huggingface.co/{on_hub})" if on_hub else escape(base_model_name),
+        where_base_model_is="" if on_hub else "  # the local directory of the base model",
         num_text_tokens=config.num_text_tokens,
         initialisation=f"initialised with “{escape(config.text_init)}”" if config.text_init else "random at first",
         method=f"CoOp, {_describe_rule(rule)}",

@@ -6,11 +6,13 @@ from typing import Any
 import datasets
 import torch
 from PIL import Image
-from transformers import BaseImageProcessor, ProcessorMixin
+from transformers import BaseImageProcessor, ProcessorMixin, default_data_collator
 
 
 class ImageCollator:
     """Turns examples with an `image` and a `label` into a batch of `pixel_values` and `labels`.
+
+    Examples without an `image` are model inputs already and are stacked as they are.
 
     Args:
         processor: The model's processor or image processor.
@@ -29,6 +31,8 @@ class ImageCollator:
         self.augment = augment
 
     def __call__(self, examples: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        if "image" not in examples[0]:
+            return default_data_collator(examples)
         images = [_decode(example["image"]) for example in examples]
         if self.augment is not None:
             images = [self.augment(image) for image in images]

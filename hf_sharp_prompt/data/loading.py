@@ -80,8 +80,8 @@ def _with_class_labels(splits: DatasetDict, dataset: str) -> DatasetDict:
         names = label.names
     else:
         raise ValueError(
-            f"The labels of {dataset} are {label.dtype} numbers without names, and prompts need names; cast the column "
-            "to a ClassLabel with names, or name a column of strings with --label_column."
+            f"The labels of {dataset} are {label.dtype} numbers without names, and prompts need names; cast the "
+            "column to a ClassLabel with names, or name a column of strings with --label_column."
         )
     names = [name.replace("_", " ").strip() for name in names]
     if len(names) < 2:

@@ -1,0 +1,454 @@
+"""Base-to-novel generalisation: learn prompts from a few images of half of the classes, measure on both halves.
+
+Without arguments everything is on board: zero-shot CLIP, CoOp, CoOp + SAM and GCSCoOp on a task of the embedded demo,
+three seeds each. With a checkpoint and a data set of yours it is the papers' experiment:
+
+    accelerate launch examples/run_base2novel.py
+    accelerate launch examples/run_base2novel.py --model openai/clip-vit-base-patch16 --dataset my/folder/of/images
+
+A recipe (examples/recipes/*.yaml) gives a method's prompt and training arguments; an argument on the command line
+overrides every recipe's. Interrupted, the same command continues where it stopped.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import json
+import logging
+import os
+import shutil
+import sys
+import time
+import warnings
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import harmonic_mean, mean, stdev
+from typing import Any
+
+import datasets
+import torch
+import transformers
+import yaml
+from accelerate import PartialState
+from datasets import Dataset
+from peft import PeftModel, get_peft_model
+from rich.console import Console
+from rich.table import Table
+from transformers import (
+    AutoProcessor,
+    CLIPModel,
+    EvalPrediction,
+    HfArgumentParser,
+    PrinterCallback,
+    ProcessorMixin,
+    set_seed,
+)
+from transformers.trainer_utils import get_last_checkpoint
+
+from hf_sharp_prompt import CLIPPromptConfig, SharpPromptTrainer, SharpPromptTrainingArguments, demo
+from hf_sharp_prompt.data import (
+    ImageCollator,
+    ImageFeatures,
+    RandomResizedCropFlip,
+    base_to_novel,
+    few_shot,
+    load_image_dataset,
+)
+from hf_sharp_prompt.plots import plot_accuracy_by_epoch
+
+
+logger = logging.getLogger(__name__)
+
+RECIPES = Path(__file__).parent / "recipes"
+DEFAULTS = {
+    "output_dir": "runs/base2novel",
+    "eval_strategy": "epoch",
+    "save_strategy": "epoch",
+    "logging_strategy": "epoch",
+    "save_total_limit": 1,
+    "per_device_eval_batch_size": 512,
+    "report_to": "none",
+    "dataloader_pin_memory": torch.cuda.is_available(),
+    "disable_tqdm": not sys.stderr.isatty(),
+}
+COLUMNS = {"base": "base", "novel": "novel", "HM": "hm"}
+# What makes two runs the same run, so that one may be continued as the other.
+SETTINGS = (
+    "sharpness",
+    "sharpness_args",
+    "num_train_epochs",
+    "max_steps",
+    "per_device_train_batch_size",
+    "gradient_accumulation_steps",
+    "optim",
+    "optim_args",
+    "learning_rate",
+    "lr_scheduler_type",
+    "warmup_steps",
+    "weight_decay",
+    "max_grad_norm",
+    "label_smoothing_factor",
+    "bf16",
+    "fp16",
+)
+
+
+@dataclass
+class ExperimentArguments:
+    model: str = field(
+        default=str(demo.CLIP_PATH),
+        metadata={"help": "A CLIP checkpoint: a Hub id or a directory. Default: the embedded demo's."},
+    )
+    dataset: list[str] = field(
+        default_factory=lambda: [demo.DEFAULT_TASK],
+        metadata={
+            "help": "One or more of: a Hub id, a folder in imagefolder layout, a data set saved with save_to_disk, a "
+            f"task of the embedded demo ({', '.join(demo.TASKS)}), or 'all' for all of the demo's."
+        },
+    )
+    image_column: str | None = field(
+        default=None, metadata={"help": "The column of the images. Default: the one whose feature is an Image."}
+    )
+    label_column: str | None = field(
+        default=None, metadata={"help": "The column of the labels. Default: the one whose feature is a ClassLabel."}
+    )
+    template: str | None = field(
+        default=None,
+        metadata={
+            "help": "The hand-written prompt of zero-shot CLIP. Default: 'a photo of a {}.', or the task's own."
+        },
+    )
+    recipes: list[str] = field(
+        default_factory=lambda: ["coop", "coop_sam", "gcscoop"],
+        metadata={"help": "The methods to run: names of files in examples/recipes, or paths of YAML files like them."},
+    )
+    shots: int = field(default=16, metadata={"help": "Training images per class."})
+    seeds: list[int] = field(
+        default_factory=lambda: [1, 2, 3],
+        metadata={"help": "Seeds, each one run per method: of the shots, the initialisation and the order."},
+    )
+    eval_split: str = field(
+        default="test",
+        metadata={"help": "The split to measure on: test, or validation to choose hyperparameters."},
+    )
+    augmented_views: int | None = field(
+        default=None,
+        metadata={
+            "help": "How many randomly cropped and flipped views of each training image are encoded once and used in "
+            "all epochs; 0 encodes new ones at every step, as the papers do. Default: 0, or 4 on the demo."
+        },
+    )
+
+
+@dataclass
+class PromptArguments:
+    num_text_tokens: int = field(default=4, metadata={"help": "Number of learned context tokens."})
+    text_init: str | None = field(
+        default=None, metadata={"help": "Words whose embeddings initialise the context. Default: random."}
+    )
+    class_template: str = field(
+        default="{}.", metadata={"help": "The text after the context tokens; {} is the class name."}
+    )
+
+
+# Accuracies "base" and "novel", their harmonic mean "hm", and of a run also seconds, adapter and history.
+Result = dict[str, Any]
+
+
+@dataclass
+class Method:
+    """A recipe as it will be run."""
+
+    name: str
+    prompt: PromptArguments
+    training: SharpPromptTrainingArguments
+
+
+class BaseToNovelTrainer(SharpPromptTrainer):
+    """Classifies each evaluation set among its own class names: base images among base, novel among novel ones."""
+
+    def __init__(self, *args: Any, processor: ProcessorMixin, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.processor = processor
+
+    def evaluation_loop(self, dataloader: torch.utils.data.DataLoader, *args: Any, **kwargs: Any) -> Any:
+        template = self.model.active_config.class_template
+        with self.model.using_classes(dataloader.dataset.class_names, self.processor, template):
+            return super().evaluation_loop(dataloader, *args, **kwargs)
+
+
+class Experiment:
+    """One data set, its images as the frozen image tower sees them, and where its results go."""
+
+    def __init__(self, dataset: str, args: ExperimentArguments, output_dir: str) -> None:
+        task = demo.TASKS.get(dataset)
+        self.dataset, self.args = dataset, args
+        self.name = Path(dataset).name
+        self.directory = Path(output_dir, self.name)
+        self.template = args.template or (task.template if task else "a photo of a {}.")
+        self.views = args.augmented_views if args.augmented_views is not None else 4 if task else 0
+        with PartialState().main_process_first():
+            self.splits = load_image_dataset(dataset, args.image_column, args.label_column)
+            self.processor = AutoProcessor.from_pretrained(args.model)
+        if args.eval_split not in self.splits:
+            raise ValueError(f"{dataset} has no {args.eval_split} split; it has {', '.join(self.splits)}.")
+        self.evaluation = {
+            half: self.encode(splits[args.eval_split], ImageCollator(self.processor))
+            for half, splits in zip(("base", "novel"), base_to_novel(self.splits))
+        }
+        self.training: dict[int, Dataset | ImageFeatures] = {}
+
+    def load_clip(self) -> CLIPModel:
+        return CLIPModel.from_pretrained(self.args.model).eval()
+
+    def encode(self, images: Dataset, collator: ImageCollator, views: int = 1) -> ImageFeatures:
+        device = PartialState().device
+        clip = self.load_clip().to(device)
+        return ImageFeatures.compute(
+            images, lambda pixels: clip.get_image_features(pixels.to(device)).pooler_output.cpu(), collator, views
+        )
+
+    def draw_shots(self, seed: int) -> tuple[Dataset | ImageFeatures, ImageCollator]:
+        """The base classes' training images, encoded unless views are encoded anew, and what makes batches of them."""
+        collator = ImageCollator(
+            self.processor, RandomResizedCropFlip(self.processor.image_processor.crop_size["height"])
+        )
+        if seed not in self.training:
+            base, _ = base_to_novel(few_shot(self.splits, self.args.shots, seed))
+            set_seed(seed)  # of the crops and flips
+            self.training[seed] = self.encode(base["train"], collator, self.views) if self.views else base["train"]
+        return self.training[seed], collator
+
+
+def main() -> None:
+    args, methods = parse_arguments(sys.argv[1:])
+    transformers.utils.logging.disable_progress_bar()
+    datasets.disable_progress_bars()
+    # Of PEFT's asking transformers about its gradient checkpointing under the old name.
+    warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated", category=FutureWarning)
+    output_dir = methods[0].training.output_dir
+    console = Console(quiet=not PartialState().is_main_process)
+    results: dict[str, dict[str, list[Result]]] = {}
+    for dataset in list(demo.TASKS) if args.dataset == ["all"] else args.dataset:
+        experiment = Experiment(dataset, args, output_dir)
+        results[dataset] = {"zero-shot": [measure_zero_shot(experiment)]}
+        for method in methods:
+            runs = results[dataset][method.name] = []
+            for seed in args.seeds:
+                runs.append(run(experiment, method, seed))
+                check_reloaded(experiment, method, runs[-1])
+                console.print(f"{dataset}, {method.name}, seed {seed}: {in_words(runs[-1])}", soft_wrap=True)
+        if PartialState().is_main_process:
+            write_json(experiment.directory / "summary.json", results[dataset])
+            plot_accuracy_by_epoch(
+                {name: [run["history"] for run in runs] for name, runs in results[dataset].items()},
+                experiment.directory / "accuracy_by_epoch.png",
+                title=f"{dataset}, {args.shots} shots",
+            )
+        console.print(make_table(dataset, results[dataset]))
+        console.print(
+            "Every adapter was loaded back and reached what was measured. They are in "
+            f"{experiment.directory}/METHOD/seedN, summary.json and accuracy_by_epoch.png beside them.\n",
+            soft_wrap=True,
+        )
+    if len(results) > 1:
+        console.print(make_table(f"mean of {len(results)} data sets", average(list(results.values()))))
+
+
+def parse_arguments(argv: list[str]) -> tuple[ExperimentArguments, list[Method]]:
+    """The experiment and its methods: a recipe's values replace the defaults, the command line's replace both."""
+    args = make_parser({}).parse_args_into_dataclasses(argv, look_for_args_file=False)[0]
+    on_demo = all(dataset in {"all", *demo.TASKS} for dataset in args.dataset)
+    methods = []
+    for recipe in args.recipes:
+        path = RECIPES / f"{recipe}.yaml" if (RECIPES / f"{recipe}.yaml").is_file() else Path(recipe)
+        parser = make_parser(read_recipe(path, on_demo))
+        _, prompt, training = parser.parse_args_into_dataclasses(argv, look_for_args_file=False)
+        methods.append(Method(path.stem, prompt, training))
+    return args, methods
+
+
+def make_parser(recipe: dict[str, Any]) -> HfArgumentParser:
+    parser = HfArgumentParser(
+        (ExperimentArguments, PromptArguments, SharpPromptTrainingArguments),
+        description=__doc__,
+    )
+    known = {action.dest for action in parser._actions}
+    for name in recipe.keys() - known:
+        nearest = difflib.get_close_matches(name, known, n=1)
+        raise ValueError(
+            f"A recipe sets {name!r}, which is no argument of this script"
+            + (f"; did you mean {nearest[0]!r}?" if nearest else "; see --help.")
+        )
+    parser.set_defaults(**DEFAULTS, **recipe)
+    return parser
+
+
+def read_recipe(path: Path, on_demo: bool) -> dict[str, Any]:
+    """A recipe's values, those under `demo:` included if they apply."""
+    if not path.is_file():
+        available = ", ".join(sorted(recipe.stem for recipe in RECIPES.glob("*.yaml")))
+        raise ValueError(f"There is no recipe {str(path)!r}. Give the path of a YAML file, or one of: {available}.")
+    values = yaml.safe_load(path.read_text())
+    for_demo = values.pop("demo", {})
+    return values | (for_demo if on_demo else {})
+
+
+def measure_zero_shot(experiment: Experiment) -> Result:
+    model = get_peft_model(experiment.load_clip(), CLIPPromptConfig())
+    with model.disable_adapter():
+        accuracies = measure(model, experiment, experiment.template)
+    return accuracies | {"history": {half: [accuracies[half]] for half in experiment.evaluation}}
+
+
+def run(experiment: Experiment, method: Method, seed: int) -> Result:
+    """Train and measure one method with one seed; what an earlier call began is continued, or just returned."""
+    directory = experiment.directory / method.name / f"seed{seed}"
+    # The underscore keeps it, and the user's paths in it, from being pushed to the Hub.
+    check_same_settings(directory / "_settings.json", describe(experiment, method, seed))
+    if (directory / "metrics.json").is_file():
+        logger.warning(f"{directory} is finished and not run again.")
+        return json.loads((directory / "metrics.json").read_text())
+    trainer = make_trainer(experiment, method, seed, directory)
+    started = time.perf_counter()
+    trainer.train(resume_from_checkpoint=get_last_checkpoint(directory) is not None)
+    history = {
+        half: [entry[key] for entry in trainer.state.log_history if (key := f"eval_{half}_accuracy") in entry]
+        for half in experiment.evaluation
+    }
+    result = with_harmonic_mean({half: by_epoch[-1] for half, by_epoch in history.items()}) | {
+        "seconds": time.perf_counter() - started,
+        "adapter": str(directory),
+        "history": history,
+    }
+    trainer.push_to_hub() if trainer.args.push_to_hub else trainer.save_model()
+    if trainer.is_world_process_zero():
+        write_json(directory / "metrics.json", result)
+        for checkpoint in directory.glob("checkpoint-*"):
+            shutil.rmtree(checkpoint)
+    trainer.accelerator.wait_for_everyone()
+    return result
+
+
+def make_trainer(experiment: Experiment, method: Method, seed: int, directory: Path) -> BaseToNovelTrainer:
+    train_dataset, collator = experiment.draw_shots(seed)
+    set_seed(seed)
+    model = get_peft_model(
+        experiment.load_clip(),
+        CLIPPromptConfig(num_text_tokens=method.prompt.num_text_tokens, text_init=method.prompt.text_init),
+    )
+    model.set_classes(experiment.evaluation["base"].class_names, experiment.processor, method.prompt.class_template)
+    repository = "-".join([method.training.hub_model_id or "prompts", experiment.name, method.name, f"seed{seed}"])
+    training = dataclasses.replace(
+        method.training,
+        output_dir=str(directory),
+        seed=seed,
+        dataset_name=experiment.name if Path(experiment.dataset).exists() else experiment.dataset,
+        hub_model_id=repository if method.training.push_to_hub else None,
+        hub_strategy="end",
+    )
+    trainer = BaseToNovelTrainer(
+        model,
+        training,
+        collator,
+        train_dataset=train_dataset,
+        eval_dataset=experiment.evaluation,
+        compute_metrics=accuracy,
+        processor=experiment.processor,
+    )
+    trainer.remove_callback(PrinterCallback)  # a line per run says enough
+    return trainer
+
+
+def accuracy(prediction: EvalPrediction) -> dict[str, float]:
+    return {"accuracy": float((prediction.predictions.argmax(-1) == prediction.label_ids).mean())}
+
+
+@torch.no_grad()
+def measure(model: PeftModel, experiment: Experiment, template: str) -> Result:
+    accuracies = {}
+    for half, images in experiment.evaluation.items():
+        with model.using_classes(images.class_names, experiment.processor, template):
+            logits = [model(image_features=batch).logits for batch in images.features[:, 0].split(512)]
+        predictions = torch.cat(logits).argmax(-1)
+        accuracies[half] = float((predictions == images.labels).double().mean())
+    return with_harmonic_mean(accuracies)
+
+
+def with_harmonic_mean(accuracies: dict[str, float]) -> Result:
+    return accuracies | {"hm": harmonic_mean(accuracies.values())}
+
+
+def check_reloaded(experiment: Experiment, method: Method, result: Result) -> None:
+    """What was saved is what was measured: load it onto a fresh base model and measure again."""
+    model = PeftModel.from_pretrained(experiment.load_clip(), result["adapter"])
+    reloaded = measure(model, experiment, method.prompt.class_template)
+    if any(reloaded[half] != result[half] for half in experiment.evaluation):
+        raise RuntimeError(f"The adapter in {result['adapter']} was measured at {result} but reloads as {reloaded}.")
+
+
+def describe(experiment: Experiment, method: Method, seed: int) -> dict[str, Any]:
+    args = experiment.args
+    return {
+        "model": args.model,
+        "dataset": experiment.dataset,
+        "shots": args.shots,
+        "seed": seed,
+        "eval_split": args.eval_split,
+        "augmented_views": experiment.views,
+        **dataclasses.asdict(method.prompt),
+        **{name: getattr(method.training, name) for name in SETTINGS},
+        "num_processes": PartialState().num_processes,
+    }
+
+
+def check_same_settings(path: Path, settings: dict[str, Any]) -> None:
+    """Claim a run's directory, or make sure that what it holds is this very run."""
+    if path.is_file():
+        held = json.loads(path.read_text())
+        if changed := [name for name in settings if held.get(name) != settings[name]]:
+            differences = ", ".join(f"{name} was {held.get(name)} and is now {settings[name]}" for name in changed)
+            raise ValueError(f"{path.parent} holds another run: {differences}. Choose another --output_dir.")
+    elif PartialState().is_main_process:
+        write_json(path, settings)
+
+
+def in_words(run: Result) -> str:
+    accuracies = ", ".join(f"{name} {100 * run[key]:.1f}" for name, key in COLUMNS.items())
+    return f"{accuracies} in {run['seconds']:.1f} s"
+
+
+def write_json(path: Path, content: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(json.dumps(content, indent=2))
+    os.replace(temporary, path)
+
+
+def average(results: list[dict[str, list[Result]]]) -> dict[str, list[Result]]:
+    """Per method and seed, the mean over data sets."""
+    return {
+        name: [
+            with_harmonic_mean({half: mean(run[half] for run in runs) for half in ("base", "novel")})
+            | {"seconds": sum(run.get("seconds", 0) for run in runs)}
+            for runs in zip(*(of_dataset[name] for of_dataset in results))
+        ]
+        for name in results[0]
+    }
+
+
+def make_table(title: str, results: dict[str, list[Result]]) -> Table:
+    table = Table("method", *COLUMNS, "seconds a run", title=title, title_justify="left")
+    for name, runs in results.items():
+        accuracies = [
+            f"{100 * mean(values):.1f}" + (f" ± {100 * stdev(values):.1f}" if len(values) > 1 else "")
+            for values in ([run[column] for run in runs] for column in COLUMNS.values())
+        ]
+        seconds = mean(run.get("seconds", 0) for run in runs)
+        table.add_row(name, *accuracies, f"{seconds:.1f}" if seconds else "")
+    return table
+
+
+if __name__ == "__main__":
+    main()

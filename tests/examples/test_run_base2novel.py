@@ -1,0 +1,199 @@
+"""The main job as a user types it: in processes of their own, on a folder of images."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from datasets import Image
+from local_hub import LocalHub
+
+from hf_sharp_prompt.demo import DEFAULT_TASK, load_task
+
+
+ROOT = Path(__file__).parents[2]
+SCRIPT = ROOT / "examples" / "run_base2novel.py"
+SMALL = ["--shots", "4", "--seeds", "1", "--num_train_epochs", "3", "--warmup_steps", "0", "--augmented_views", "1"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """Four classes of the demo as a user's folder of images."""
+    root = tmp_path_factory.mktemp("data") / "shapes"
+    names = load_task(DEFAULT_TASK)["train"].features["label"].names
+    for split, count in (("train", 5), ("test", 4)):
+        images = load_task(DEFAULT_TASK)[split].cast_column("image", Image(decode=False))
+        labels = images["label"]
+        for label in range(4):
+            chosen = [index for index, of in enumerate(labels) if of == label][:count]
+            for index, example in enumerate(images.select(chosen)):
+                path = root / split / names[label].replace(" ", "_") / f"{index}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(example["image"]["bytes"])
+    return root
+
+
+def launch(*arguments: object, launcher: tuple[str, ...] = (), environment: dict | None = None, check: bool = True):
+    command = [sys.executable, *launcher, str(SCRIPT), *map(str, arguments)]
+    environment = (environment or os.environ) | {"OMP_NUM_THREADS": "1", "COLUMNS": "200"}
+    finished = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment, cwd=ROOT)
+    if check:
+        assert finished.returncode == 0, finished.stderr[-3000:]
+    return finished
+
+
+def metrics(output_dir: Path) -> dict[str, dict]:
+    """Everything measured, by run, but for the time it took."""
+    found = {path.parent.parent.name: json.loads(path.read_text()) for path in output_dir.rglob("metrics.json")}
+    return {
+        name: {key: value for key, value in of.items() if key in ("base", "novel", "hm", "history")}
+        for name, of in found.items()
+    }
+
+
+def test_a_folder_of_images_is_all_it_takes(folder, tmp_path):
+    """Run, look at the results, run again: nothing is computed twice, and nothing of another run is overwritten."""
+    accelerate = ("-m", "accelerate.commands.launch", "--num_processes", "1", "--num_machines", "1")
+    accelerate += ("--mixed_precision", "no", "--dynamo_backend", "no")
+    first = launch("--dataset", folder, "--output_dir", tmp_path, *SMALL, launcher=accelerate)
+    assert all(method in first.stdout for method in ("zero-shot", "coop", "coop_sam", "gcscoop"))
+    assert "Every adapter was loaded back" in first.stdout
+    summary = next(tmp_path.glob("*/summary.json"))
+    results = json.loads(summary.read_text())
+    for method, runs in results.items():
+        for run in runs:
+            assert 0 <= run["base"] <= 1
+            assert min(run["base"], run["novel"]) <= run["hm"] <= max(run["base"], run["novel"])
+            assert method == "zero-shot" or len(run["history"]["base"]) == 3
+            assert method == "zero-shot" or Path(run["adapter"], "adapter_model.safetensors").is_file()
+    assert (summary.parent / "accuracy_by_epoch.png").read_bytes().startswith(b"\x89PNG")
+    assert not list(tmp_path.rglob("checkpoint-*"))
+    saved = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("adapter_model.safetensors")}
+
+    again = launch("--dataset", folder, "--output_dir", tmp_path, *SMALL)
+    assert again.stderr.count("is finished and not run again") == 3
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("adapter_model.safetensors")} == saved
+
+    other = launch("--dataset", folder, "--output_dir", tmp_path, *SMALL, "--shots", "3", check=False)
+    assert other.returncode != 0
+    assert "holds another run: shots was 4 and is now 3. Choose another --output_dir." in other.stderr
+
+
+def test_a_killed_run_continues_and_ends_the_same(folder, tmp_path):
+    """SIGKILL in the middle of training costs at most an epoch."""
+    arguments = ["--dataset", folder, *SMALL, "--recipes", "gcscoop", "--num_train_epochs", "40"]
+    launch(*arguments, "--output_dir", tmp_path / "whole")
+    killed = subprocess.Popen(
+        [sys.executable, str(SCRIPT), *map(str, arguments), "--output_dir", str(tmp_path / "killed")],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        cwd=ROOT,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+    deadline = time.monotonic() + 120
+    while not list((tmp_path / "killed").rglob("checkpoint-*/trainer_state.json")) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    killed.send_signal(signal.SIGKILL)
+    killed.wait()
+    assert list((tmp_path / "killed").rglob("checkpoint-*"))
+    assert not list((tmp_path / "killed").rglob("metrics.json"))
+    launch(*arguments, "--output_dir", tmp_path / "killed")
+    assert metrics(tmp_path / "killed") == metrics(tmp_path / "whole")
+
+
+def test_two_processes_measure_what_one_does(folder, tmp_path):
+    """Two processes with half the batch each are the same experiment."""
+    arguments = ["--dataset", folder, *SMALL, "--recipes", "coop_sam", "--use_cpu"]
+    launch(*arguments, "--output_dir", tmp_path / "one", "--per_device_train_batch_size", "4")
+    torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")
+    launch(*arguments, "--output_dir", tmp_path / "two", "--per_device_train_batch_size", "2", launcher=torchrun)
+    settings = json.loads(next((tmp_path / "two").rglob("_settings.json")).read_text())
+    assert settings["num_processes"] == 2
+    assert metrics(tmp_path / "two") == metrics(tmp_path / "one")
+
+
+def test_adapters_are_pushed_with_their_card_and_load_by_name(folder, tmp_path):
+    """The prompts are of use to others only once they come back from the Hub by their name."""
+    with LocalHub() as hub:
+        environment = hub.environment(tmp_path / "home")
+        arguments = ["--dataset", folder, "--output_dir", tmp_path / "runs", *SMALL, "--recipes", "gcscoop"]
+        launch(*arguments, "--push_to_hub", environment=environment)
+        repository = "me/prompts-shapes-gcscoop-seed1"
+        files = hub.files(repository)
+        assert {"adapter_model.safetensors", "adapter_config.json", "README.md"} <= set(files)
+        assert not any(name.startswith(("checkpoint", "_")) for name in files)
+        assert str(folder) not in "".join(files[name].decode() for name in files if name.endswith((".json", ".md")))
+        card = files["README.md"].decode()
+        run = next(iter(metrics(tmp_path / "runs").values()))
+        assert "GCSAM(rho=0.1, low=0.5, high=0.8)" in card
+        assert f"| base\\_accuracy | {run['base']:.4f} |" in card
+        assert f'PeftModel.from_pretrained(clip, "{repository}")' in card
+        program = f"""
+import sys
+import hf_sharp_prompt
+from hf_sharp_prompt import demo
+from hf_sharp_prompt.data import ImageCollator, load_image_dataset
+from peft import PeftModel
+from transformers import AutoProcessor, CLIPModel
+splits = load_image_dataset({str(folder)!r})
+test = splits["test"].filter(lambda label: label < 2, input_columns="label")
+model = PeftModel.from_pretrained(CLIPModel.from_pretrained(demo.CLIP_PATH), {repository!r}).eval()
+batch = ImageCollator(AutoProcessor.from_pretrained(demo.CLIP_PATH))(list(test))
+predicted = model(pixel_values=batch["pixel_values"]).logits.argmax(-1)
+print("accuracy", (predicted == batch["labels"]).float().mean().item())
+"""
+        finished = subprocess.run(
+            [sys.executable, "-c", program], capture_output=True, text=True, env=environment, cwd=tmp_path, timeout=120
+        )
+        assert finished.returncode == 0, finished.stderr[-3000:]
+        assert f"accuracy {run['base']}" in finished.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--recipes", "coup"], "There is no recipe 'coup'. Give the path of a YAML file, or one of: coop, coop_sam"),
+        (["--dataset", "no/such_dataset_or_folder_here"], "no/such_dataset_or_folder_here"),
+        (["--sharpness", "sma"], "no sharpness rule 'sma'; did you mean 'sam'?"),
+        (["--eval_split", "dev"], "has no dev split; it has"),
+    ],
+)
+def test_a_wrong_argument_is_answered_with_what_would_be_right(arguments, message, folder, tmp_path):
+    data = [] if "--dataset" in arguments else ["--dataset", folder]
+    finished = launch(
+        *data, *arguments, "--output_dir", tmp_path, check=False, environment=os.environ | {"HF_HUB_OFFLINE": "1"}
+    )
+    assert finished.returncode != 0
+    assert message in finished.stderr
+
+
+def test_a_recipe_with_an_unknown_argument_names_the_nearest(folder, tmp_path):
+    (tmp_path / "mine.yaml").write_text("learning_rat: 0.1\n")
+    finished = launch("--dataset", folder, "--recipes", tmp_path / "mine.yaml", "--output_dir", tmp_path, check=False)
+    assert (
+        "A recipe sets 'learning_rat', which is no argument of this script; did you mean 'learning_rate'?"
+        in finished.stderr
+    )
+
+
+def test_a_corrupt_image_is_named(folder, tmp_path):
+    broken = tmp_path / "broken"
+    for path in folder.rglob("*.png"):
+        target = broken / path.relative_to(folder)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(path.read_bytes())
+    victim = next(broken.rglob("test/*/2.png"))
+    victim.write_bytes(b"not an image")
+    finished = launch("--dataset", broken, *SMALL, "--output_dir", tmp_path / "runs", check=False)
+    assert f"The image {victim} cannot be decoded" in finished.stderr
+
+
+def test_help_reads_like_a_manual():
+    text = launch("--help").stdout
+    assert "Base-to-novel generalisation" in text
+    for flag in ("--model", "--dataset", "--shots", "--seeds", "--template", "--output_dir", "--push_to_hub"):
+        assert flag in text
