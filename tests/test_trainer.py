@@ -1,0 +1,434 @@
+"""SharpPromptTrainer is a Trainer: what users turn on there works here, with one rule's direction per step."""
+
+import copy
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import torch
+from peft import PeftModel, get_peft_model
+from transformers import AutoProcessor, CLIPModel, TrainerCallback
+
+from hf_sharp_prompt import CLIPPromptConfig, SharpPromptTrainer, SharpPromptTrainingArguments, sharpness
+from hf_sharp_prompt.data import ImageFeatures, load_image_dataset
+from hf_sharp_prompt.demo import CLIP_PATH, DEFAULT_TASK
+
+
+CLASSES = ["red circle", "blue heart", "green star", "yellow ring", "grey moon"]
+RULES = sharpness.names()
+
+
+def make_model(dtype=torch.float64) -> PeftModel:
+    torch.manual_seed(0)
+    clip = CLIPModel.from_pretrained(CLIP_PATH).to(dtype)
+    model = get_peft_model(clip, CLIPPromptConfig(num_text_tokens=3))
+    model.set_classes(CLASSES, AutoProcessor.from_pretrained(CLIP_PATH), "{}.")
+    return model
+
+
+def make_data(count=24, dtype=torch.float64) -> ImageFeatures:
+    generator = torch.Generator().manual_seed(1)
+    labels = torch.arange(count) % len(CLASSES)
+    centres = torch.randn(len(CLASSES), 1, 128, generator=generator, dtype=dtype)
+    features = centres[labels] + 0.5 * torch.randn(count, 1, 128, generator=generator, dtype=dtype)
+    return ImageFeatures(features, labels, CLASSES)
+
+
+def make_trainer(output_dir, model=None, data=None, trainer_arguments=None, **arguments) -> SharpPromptTrainer:
+    defaults = {
+        "sharpness": "sam",
+        "per_device_train_batch_size": 6,
+        "num_train_epochs": 2,
+        "learning_rate": 0.05,
+        "optim": "sgd",
+        "optim_args": "momentum=0.9",
+        "logging_steps": 1,
+        "report_to": "none",
+        "disable_tqdm": True,
+        "save_strategy": "no",
+        "use_cpu": True,
+        "dataloader_pin_memory": False,
+        "seed": 3,
+    }
+    return SharpPromptTrainer(
+        model if model is not None else make_model(),
+        SharpPromptTrainingArguments(str(output_dir), **(defaults | arguments)),
+        train_dataset=make_data() if data is None else data,
+        **(trainer_arguments or {}),
+    )
+
+
+def prompt_of(model: PeftModel) -> torch.Tensor:
+    return model.get_base_model().text_model.embeddings.clip_prompt_context["default"].detach().clone()
+
+
+def train(output_dir, **arguments) -> torch.Tensor:
+    trainer = make_trainer(output_dir, **arguments)
+    trainer.train()
+    return prompt_of(trainer.model)
+
+
+def accuracy(prediction) -> dict[str, float]:
+    return {"accuracy": float((prediction.predictions.argmax(-1) == prediction.label_ids).mean())}
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_the_trainer_does_what_a_hand_written_loop_does(rule, tmp_path):
+    """Otherwise numbers from the Trainer could not be compared with anybody's loop."""
+    data = make_data(6)
+    by_trainer = train(tmp_path, sharpness=rule, data=data, num_train_epochs=5, lr_scheduler_type="constant")
+    model = make_model()
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.SGD(parameters, lr=0.05, momentum=0.9)
+    sharp = sharpness.SharpnessAware(sharpness.create(rule), parameters)
+    for _ in range(5):
+        sharp.backward(lambda: model(image_features=data.features[:, 0], labels=data.labels).loss)
+        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+    torch.testing.assert_close(by_trainer, prompt_of(model), rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize(("micro_batch", "steps"), [(3, 4), (4, 3), (5, 3)], ids=["3+3+3+3", "4+4+4", "5+5+2"])
+def test_accumulated_micro_batches_give_the_same_update(rule, micro_batch, steps, tmp_path):
+    """SAM per micro-batch is another method; who lowers the batch size for memory must not get it by accident."""
+    data = make_data(12)
+    whole = train(tmp_path / "whole", sharpness=rule, data=data, per_device_train_batch_size=12)
+    accumulated = train(
+        tmp_path / "accumulated",
+        sharpness=rule,
+        data=data,
+        per_device_train_batch_size=micro_batch,
+        gradient_accumulation_steps=steps,
+    )
+    torch.testing.assert_close(accumulated, whole, rtol=1e-10, atol=1e-12)
+
+
+def test_accumulation_also_holds_with_label_smoothing(tmp_path):
+    """Label smoothing takes another path through compute_loss."""
+    arguments = {"data": make_data(12), "label_smoothing_factor": 0.1}
+    whole = train(tmp_path / "whole", per_device_train_batch_size=12, **arguments)
+    accumulated = train(
+        tmp_path / "accumulated", per_device_train_batch_size=5, gradient_accumulation_steps=3, **arguments
+    )
+    torch.testing.assert_close(accumulated, whole, rtol=1e-6, atol=1e-8)  # the smoother sums in float32
+    assert not torch.equal(whole, train(tmp_path / "hard", data=make_data(12), per_device_train_batch_size=12))
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_two_processes_give_the_same_prompts_as_one(rule, tmp_path):
+    """A second GPU must change the time a run takes, not its result; the last step's shares are 3 and 1 images."""
+    alone = train(tmp_path / "one", sharpness=rule, data=make_data(22), per_device_train_batch_size=6)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    command += [__file__, rule, str(tmp_path / "two")]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    finished = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240)
+    assert finished.returncode == 0, finished.stderr[-3000:]
+    saved = [torch.load(tmp_path / "two" / f"prompt{rank}.pt", weights_only=True) for rank in range(2)]
+    torch.testing.assert_close(saved[0], saved[1], rtol=0, atol=0)
+    torch.testing.assert_close(saved[0], alone, rtol=1e-10, atol=1e-12)
+
+
+def run_as_one_of_two_processes(rule: str, output_dir: str) -> None:
+    trainer = make_trainer(
+        output_dir,
+        sharpness=rule,
+        data=make_data(22),
+        per_device_train_batch_size=3,
+        accelerator_config={"even_batches": False},  # by default Accelerate repeats images to fill the last share
+    )
+    assert trainer.accelerator.num_processes == 2
+    assert trainer.accelerator.distributed_type.value == "MULTI_CPU"
+    trainer.train()
+    Path(output_dir).mkdir(exist_ok=True)
+    torch.save(prompt_of(trainer.model), Path(output_dir, f"prompt{trainer.accelerator.process_index}.pt"))
+
+
+def test_logs_carry_what_the_rule_saw(tmp_path):
+    """The sharpness that was reached is what a user of these methods looks for in the log."""
+    seen = []
+
+    class Seen(TrainerCallback):
+        def on_log(self, args, state, control, logs=None, **kwargs):
+            seen.append(dict(logs))
+
+    trainer = make_trainer(tmp_path, sharpness="gcsam", trainer_arguments={"callbacks": [Seen()]})
+    trainer.train()
+    steps = [logs for logs in seen if "loss" in logs]
+    assert len(steps) == trainer.state.global_step == 8
+    for logs in steps:
+        # The Trainer sums its losses in float32.
+        assert logs["sharpness"] == pytest.approx(logs["perturbed_loss"] - logs["loss"], abs=1e-5)
+        assert -1 <= logs["cosine"] <= 1
+        assert logs["gradient_norm"] > 0
+        assert logs["grad_norm"] > 0
+        assert logs["branch_gradient"] + logs["branch_bisector"] + logs["branch_perturbed"] == 1
+    plain = make_trainer(tmp_path / "plain", sharpness="none")
+    plain.train()
+    assert "perturbed_loss" not in plain.state.log_history[0]
+
+
+def test_the_best_model_is_loaded_at_the_end(tmp_path):
+    """With load_best_model_at_end the prompt is the best checkpoint's, not the last step's."""
+    trainer = make_trainer(
+        tmp_path,
+        num_train_epochs=4,
+        learning_rate=5.0,
+        eval_strategy="epoch",
+        save_strategy="epoch",
+        load_best_model_at_end=True,
+        metric_for_best_model="accuracy",
+        trainer_arguments={"eval_dataset": make_data(20), "compute_metrics": accuracy},
+    )
+    trainer.train()
+    best = safetensors.torch.load_file(Path(trainer.state.best_model_checkpoint, "adapter_model.safetensors"))
+    torch.testing.assert_close(prompt_of(trainer.model), next(iter(best.values())), rtol=0, atol=0)
+    assert trainer.evaluate()["eval_accuracy"] == trainer.state.best_metric
+
+
+def test_a_checkpoint_holds_the_adapter_and_not_the_base_model(tmp_path):
+    """A hundred checkpoints of a prompt must not be a hundred copies of CLIP."""
+    make_trainer(
+        tmp_path, save_strategy="epoch", model=make_model(torch.float32), data=make_data(dtype=torch.float32)
+    ).train()
+    checkpoint = tmp_path / "checkpoint-8"
+    files = {path.name for path in checkpoint.iterdir()}
+    assert {"adapter_model.safetensors", "optimizer.pt", "scheduler.pt", "sharpness.safetensors"} <= files
+    assert "model.safetensors" not in files
+    assert sum(path.stat().st_size for path in checkpoint.iterdir()) < 100_000
+    assert not list(tmp_path.rglob("_saving-*"))
+
+
+@pytest.mark.parametrize("accumulation", [1, 2])
+@pytest.mark.parametrize("rule", RULES)
+def test_a_resumed_run_ends_on_the_same_bits(rule, accumulation, tmp_path):
+    """Preemption must not show in the result."""
+    arguments = {
+        "sharpness": rule,
+        "gradient_accumulation_steps": accumulation,
+        "per_device_train_batch_size": 3,
+        "num_train_epochs": 3,
+        "data": make_data(20),
+    }
+    uninterrupted = train(tmp_path / "whole", **arguments)
+
+    class Stop(TrainerCallback):
+        def on_step_end(self, args, state, control, **kwargs):
+            control.should_training_stop = state.global_step == 5
+
+    stopped = make_trainer(
+        tmp_path / "parts", save_strategy="steps", save_steps=1, trainer_arguments={"callbacks": [Stop()]}, **arguments
+    )
+    stopped.train()
+    assert stopped.state.global_step == 5
+    resumed = make_trainer(tmp_path / "parts", save_strategy="steps", save_steps=1, **arguments)
+    resumed.train(resume_from_checkpoint=True)
+    assert torch.equal(prompt_of(resumed.model), uninterrupted)
+
+
+def test_rule_state_is_in_the_checkpoint_and_restored(tmp_path, stateful_rule):
+    """Without it the momentum of stateful rules would start anew at every resume."""
+    trainer = make_trainer(tmp_path, sharpness=stateful_rule, save_strategy="epoch")
+    trainer.train()
+    saved = safetensors.torch.load_file(tmp_path / "checkpoint-8" / "sharpness.safetensors")
+    assert torch.equal(saved["momentum"], trainer.sharpness.rule.state["momentum"])
+    resumed = make_trainer(tmp_path, sharpness=stateful_rule, save_strategy="epoch")
+    resumed.train(resume_from_checkpoint=True)
+    assert torch.equal(resumed.sharpness.rule.state["momentum"], saved["momentum"])
+
+
+def test_a_checkpoint_of_another_rule_is_refused(tmp_path):
+    """Else a run would silently go on as something else."""
+    make_trainer(tmp_path, sharpness="sam", save_strategy="epoch").train()
+    with pytest.raises(ValueError, match="is of a run with the sharpness rule 'sam', but this one follows 'gcsam'"):
+        make_trainer(tmp_path, sharpness="gcsam", num_train_epochs=3).train(resume_from_checkpoint=True)
+
+
+@pytest.fixture
+def stateful_rule():
+    class Momentum(sharpness.SharpnessRule, name="test_momentum"):
+        def __init__(self):
+            self.state, self.reported = {}, {}
+
+        def direction(self, gradient):
+            g = gradient()
+            self.state = {"momentum": 0.9 * self.state.get("momentum", 0) + g}
+            return gradient(offset=0.05 * self.state["momentum"])
+
+    Momentum.__dataclass_fields__ = {}
+    yield "test_momentum"
+    del sharpness.SharpnessRule.registry["test_momentum"]
+
+
+def test_a_full_disk_leaves_the_previous_checkpoint(tmp_path, monkeypatch):
+    """The checkpoint before the failed one must survive, and a resume must find it."""
+    real_save, calls = torch.save, []
+
+    def save_until_the_disk_is_full(content, path, *args, **kwargs):
+        calls.append(str(path))
+        if "checkpoint-6" in str(path) and "scheduler" in str(path):
+            Path(path).write_bytes(b"half")
+            raise OSError(28, "No space left on device", str(path))
+        return real_save(content, path, *args, **kwargs)
+
+    monkeypatch.setattr(torch, "save", save_until_the_disk_is_full)
+    arguments = {"save_strategy": "steps", "save_steps": 3, "save_total_limit": 1, "num_train_epochs": 3}
+    with pytest.raises(OSError, match="No space left"):
+        make_trainer(tmp_path, **arguments).train()
+    monkeypatch.undo()
+    assert any("checkpoint-6" in call for call in calls)
+    assert [path.name for path in tmp_path.glob("checkpoint-*")] == ["checkpoint-3"]
+    resumed = make_trainer(tmp_path, **arguments)
+    resumed.train(resume_from_checkpoint=True)
+    assert torch.equal(prompt_of(resumed.model), train(tmp_path / "whole", num_train_epochs=3))
+
+
+def test_a_half_written_checkpoint_is_passed_over(tmp_path, caplog):
+    """A kill in the middle of a save leaves a folder that looks like the newest checkpoint."""
+    arguments = {"save_strategy": "steps", "save_steps": 3}
+    make_trainer(tmp_path, **arguments).train()
+    (tmp_path / "checkpoint-7").mkdir()
+    (tmp_path / "checkpoint-7" / "optimizer.pt").write_bytes(b"half")
+    resumed = make_trainer(tmp_path, num_train_epochs=3, **arguments)
+    resumed.train(resume_from_checkpoint=True)
+    assert "checkpoint-7 is incomplete" in caplog.text
+    assert resumed.state.global_step == 12
+
+
+def test_a_failed_save_of_the_model_leaves_the_one_before(tmp_path, monkeypatch):
+    """save_model overwrites; a full disk must not cost the prompts that were there."""
+    trainer = make_trainer(tmp_path)
+    trainer.train()
+    trainer.save_model()
+    before = (tmp_path / "adapter_model.safetensors").read_bytes()
+
+    def full(content, path, **kwargs):
+        Path(path).write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("peft.peft_model.safe_save_file", full)
+    with pytest.raises(OSError, match="No space left"):
+        trainer.save_model()
+    assert (tmp_path / "adapter_model.safetensors").read_bytes() == before
+    assert not list(tmp_path.glob("_saving-*"))
+
+
+def test_gradient_clipping_bounds_the_direction(tmp_path):
+    """max_grad_norm clips what the optimizer gets: the rule's direction."""
+    learning_rate, bound = 0.1, 1e-3
+    before = prompt_of(make_model())
+    arguments = {"optim_args": None, "lr_scheduler_type": "constant", "learning_rate": learning_rate, "max_steps": 1}
+    clipped = train(tmp_path, max_grad_norm=bound, **arguments)
+    assert (clipped - before).norm() <= learning_rate * bound * (1 + 1e-6)
+    assert (train(tmp_path, max_grad_norm=0, **arguments) - before).norm() > learning_rate * bound * 10
+
+
+def test_torch_compile_gives_the_same_prompts(tmp_path):
+    """--torch_compile is a flag that users try first."""
+    plain = train(tmp_path / "plain")
+    compiled = train(tmp_path / "compiled", torch_compile=True, torch_compile_backend="aot_eager")
+    torch.testing.assert_close(compiled, plain, rtol=1e-9, atol=1e-11)
+
+
+def test_hyperparameter_search_tries_radii(tmp_path):
+    """rho is the one hyperparameter that everybody searches for."""
+    trainer = SharpPromptTrainer(
+        None,
+        make_trainer(tmp_path).args,
+        model_init=lambda: make_model(),
+        train_dataset=make_data(),
+        eval_dataset=make_data(20),
+        compute_metrics=accuracy,
+    )
+    trainer.args.eval_strategy = "epoch"
+    used = []
+
+    def space(trial):
+        return {"sharpness_args": {"rho": trial.suggest_float("rho", 0.01, 0.5)}}
+
+    class Used(TrainerCallback):
+        def on_train_begin(self, args, state, control, **kwargs):
+            used.append(trainer.sharpness.rule.rho)
+
+    trainer.add_callback(Used())
+    best = trainer.hyperparameter_search(space, lambda metrics: metrics["eval_accuracy"], 2, "maximize", "optuna")
+    assert len(set(used)) == 2
+    assert best.hyperparameters["rho"] in used
+
+
+def test_images_are_trained_on_as_they_come(tmp_path):
+    """With the processor given, a data set of images needs no preparation."""
+    splits = load_image_dataset(DEFAULT_TASK)
+    names = splits["train"].features["label"].names
+    processor = AutoProcessor.from_pretrained(CLIP_PATH)
+    model = make_model(torch.float32)
+    model.set_classes(names, processor, "{}.")
+    trainer = make_trainer(
+        tmp_path,
+        model=model,
+        data=splits["train"].shuffle(0).select(range(12)),
+        trainer_arguments={"processing_class": processor, "eval_dataset": splits["test"].select(range(8))},
+    )
+    before = prompt_of(model)
+    trainer.train()
+    assert not torch.equal(prompt_of(model), before)
+    assert trainer.evaluate()["eval_loss"] > 0
+
+
+def test_a_model_that_is_not_a_prompt_trains_too(tmp_path):
+    """The Trainer is for prompts, but a rule does not care."""
+
+    class Linear(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            torch.manual_seed(0)
+            self.linear = torch.nn.Linear(128, len(CLASSES), dtype=torch.float64)
+
+        def forward(self, image_features, labels=None):
+            logits = self.linear(image_features)
+            return {"loss": torch.nn.functional.cross_entropy(logits, labels), "logits": logits}
+
+    trainer = make_trainer(tmp_path, model=Linear())
+    trainer.train()
+    losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+    assert losses[-1] < losses[0]
+
+
+def test_only_the_prompt_changes(tmp_path):
+    """Frozen means frozen, also after a whole run."""
+    model = make_model()
+    before = copy.deepcopy(model.state_dict())
+    make_trainer(tmp_path, model=model).train()
+    changed = [name for name, tensor in model.state_dict().items() if not torch.equal(tensor, before[name])]
+    assert changed == ["base_model.model.text_model.embeddings.clip_prompt_context.default"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"sharpness": "sma"}, "no sharpness rule 'sma'; did you mean 'sam'"),
+        ({"sharpness": "sam", "sharpness_args": {"roh": 1}}, "no hyperparameter 'roh'; did you mean 'rho'"),
+        ({"sharpness": "sam", "sharpness_args": {"rho": -1}}, "rho must be a finite number >= 0, got -1"),
+        ({"sharpness": "sam", "sharpness_args": '{"rho": NaN}'}, "rho must be a finite number >= 0, got nan"),
+        ({"sharpness": "sam", "sharpness_args": "rho=0.1"}, "sharpness_args must be a JSON object"),
+    ],
+)
+def test_a_wrong_rule_is_refused_before_anything_is_loaded(arguments, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        SharpPromptTrainingArguments(str(tmp_path), **arguments)
+
+
+def test_data_parallel_within_a_process_is_refused(tmp_path):
+    """torch.nn.DataParallel would perturb the original and train on replicas."""
+    trainer = make_trainer(tmp_path)
+    trainer.args._n_gpu = 2
+    with pytest.raises(ValueError, match="accelerate launch"):
+        trainer.create_optimizer()
+
+
+if __name__ == "__main__":
+    run_as_one_of_two_processes(*sys.argv[1:])
