@@ -37,6 +37,7 @@ def model_card(
     tags: str | list[str] | None = None,
     model_name: str | None = None,
     dataset: str | list[str] | None = None,
+    model_id: str | None = None,
     **_: Any,
 ) -> ModelCard:
     """The card of the trainer's active prompt adapter.
@@ -46,6 +47,7 @@ def model_card(
     Args:
         trainer: After, or during, training.
         language, license, tags, model_name, dataset: As for `Trainer.create_model_card`.
+        model_id: Under what the adapter is loaded; by default the trainer's repository or output directory.
 
     Returns:
         A `huggingface_hub.ModelCard`, to `save` or `push_to_hub`.
@@ -57,7 +59,7 @@ def model_card(
     base_model = str(config.base_model_name_or_path or "a CLIP model")
     on_hub = base_model if re.fullmatch(r"[\w.-]+/[\w.-]+", base_model) and not Path(base_model).exists() else None
     tags = [tags] if isinstance(tags, str) else list(tags or ())
-    model_id = trainer.hub_model_id or args.hub_model_id or Path(args.output_dir).name
+    model_id = model_id or trainer.hub_model_id or args.hub_model_id or Path(args.output_dir).name
     base_model_name = on_hub or Path(base_model).name
     card_data = ModelCardData(
         language=language,

@@ -163,12 +163,24 @@ class SharpPromptTrainer(Trainer):
 
 
 def _write_cards_of(trainer: SharpPromptTrainer) -> None:
-    """Whoever saves or pushes the model, trainer or user, writes the trainer's card with it (PEFT calls this)."""
-    if isinstance(trainer.model, PeftModel):
-        # A function, since copying the model must not copy the trainer.
-        trainer.model.create_or_update_model_card = lambda output_dir: model_card(trainer).save(
-            os.path.join(output_dir, "README.md")
-        )
+    """Whoever saves or pushes the model, trainer or user, writes the trainer's card with it.
+
+    PEFT's and transformers' own ways lead through two methods of the model, and to generic cards. Functions rather
+    than bound methods, since copying the model must not copy the trainer.
+    """
+    model = trainer.model
+    if not isinstance(model, PeftModel):
+        return
+
+    def save_card(output_dir: str, model_id: str | None = None) -> None:
+        model_card(trainer, model_id=model_id).save(os.path.join(output_dir, "README.md"))
+
+    def upload(working_dir: str, repo_id: str, *args: Any, **kwargs: Any) -> Any:
+        save_card(working_dir, repo_id)
+        return PeftModel._upload_modified_files(model, working_dir, repo_id, *args, **kwargs)
+
+    model.create_or_update_model_card = save_card
+    model._upload_modified_files = upload
 
 
 def _replace(path: Path, target: Path) -> None:

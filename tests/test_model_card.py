@@ -1,0 +1,130 @@
+"""The card says what was trained, and names from outside stay text."""
+
+import subprocess
+import sys
+
+import torch
+import yaml
+from local_hub import LocalHub
+from peft import get_peft_model
+from transformers import AutoProcessor, CLIPModel
+
+from hf_sharp_prompt import CLIPPromptConfig, SharpPromptTrainer, SharpPromptTrainingArguments
+from hf_sharp_prompt.data import ImageFeatures
+from hf_sharp_prompt.demo import CLIP_PATH
+from hf_sharp_prompt.model_card import _classes, escape, model_card
+
+
+TRAINING = """
+import torch
+from peft import PeftModel, get_peft_model
+from transformers import AutoProcessor, CLIPModel
+from hf_sharp_prompt import CLIPPromptConfig, SharpPromptTrainer, SharpPromptTrainingArguments
+from hf_sharp_prompt.data import ImageFeatures
+from hf_sharp_prompt.demo import CLIP_PATH
+
+model = get_peft_model(CLIPModel.from_pretrained(CLIP_PATH), CLIPPromptConfig(num_text_tokens=2))
+model.set_classes(["red heart", "blue star"], AutoProcessor.from_pretrained(CLIP_PATH))
+data = ImageFeatures(torch.randn(8, 1, 128), torch.arange(8) % 2, ["red heart", "blue star"])
+args = SharpPromptTrainingArguments("pets", sharpness="gcsam", report_to="none", num_train_epochs=1)
+trainer = SharpPromptTrainer(model, args, train_dataset=data)
+trainer.train()
+"""
+
+
+def make_trainer(tmp_path, names, **arguments) -> SharpPromptTrainer:
+    model = get_peft_model(CLIPModel.from_pretrained(CLIP_PATH), CLIPPromptConfig(num_text_tokens=2))
+    model.set_classes(names, AutoProcessor.from_pretrained(CLIP_PATH))
+    data = ImageFeatures(torch.randn(8, 1, 128), torch.arange(8) % len(names), names)
+    args = SharpPromptTrainingArguments(
+        str(tmp_path), report_to="none", num_train_epochs=1, eval_strategy="epoch", logging_steps=1, **arguments
+    )
+    return SharpPromptTrainer(model, args, train_dataset=data, eval_dataset=data)
+
+
+def test_the_card_says_method_data_results_and_how_to_load(tmp_path):
+    trainer = make_trainer(tmp_path, ["red heart", "blue star"], sharpness_args={"rho": 0.3}, dataset_name="me/pets")
+    trainer.train()
+    trainer.save_model()
+    card = (tmp_path / "README.md").read_text()
+    metadata = yaml.safe_load(card.split("---")[1])
+    assert metadata["library_name"] == "peft"
+    assert metadata["pipeline_tag"] == "zero-shot-image-classification"
+    assert {"sam", "prompt-learning"} <= set(metadata["tags"])
+    eval_loss = trainer.state.log_history[-2]["eval_loss"]
+    for part in (
+        "SAM(rho=0.3)",
+        "me/pets (8 training images)",
+        f"| loss | {eval_loss:.4f} |",
+        "red heart, blue star.",
+    ):
+        assert part in card
+    assert f'PeftModel.from_pretrained(clip, "{tmp_path.name}")' in card
+    assert "[More Information Needed]" not in card
+
+
+def test_a_base_model_from_the_hub_is_linked(tmp_path):
+    """The Hub shows an adapter under its base model only if the metadata names it."""
+    trainer = make_trainer(tmp_path, ["a", "b"])
+    trainer.train()
+    trainer.model.peft_config["default"].base_model_name_or_path = "openai/clip-vit-base-patch16"
+    card = model_card(trainer)
+    assert card.data.base_model == "openai/clip-vit-base-patch16"
+    assert "[openai/clip-vit-base-patch16](https://huggingface.co/openai/clip-vit-base-patch16)" in card.text
+
+
+def test_names_from_outside_stay_text(tmp_path):
+    """A class name from somebody's data set must not become a script, a link or a table in a public page."""
+    evil = ["<script>alert(1)</script>", "a | b\n| c |", "[x](javascript:1)", "`{{ 7*7 }}`", "---\nlicense: mit"]
+    trainer = make_trainer(tmp_path, evil, dataset_name='"; import os #`\n| <b>')
+    trainer.train()
+    trainer.save_model()
+    card = (tmp_path / "README.md").read_text()
+    body = card.split("---", 2)[2]
+    assert "<script>" not in body
+    assert "<b>" not in body
+    assert "\\[x\\](javascript:1)" in body
+    assert "49" not in body.split("## Classes")[1].split("###")[0]
+    assert "license" not in yaml.safe_load(card.split("---")[1])
+    assert escape("a*b_c|d\n#e") == "a\\*b\\_c\\|d \\#e"
+
+
+def test_plain_training_is_called_so(tmp_path):
+    trainer = make_trainer(tmp_path, ["a", "b"], sharpness="none")
+    trainer.train()
+    assert "CoOp, plain training" in model_card(trainer).text
+
+
+def test_model_and_trainer_push_the_card_and_the_prompt(tmp_path):
+    """`model.push_to_hub` and `trainer.push_to_hub` are the two ways people share."""
+    program = (
+        TRAINING
+        + """
+trainer.push_to_hub()
+model.push_to_hub("me/from-model")
+for name in ("me/pets", "me/from-model"):
+    loaded = PeftModel.from_pretrained(CLIPModel.from_pretrained(CLIP_PATH), name)
+    x = data.features[:, 0]
+    assert torch.equal(loaded(image_features=x).logits, model(image_features=x).logits), name
+"""
+    )
+    with LocalHub() as hub:
+        finished = subprocess.run(
+            [sys.executable, "-c", program],
+            env=hub.environment(tmp_path / "home"),
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        assert finished.returncode == 0, finished.stderr[-3000:]
+        for name in ("me/pets", "me/from-model"):
+            files = hub.files(name)
+            assert {"README.md", "adapter_config.json", "adapter_model.safetensors"} <= set(files)
+            assert "GCSAM(rho=0.1, low=0.5, high=0.8)" in files["README.md"].decode()
+            assert f'PeftModel.from_pretrained(clip, "{name}")' in files["README.md"].decode()
+            assert len(files["adapter_model.safetensors"]) < 4096
+
+
+def test_a_long_list_of_classes_is_cut():
+    assert _classes([f"class {index}" for index in range(130)]).endswith("class 99 and 30 more.")
