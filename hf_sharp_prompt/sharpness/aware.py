@@ -94,7 +94,7 @@ class SharpnessAware:
             The loss at the un-perturbed parameters.
         """
         held = [parameter.grad for parameter in self.parameters]
-        state = self.rule.state
+        state = dict(self.rule.state)  # a copy: rules put new tensors into theirs
         evaluations = _Evaluations(self, backward_pass)
         try:
             with evaluations.parameters_restored():
