@@ -307,6 +307,7 @@ def run(experiment: Experiment, method: Method, seed: int) -> Result:
     directory = experiment.directory / method.name / f"seed{seed}"
     # The underscore keeps it, and the user's paths in it, from being pushed to the Hub.
     check_same_settings(directory / "_settings.json", describe(experiment, method, seed))
+    PartialState().wait_for_everyone()
     if (directory / "metrics.json").is_file():
         logger.warning(f"{directory} is finished and not run again.")
         return json.loads((directory / "metrics.json").read_text())
