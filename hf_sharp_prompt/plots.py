@@ -34,6 +34,7 @@ def plot_accuracy_by_epoch(
             axes.plot(epochs, average, color=colour, label=method)
             axes.fill_between(epochs, curves.min(axis=0), curves.max(axis=0), color=colour, alpha=0.15, linewidth=0)
         axes.set(title=f"{half} classes", xlabel="epoch", ylabel="accuracy (%)")
+        axes.xaxis.get_major_locator().set_params(integer=True)
         axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False)
     figure.savefig(path, dpi=150)

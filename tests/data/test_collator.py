@@ -38,9 +38,12 @@ def test_examples_that_are_model_inputs_already_are_stacked(image_processor):
 @pytest.mark.parametrize("mode", ["L", "RGBA", "P", "1", "CMYK"])
 def test_images_of_any_mode_are_read_as_colours(image_processor, mode):
     """Otherwise one grey or transparent image among thousands ends the run."""
-    image = Image.new("RGB", (48, 48), (255, 255, 255)).convert(mode)
-    white = ImageCollator(image_processor)([{"image": Image.new("RGB", (48, 48), (255, 255, 255))}])
-    assert torch.equal(ImageCollator(image_processor)([{"image": image}])["pixel_values"], white["pixel_values"])
+    white = Image.new("RGB", (48, 48), (255, 255, 255))
+    augmented = []
+    collator = ImageCollator(image_processor, augment=lambda image: augmented.append(image) or image)
+    batch = collator([{"image": white.convert(mode)}, {"image": white}])
+    assert torch.equal(*batch["pixel_values"])
+    assert [image.mode for image in augmented] == ["RGB", "RGB"], "also for processors that do not convert"
 
 
 def test_augmentation_comes_before_the_processor(images, image_processor, pixel_values):

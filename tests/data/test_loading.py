@@ -57,12 +57,12 @@ def test_a_folder_with_a_test_split(tmp_path):
 
 def test_a_folder_without_splits_is_split_by_class(tmp_path, caplog):
     """Otherwise a plain folder of classes has no images to test on, or tests on those it trained on."""
-    make_folder(tmp_path, per_class=10)
+    make_folder(tmp_path, ["ant", "bee", "cat", "dog"], per_class=10)
     splits = load_image_dataset(str(tmp_path))
-    assert_well_formed(splits, ["blue heart", "red star"], train=14, test=6)
-    assert sorted(splits["test"]["label"]) == [0, 0, 0, 1, 1, 1]
+    assert_well_formed(splits, ["ant", "bee", "cat", "dog"], train=28, test=12)
+    assert sorted(splits["test"]["label"]) == [label for label in range(4) for _ in range(3)]
     paths = [{row["image"]["path"] for row in split} for split in splits.values()]
-    assert len(set.union(*paths)) == 20
+    assert len(set.union(*paths)) == 40
     assert "no test split; 30 % of its training split is held out, stratified by class" in caplog.text
     again = load_image_dataset(str(tmp_path))
     assert [row["image"]["path"] for row in again["test"]] == [row["image"]["path"] for row in splits["test"]]
