@@ -562,6 +562,16 @@ class TestErrors:
             get_peft_model(clip, CLIPPromptConfig(text_init_token_ids=[320, 49000]))
         assert torch.equal(text_features(clip, tokenizer), before)
 
+    def test_classes_for_a_model_that_sees_nothing(self, clip, tokenizer):
+        model = prompted(CLIPTextModelWithProjection(clip.config.text_config))
+        with pytest.raises(ValueError, match="encodes texts only and cannot classify images; use a CLIPModel"):
+            model.set_classes(["cat", "dog"], tokenizer)
+
+    def test_two_prompts_at_once(self, model):
+        model.add_adapter("other", CLIPPromptConfig(num_text_tokens=2))
+        with pytest.raises(ValueError, match="One prompt adapter can be active at a time"):
+            model.base_model.set_adapter(["default", "other"])
+
     def test_an_adapter_of_another_width(self, saved, another_clip):
         message = "The adapter has 4 context tokens for a text tower of width 32, but this model takes 4 of width 16"
         with pytest.raises(ValueError, match=message):

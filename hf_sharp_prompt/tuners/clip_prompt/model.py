@@ -65,8 +65,12 @@ class CLIPPromptModel(BaseTuner):
 
         Raises:
             ValueError: Fewer than two names, an empty or repeated one, a template without exactly one `{}`, a name
-                too long for the position table, a tokenizer of another model.
+                too long for the position table, a tokenizer of another model, a model without an image tower.
         """
+        if not hasattr(self.model, "get_image_features"):
+            raise ValueError(
+                f"{type(self.model).__name__} encodes texts only and cannot classify images; use a CLIPModel."
+            )
         token_ids = tokenize_classes(names, tokenizer, template)
         config = self.active_config
         layer = next(module for module in self.model.modules() if isinstance(module, PromptedTextEmbeddings))
@@ -148,6 +152,16 @@ class CLIPPromptModel(BaseTuner):
         logits = self.model.logit_scale.exp() * image_features @ class_features.T
         loss = None if labels is None else fixed_cross_entropy(logits, labels, num_items_in_batch)
         return ImageClassifierOutput(loss=loss, logits=logits)
+
+    def set_adapter(self, adapter_name: str | list[str], inference_mode: bool = False) -> None:
+        """Make one adapter the active one.
+
+        Raises:
+            ValueError: Several adapters are named; two prompts cannot stand in the same place.
+        """
+        if not isinstance(adapter_name, str) and len(adapter_name) > 1:
+            raise ValueError(f"One prompt adapter can be active at a time, got {list(adapter_name)}.")
+        super().set_adapter(adapter_name, inference_mode=inference_mode)
 
     def unload(self) -> nn.Module:
         """Take the prompts out and return the base model as it was."""
