@@ -135,8 +135,8 @@ class ExperimentArguments:
     augmented_views: int | None = field(
         default=None,
         metadata={
-            "help": "How many randomly cropped and flipped views of each training image are encoded once and used in "
-            "all epochs; 0 encodes new ones at every step, as the papers do. Default: 0, or 4 on the demo."
+            "help": "0 encodes each training image once, as it is; K encodes K randomly cropped and flipped views "
+            "of it once. Default: 0 on the demo; else new views are encoded at every step, as in the papers."
         },
     )
 
@@ -187,7 +187,7 @@ class Experiment:
         self.name = Path(dataset).name
         self.directory = Path(output_dir, self.name)
         self.template = args.template or (task.template if task else "a photo of a {}.")
-        self.views = args.augmented_views if args.augmented_views is not None else 4 if task else 0
+        self.views = 0 if task and args.augmented_views is None else args.augmented_views
         with PartialState().main_process_first():
             self.splits = load_image_dataset(dataset, args.image_column, args.label_column)
             self.processor = AutoProcessor.from_pretrained(args.model)
@@ -210,14 +210,14 @@ class Experiment:
         )
 
     def draw_shots(self, seed: int) -> tuple[Dataset | ImageFeatures, ImageCollator]:
-        """The base classes' training images, encoded unless views are encoded anew, and what makes batches of them."""
-        collator = ImageCollator(
-            self.processor, RandomResizedCropFlip(self.processor.image_processor.crop_size["height"])
-        )
+        """The base classes' training images, encoded unless they are anew at every step, and what batches them."""
+        size = self.processor.image_processor.crop_size["height"]
+        collator = ImageCollator(self.processor, None if self.views == 0 else RandomResizedCropFlip(size))
         if seed not in self.training:
             base, _ = base_to_novel(few_shot(self.splits, self.args.shots, seed))
             set_seed(seed)  # of the crops and flips
-            self.training[seed] = self.encode(base["train"], collator, self.views) if self.views else base["train"]
+            train = base["train"]
+            self.training[seed] = train if self.views is None else self.encode(train, collator, max(self.views, 1))
         return self.training[seed], collator
 
 
@@ -307,6 +307,7 @@ def run(experiment: Experiment, method: Method, seed: int) -> Result:
     directory = experiment.directory / method.name / f"seed{seed}"
     # The underscore keeps it, and the user's paths in it, from being pushed to the Hub.
     check_same_settings(directory / "_settings.json", describe(experiment, method, seed))
+    PartialState().wait_for_everyone()
     if (directory / "metrics.json").is_file():
         logger.warning(f"{directory} is finished and not run again.")
         return json.loads((directory / "metrics.json").read_text())

@@ -119,7 +119,9 @@ class SharpPromptTrainer(Trainer):
     def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> TrainOutput:
         """As the Trainer's; resuming from the last checkpoint passes over one that a crash left half-written."""
         if resume_from_checkpoint is True:
-            _discard_incomplete_checkpoints(Path(self.args.output_dir))
+            if self.is_world_process_zero():
+                _discard_incomplete_checkpoints(Path(self.args.output_dir))
+            self.accelerator.wait_for_everyone()
         return super().train(resume_from_checkpoint, *args, **kwargs)
 
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:

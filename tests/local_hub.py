@@ -151,7 +151,7 @@ def _route(pattern: str, token: bool = False) -> Callable[[Callable[..., Any]], 
 
 
 class _Handler(BaseHTTPRequestHandler):
-    """One connection. Each endpoint returns what to send as JSON, or (status, headers, body), or raises a `HubError`."""
+    """One connection. An endpoint returns what to send as JSON, or (status, headers, body), or raises a `HubError`."""
 
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True  # else, on a kept connection, the body waits until the headers are acknowledged

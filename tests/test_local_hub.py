@@ -1,4 +1,4 @@
-"""What other tests rely on when they push to `LocalHub` and load from it: that the real clients take it for the Hub."""
+"""What other tests rely on when they push to `LocalHub` and load from it: the real clients take it for the Hub."""
 
 import subprocess
 import sys
@@ -8,6 +8,7 @@ from textwrap import dedent
 
 import pytest
 from local_hub import LocalHub
+
 
 TINY_VIT = """
 import torch

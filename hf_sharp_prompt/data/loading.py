@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import math
+from collections import Counter
 from pathlib import Path
 
 from datasets import ClassLabel, Dataset, DatasetDict, Image, Value, load_dataset, load_from_disk
@@ -11,6 +13,9 @@ from ..demo import TASKS, load_task
 
 
 logger = logging.getLogger(__name__)
+
+HELD_OUT = 0.3
+"""The share of the training images that is tested on where there is no other split."""
 
 
 def load_image_dataset(dataset: str, image_column: str | None = None, label_column: str | None = None) -> DatasetDict:
@@ -30,7 +35,8 @@ def load_image_dataset(dataset: str, image_column: str | None = None, label_colu
 
     Raises:
         ValueError: No image or label column, or several of which none is named; fewer than two classes; a class with
-            an empty name, or two with the same.
+            an empty name, or two with the same; splits that number their classes differently; too few images to hold
+            a test split out.
     """
     splits = _load_splits(dataset)
     image_column = image_column or _find_column(splits["train"], Image, "image", dataset)
@@ -78,10 +84,16 @@ def _with_class_labels(splits: DatasetDict, dataset: str) -> DatasetDict:
         splits = splits.cast_column("label", ClassLabel(names=names))
     elif isinstance(label, ClassLabel):
         names = label.names
+        if others := [name for name, split in splits.items() if split.features["label"] != label]:
+            raise ValueError(
+                f"In {dataset}, the labels of the {others[0]} split do not name the same classes in the same order as "
+                "those of the train split; cast both to the same ClassLabel."
+            )
     else:
+        kind = f"{label.dtype} numbers" if isinstance(label, Value) else f"of type {type(label).__name__}, numbers"
         raise ValueError(
-            f"The labels of {dataset} are {label.dtype} numbers without names, and prompts need names; cast the "
-            "column to a ClassLabel with names, or name a column of strings with --label_column."
+            f"The labels of {dataset} are {kind} without names, and prompts need names; cast the column to a "
+            "ClassLabel with names, or name a column of strings with --label_column."
         )
     names = [name.replace("_", " ").strip() for name in names]
     if len(names) < 2:
@@ -99,5 +111,17 @@ def _with_test_split(splits: DatasetDict, dataset: str) -> DatasetDict:
     if "validation" in splits:
         logger.warning(f"{dataset} has no test split; its validation split is used for testing.")
         return DatasetDict(train=splits["train"], test=splits["validation"])
+    _check_enough_to_hold_out(splits["train"], dataset)
     logger.warning(f"{dataset} has no test split; 30 % of its training split is held out, stratified by class.")
-    return splits["train"].train_test_split(test_size=0.3, stratify_by_column="label", seed=0)
+    return splits["train"].train_test_split(test_size=HELD_OUT, stratify_by_column="label", seed=0)
+
+
+def _check_enough_to_hold_out(train: Dataset, dataset: str) -> None:
+    counts = Counter(train["label"])
+    label, count = min(counts.items(), key=lambda item: item[1])
+    if count < 2 or math.ceil(HELD_OUT * len(train)) < len(counts):
+        raise ValueError(
+            f"{dataset} has no test split, and too few images to hold some of every class out: {len(train)} for "
+            f"{len(counts)} classes, of which {train.features['label'].names[label]!r} has {count}. Add images (4 per "
+            "class are enough) or a test split."
+        )

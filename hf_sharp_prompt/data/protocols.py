@@ -80,5 +80,5 @@ def _restrict(splits: DatasetDict, classes: range) -> DatasetDict:
         kept = [index for index, value in enumerate(split["label"]) if value in classes]
         split = split.select(kept)
         relabelled = [value - classes.start for value in split["label"]]
-        restricted[name] = split.remove_columns("label").add_column("label", relabelled).cast_column("label", label)
+        restricted[name] = split.remove_columns("label").add_column("label", relabelled, feature=label)
     return restricted

@@ -118,17 +118,17 @@ def create(name: str, **hyperparameters: float) -> SharpnessRule:
     """
     if name not in SharpnessRule.registry:
         raise ValueError(
-            f"There is no sharpness rule {name!r}{_nearest(name, names())}. Known are: {', '.join(names())}."
+            f"There is no sharpness rule {name!r}{_nearest(name, names())} Known are: {', '.join(names())}."
         )
     rule = SharpnessRule.registry[name]
     defaults = {field.name: field.default for field in dataclasses.fields(rule)}
     for given in hyperparameters:
         if given not in defaults:
             known = ", ".join(f"{key}={value}" for key, value in defaults.items()) or "none"
-            raise ValueError(f"{name} has no hyperparameter {given!r}{_nearest(given, defaults)}. It takes: {known}.")
+            raise ValueError(f"{name} has no hyperparameter {given!r}{_nearest(given, defaults)} It takes: {known}.")
     return rule(**hyperparameters)
 
 
 def _nearest(given: str, known: list[str] | dict[str, float]) -> str:
-    matches = difflib.get_close_matches(given, known, n=1, cutoff=0.4)
-    return f"; did you mean {matches[0]!r}?" if matches else ""
+    matches = difflib.get_close_matches(given.lower(), known, n=1, cutoff=0.4)
+    return f"; did you mean {matches[0]!r}?" if matches else "."

@@ -20,6 +20,8 @@ def tokenize_classes(
     Raises:
         ValueError: Fewer than two names, an empty or repeated one, a template without exactly one `{}`.
     """
+    if isinstance(names, str):
+        raise ValueError(f"names must be a list of class names, got one string: {names!r}.")
     names = list(names)
     if len(names) < 2:
         raise ValueError(f"Classification needs at least two classes, got {names}.")

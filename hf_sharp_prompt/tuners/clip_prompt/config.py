@@ -61,5 +61,6 @@ class CLIPPromptConfig(PeftConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.peft_type = PromptPeftType.CLIP_PROMPT
-        if not isinstance(self.num_text_tokens, int) or self.num_text_tokens < 1:
+        is_integer = isinstance(self.num_text_tokens, int) and not isinstance(self.num_text_tokens, bool)
+        if not is_integer or self.num_text_tokens < 1:
             raise ValueError(f"num_text_tokens must be a positive integer, got {self.num_text_tokens!r}.")

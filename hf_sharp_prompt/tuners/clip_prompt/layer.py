@@ -18,17 +18,16 @@ class PromptedTextEmbeddings(nn.Module, BaseTunerLayer):
 
     Args:
         base_layer: The tower's `CLIPTextEmbeddings`.
-        tower: The text tower that owns `base_layer`; gets the pre-hook.
+        eos_token_id: The tower's, which decides where it pools.
     """
 
     adapter_layer_names = ("clip_prompt_context",)
 
-    def __init__(self, base_layer: nn.Module, tower: nn.Module) -> None:
+    def __init__(self, base_layer: nn.Module, eos_token_id: int) -> None:
         super().__init__()
         self.base_layer = base_layer
         self.clip_prompt_context = nn.ParameterDict()
-        self.eos_token_id = tower.config.eos_token_id
-        self._room_hook = tower.register_forward_pre_hook(self._make_room, with_kwargs=True)
+        self.eos_token_id = eos_token_id
 
     @property
     def token_embedding(self) -> nn.Embedding:
@@ -53,6 +52,15 @@ class PromptedTextEmbeddings(nn.Module, BaseTunerLayer):
             return None
         return self.clip_prompt_context[self.active_adapters[0]]
 
+    def make_room_in(self, tower: nn.Module) -> None:
+        """Put the pre-hook on the tower that owns the embeddings."""
+        self._room_hook = tower.register_forward_pre_hook(self._make_room, with_kwargs=True)
+
+    def pooled_positions(self, input_ids: torch.LongTensor) -> torch.LongTensor:
+        """Where the tower pools: at the first EOS, or in checkpoints with the historical id 2 at the largest id."""
+        scores = input_ids if self.eos_token_id == 2 else (input_ids == self.eos_token_id).int()
+        return scores.argmax(dim=1)
+
     def update_layer(self, adapter_name: str, config: CLIPPromptConfig) -> None:
         """Add an adapter's context, initialised as its config says."""
         n, weight = config.num_text_tokens, self.token_embedding.weight
@@ -64,6 +72,11 @@ class PromptedTextEmbeddings(nn.Module, BaseTunerLayer):
             )
         context = torch.empty(n, self.width, device=weight.device, dtype=weight.dtype).normal_(std=0.02)
         if config.text_init_token_ids:
+            if (largest := max(config.text_init_token_ids)) >= weight.shape[0]:
+                raise ValueError(
+                    f"text_init has token {largest}, but the model's vocabulary has {weight.shape[0]}; use the "
+                    "tokenizer of the base model."
+                )
             words = torch.tensor(config.text_init_token_ids, device=weight.device)
             with torch.no_grad():
                 context[n - len(words) :] = self.token_embedding(words)
@@ -115,9 +128,7 @@ class PromptedTextEmbeddings(nn.Module, BaseTunerLayer):
         keep = self.max_positions - n
         if input_ids.shape[1] <= keep:
             return input_ids
-        # Where the tower will pool: the first EOS, or in checkpoints with the historical id 2 the largest id.
-        scores = input_ids if self.eos_token_id == 2 else (input_ids == self.eos_token_id).int()
-        longest = int(scores.argmax(dim=1).max()) + 1
+        longest = int(self.pooled_positions(input_ids).max()) + 1
         if longest > keep:
             raise ValueError(
                 f"A text of {longest} tokens and {n} context tokens exceed the {self.max_positions} positions of the "

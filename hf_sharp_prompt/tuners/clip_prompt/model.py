@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -68,8 +69,25 @@ class CLIPPromptModel(BaseTuner):
         """
         token_ids = tokenize_classes(names, tokenizer, template)
         config = self.active_config
-        self._check_class_texts(names, token_ids, config)
+        layer = next(module for module in self.model.modules() if isinstance(module, PromptedTextEmbeddings))
+        self._check_class_texts(names, token_ids, config, layer)
         config.class_names, config.class_template, config.class_token_ids = list(names), template, token_ids
+
+    @contextmanager
+    def using_classes(
+        self,
+        names: Sequence[str],
+        tokenizer: PreTrainedTokenizerBase | ProcessorMixin,
+        template: str = "{}",
+    ) -> Iterator[None]:
+        """Within the block, classify among other classes; arguments and errors as in `set_classes`."""
+        config = self.active_config
+        held = config.class_names, config.class_template, config.class_token_ids
+        self.set_classes(names, tokenizer, template)
+        try:
+            yield
+        finally:
+            config.class_names, config.class_template, config.class_token_ids = held
 
     @property
     def active_config(self) -> CLIPPromptConfig:
@@ -125,7 +143,7 @@ class CLIPPromptModel(BaseTuner):
             image_features = self.model.get_image_features(pixel_values=pixel_values, **kwargs).pooler_output
         class_features = self.get_class_features()
         class_features = class_features / class_features.norm(dim=-1, keepdim=True)
-        image_features = image_features.to(class_features.dtype)
+        image_features = image_features.to(class_features)
         image_features = image_features / image_features.norm(dim=-1, keepdim=True)
         logits = self.model.logit_scale.exp() * image_features @ class_features.T
         loss = None if labels is None else fixed_cross_entropy(logits, labels, num_items_in_batch)
@@ -197,21 +215,26 @@ class CLIPPromptModel(BaseTuner):
         parent: nn.Module,
         current_key: str,
     ) -> None:
-        layer = target if isinstance(target, PromptedTextEmbeddings) else PromptedTextEmbeddings(target, tower=parent)
-        layer.update_layer(adapter_name, peft_config)
-        if layer is not target:
-            self._replace_module(parent, target_name, layer, target)
+        is_first = not isinstance(target, PromptedTextEmbeddings)
+        layer = PromptedTextEmbeddings(target, parent.config.eos_token_id) if is_first else target
         if peft_config.class_token_ids is not None:  # of an adapter made elsewhere
-            self._check_class_texts(peft_config.class_names, peft_config.class_token_ids, peft_config)
+            self._check_class_texts(peft_config.class_names, peft_config.class_token_ids, peft_config, layer)
+        layer.update_layer(adapter_name, peft_config)
+        if is_first:  # only now, so that a config refused above leaves the model as it was
+            layer.make_room_in(parent)
+            self._replace_module(parent, target_name, layer, target)
 
     def _replace_module(self, parent: nn.Module, child_name: str, new_module: nn.Module, child: nn.Module) -> None:
         # PEFT's own version also hands on `weight` and `bias`, which a tower's embeddings do not have.
         setattr(parent, child_name, new_module)
 
     def _check_class_texts(
-        self, names: Sequence[str], token_ids: Sequence[Sequence[int]], config: CLIPPromptConfig
+        self,
+        names: Sequence[str],
+        token_ids: Sequence[Sequence[int]],
+        config: CLIPPromptConfig,
+        layer: PromptedTextEmbeddings,
     ) -> None:
-        layer = next(module for module in self.model.modules() if isinstance(module, PromptedTextEmbeddings))
         vocabulary = layer.token_embedding.num_embeddings
         for name, ids in zip(names, token_ids, strict=True):
             length = len(ids) + config.num_text_tokens
@@ -224,6 +247,11 @@ class CLIPPromptModel(BaseTuner):
                 raise ValueError(
                     f"The text of class {name!r} has token {max(ids)}, but the model's vocabulary has {vocabulary}; "
                     "use the tokenizer of the base model."
+                )
+            if int(layer.pooled_positions(torch.tensor([ids]))) != len(ids) - 1:
+                raise ValueError(
+                    f"The text of class {name!r} does not end in the token at which the text tower reads it; use the "
+                    "tokenizer of the base model."
                 )
 
     @classmethod

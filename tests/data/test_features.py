@@ -1,0 +1,56 @@
+"""Features computed once are those that the model would compute in every step."""
+
+import datasets
+import pytest
+import torch
+from datasets import ClassLabel, Dataset, Features
+from PIL import Image
+from torch.utils.data import DataLoader
+
+from hf_sharp_prompt.data import ImageCollator, ImageFeatures
+
+
+@pytest.fixture
+def dataset(images) -> Dataset:
+    features = Features({"image": datasets.Image(decode=False), "label": ClassLabel(names=["ant", "bee"])})
+    return Dataset.from_dict({"image": images, "label": [1, 0, 0, 1]}, features=features)
+
+
+@pytest.fixture
+def encode(clip):
+    return lambda pixel_values: clip.get_image_features(pixel_values).pooler_output
+
+
+def test_features_equal_direct_encoding(dataset, encode, image_processor, pixel_values):
+    """Otherwise training on features is not training on the images."""
+    features = ImageFeatures.compute(dataset, encode, ImageCollator(image_processor), batch_size=3)
+    with torch.no_grad():
+        expected = encode(pixel_values)
+    assert len(features) == 4
+    assert features.class_names == ["ant", "bee"]
+    for index, label in enumerate([1, 0, 0, 1]):
+        item = features[index]
+        torch.testing.assert_close(item["image_features"], expected[index], rtol=0, atol=1e-6)
+        assert int(item["labels"]) == label
+    assert not features.features.requires_grad
+
+
+def test_batches_of_features_are_what_the_model_takes(dataset, encode, image_processor):
+    """Otherwise the Trainer's default collator cannot stack them."""
+    features = ImageFeatures.compute(dataset, encode, ImageCollator(image_processor))
+    (batch,) = DataLoader(features, batch_size=4, collate_fn=ImageCollator(image_processor))
+    assert {name: tuple(tensor.shape) for name, tensor in batch.items()} == {"image_features": (4, 24), "labels": (4,)}
+
+
+def test_every_view_is_an_augmentation_of_its_own_and_all_are_drawn(dataset, encode, image_processor):
+    """Otherwise caching features takes the augmentation away."""
+    shades = [Image.new("RGB", (48, 48), (20 * number, 0, 0)) for number in range(12)]
+    rest = iter(shades)
+    collator = ImageCollator(image_processor, augment=lambda image: next(rest))
+    features = ImageFeatures.compute(dataset, encode, collator, views=3)
+    with torch.no_grad():
+        expected = encode(image_processor(shades, return_tensors="pt")["pixel_values"])
+    torch.testing.assert_close(features.features, expected.view(3, 4, 24).transpose(0, 1), rtol=0, atol=1e-6)
+    drawn = {tuple(features[2]["image_features"].tolist()) for _ in range(50)}
+    assert drawn == {tuple(view.tolist()) for view in features.features[2]}
+    assert len(drawn) == 3

@@ -1,0 +1,211 @@
+"""Whatever a user names as data becomes splits with an `image` and a `label` column, or a message that helps."""
+
+from pathlib import Path
+
+import datasets
+import pytest
+from datasets import ClassLabel, Dataset, DatasetDict, Features, List, Value
+from PIL import Image
+
+from hf_sharp_prompt.data import load_image_dataset
+from hf_sharp_prompt.demo import TASKS, tasks
+
+
+def image(shade: int = 0) -> Image.Image:
+    return Image.new("RGB", (8, 8), (shade, shade, shade))
+
+
+def make_folder(path: Path, classes: list[str] = ("blue_heart", "red_star"), per_class: int = 4) -> None:
+    """One folder of images per class."""
+    for name in classes:
+        (path / name).mkdir(parents=True)
+        for number in range(per_class):
+            image(number).save(path / name / f"{number}.png")
+
+
+def save(path: Path, features: dict[str, object], **columns: list) -> str:
+    """A data set of one split on disk, as `save_to_disk` makes it."""
+    Dataset.from_dict(columns, features=Features(features)).save_to_disk(str(path))
+    return str(path)
+
+
+def assert_well_formed(splits: DatasetDict, names: list[str], **sizes: int) -> None:
+    assert {name: len(split) for name, split in splits.items()} == sizes
+    for split in splits.values():
+        assert split.features == Features({"image": datasets.Image(decode=False), "label": ClassLabel(names=names)})
+
+
+def test_a_task_of_the_demo(monkeypatch):
+    """Otherwise the examples do not run without a network."""
+    for split in tasks.IMAGES_PER_CLASS:
+        monkeypatch.setitem(tasks.IMAGES_PER_CLASS, split, 1)
+    name, task = next(iter(TASKS.items()))
+    number = len(task.classes)
+    assert_well_formed(load_image_dataset(name), list(task.classes), train=number, validation=number, test=number)
+
+
+def test_a_folder_with_a_test_split(tmp_path):
+    """Otherwise one's own images cannot be used; underscores in folders' names are spaces in prompts."""
+    make_folder(tmp_path / "train")
+    make_folder(tmp_path / "test", per_class=2)
+    splits = load_image_dataset(str(tmp_path))
+    assert_well_formed(splits, ["blue heart", "red star"], train=8, test=4)
+    by_label = {0: "blue_heart", 1: "red_star"}
+    for row in splits["train"]:
+        assert Path(row["image"]["path"]).parent.name == by_label[row["label"]]
+
+
+def test_a_folder_without_splits_is_split_by_class(tmp_path, caplog):
+    """Otherwise a plain folder of classes has no images to test on, or tests on those it trained on."""
+    make_folder(tmp_path, per_class=10)
+    splits = load_image_dataset(str(tmp_path))
+    assert_well_formed(splits, ["blue heart", "red star"], train=14, test=6)
+    assert sorted(splits["test"]["label"]) == [0, 0, 0, 1, 1, 1]
+    paths = [{row["image"]["path"] for row in split} for split in splits.values()]
+    assert len(set.union(*paths)) == 20
+    assert "no test split; 30 % of its training split is held out, stratified by class" in caplog.text
+    again = load_image_dataset(str(tmp_path))
+    assert [row["image"]["path"] for row in again["test"]] == [row["image"]["path"] for row in splits["test"]]
+
+
+def test_a_validation_split_stands_in_for_the_test_split(tmp_path, caplog):
+    """Otherwise ImageNet's layout loses training images."""
+    make_folder(tmp_path / "train")
+    make_folder(tmp_path / "validation", per_class=3)
+    assert_well_formed(load_image_dataset(str(tmp_path)), ["blue heart", "red star"], train=8, test=6)
+    assert "no test split; its validation split is used for testing" in caplog.text
+
+
+def test_all_three_splits_are_kept(tmp_path):
+    """Otherwise validation images are used for testing although there are others."""
+    for number, split in enumerate(("train", "validation", "test"), start=1):
+        make_folder(tmp_path / split, per_class=number)
+    splits = load_image_dataset(str(tmp_path))
+    assert_well_formed(splits, ["blue heart", "red star"], train=2, validation=4, test=6)
+
+
+def test_a_data_set_saved_to_disk(tmp_path, monkeypatch):
+    """Otherwise data prepared with `datasets` has to be exported first."""
+    features = Features({"img": datasets.Image(), "fine": ClassLabel(names=["a_b", "c"]), "note": Value("string")})
+    rows = {"img": [image()] * 4, "fine": [0, 1, 1, 0], "note": ["x"] * 4}
+    split = Dataset.from_dict(rows, features=features)
+    DatasetDict(train=split, test=split).save_to_disk(str(tmp_path / "both"))
+    splits = load_image_dataset(str(tmp_path / "both"))
+    assert_well_formed(splits, ["a b", "c"], train=4, test=4)
+    assert list(splits["train"]["label"]) == [0, 1, 1, 0]
+
+    split.save_to_disk(str(tmp_path / "one"))
+    assert_well_formed(load_image_dataset(str(tmp_path / "one")), ["a b", "c"], train=2, test=2)
+
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert_well_formed(load_image_dataset("~/both"), ["a b", "c"], train=4, test=4)
+
+
+def test_labels_that_are_strings_become_classes(tmp_path):
+    """Otherwise CSV-made data sets need conversion; names are sorted over all splits, so that numbers agree."""
+    features = Features({"image": datasets.Image(), "species": Value("string")})
+
+    def make(labels: list[str]) -> Dataset:
+        return Dataset.from_dict({"image": [image()] * len(labels), "species": labels}, features=features)
+
+    DatasetDict(train=make(["dog", "cat_fish"]), test=make(["dog", "ant"])).save_to_disk(str(tmp_path))
+    splits = load_image_dataset(str(tmp_path), label_column="species")
+    assert_well_formed(splits, ["ant", "cat fish", "dog"], train=2, test=2)
+    assert (list(splits["train"]["label"]), list(splits["test"]["label"])) == ([2, 1], [2, 0])
+
+
+def test_columns_are_chosen_by_name(tmp_path):
+    """Otherwise data sets with several images or labels per row cannot be used."""
+    names = ClassLabel(names=["a", "b"]), ClassLabel(names=["c", "d"])
+    features = {"left": datasets.Image(), "right": datasets.Image(), "coarse": names[0], "fine": names[1]}
+    rows = {"left": [image(1)] * 4, "right": [image(2)] * 4, "coarse": [0, 0, 1, 1], "fine": [0, 1, 0, 1]}
+    path = save(tmp_path, features, **rows)
+    splits = load_image_dataset(path, image_column="right", label_column="fine")
+    assert_well_formed(splits, ["c", "d"], train=2, test=2)
+    decoded = splits["train"].cast_column("image", datasets.Image())[0]["image"]
+    assert decoded.getpixel((0, 0)) == (2, 2, 2)
+
+
+class TestErrors:
+    """Otherwise the first-time user gets a KeyError, or a prompt for a class without a name."""
+
+    IMAGE = {"image": datasets.Image()}
+
+    @pytest.mark.parametrize(
+        ("features", "message"),
+        [
+            ({"label": ClassLabel(names=["a", "b"]), "size": Value("int64")}, "no image column; .* --image_column"),
+            (
+                {"image": datasets.Image(), "size": Value("int64")},
+                r"no label column; .* --label_column.* size \(Va",
+            ),
+            (
+                {"x": datasets.Image(), "y": datasets.Image(), "label": ClassLabel(names=["a", "b"])},
+                r"several image columns \(x, y\); name the one to use with --image_column",
+            ),
+            (
+                {"image": datasets.Image(), "x": ClassLabel(names=["a", "b"]), "y": ClassLabel(names=["a", "b"])},
+                r"several label columns \(x, y\); name the one to use with --label_column",
+            ),
+        ],
+        ids=["no image", "no label", "several images", "several labels"],
+    )
+    def test_columns_that_cannot_be_found(self, tmp_path, features, message):
+        columns = {name: [image() if isinstance(of, datasets.Image) else 0] for name, of in features.items()}
+        with pytest.raises(ValueError, match=message) as raised:
+            load_image_dataset(save(tmp_path, features, **columns))
+        assert str(tmp_path) in str(raised.value)
+
+    @pytest.mark.parametrize("column", ["image_column", "label_column"])
+    def test_a_column_that_does_not_exist(self, tmp_path, column):
+        path = save(tmp_path, {**self.IMAGE, "label": ClassLabel(names=["a", "b"])}, image=[image()], label=[0])
+        with pytest.raises(ValueError, match="has no column 'pets'; it has image, label"):
+            load_image_dataset(path, **{column: "pets"})
+
+    @pytest.mark.parametrize(
+        ("feature", "label", "message"),
+        [
+            (
+                Value("int64"),
+                3,
+                "labels of .* are int64 numbers without names, and prompts need names; cast",
+            ),
+            (List(Value("int64")), [3], "labels of .* are of type List, .* or name a column of strings"),
+            (ClassLabel(names=["only"]), 0, r"needs at least two classes, but .* has 1: \['only'\]"),
+            (ClassLabel(names=["a", "_", "b"]), 0, r"classes \[1\] have no name; a prompt needs one"),
+            (ClassLabel(names=["a", ""]), 0, r"classes \[1\] have no name"),
+            (
+                ClassLabel(names=["red_star", "red star", "b"]),
+                0,
+                r"several classes are named \['red star'\]; rename",
+            ),
+        ],
+    )
+    def test_labels_without_proper_names(self, tmp_path, feature, label, message):
+        path = save(tmp_path, {**self.IMAGE, "label": feature}, image=[image()], label=[label])
+        with pytest.raises(ValueError, match=message) as raised:
+            load_image_dataset(path, label_column="label")
+        assert str(tmp_path) in str(raised.value)
+
+    def test_no_training_split(self, tmp_path):
+        make_folder(tmp_path / "test")
+        with pytest.raises(ValueError, match="no split named 'train'; it has test"):
+            load_image_dataset(str(tmp_path))
+
+    @pytest.mark.parametrize(("scarce", "others"), [(1, 9), (2, 2)])
+    def test_too_few_images_to_hold_some_out(self, tmp_path, scarce, others):
+        make_folder(tmp_path, ["ant", "bee", "dog"], per_class=others)
+        make_folder(tmp_path, ["cat_fish"], per_class=scarce)
+        message = r"no test split, and too few images .* for 4 classes, of which '.*' has [12]. Add images .* or a"
+        with pytest.raises(ValueError, match=message) as raised:
+            load_image_dataset(str(tmp_path))
+        assert scarce > 1 or "'cat fish' has 1" in str(raised.value)
+
+    def test_splits_that_number_their_classes_differently(self, tmp_path):
+        splits = DatasetDict()
+        for split, names in (("train", ["ant", "bee", "cat"]), ("test", ["bee", "cat"])):
+            features = Features({**self.IMAGE, "label": ClassLabel(names=names)})
+            splits[split] = Dataset.from_dict({"image": [image()] * 2, "label": [0, 1]}, features=features)
+        splits.save_to_disk(str(tmp_path))
+        with pytest.raises(ValueError, match="labels of the test split do not name the same classes in the same"):
+            load_image_dataset(str(tmp_path))

@@ -1,0 +1,67 @@
+"""The demo's tasks are ordinary data sets, the same on every machine run."""
+
+import datasets
+import numpy as np
+import pytest
+
+from hf_sharp_prompt.demo import DEFAULT_TASK, TASKS, load_task
+from hf_sharp_prompt.demo.styles import HELD_OUT_STYLES
+from hf_sharp_prompt.demo.tasks import IMAGES_PER_CLASS
+
+
+@pytest.fixture(scope="module")
+def splits() -> datasets.DatasetDict:
+    return load_task(DEFAULT_TASK)
+
+
+def test_there_are_enough_tasks_to_average_over():
+    assert len(TASKS) >= 6
+    assert DEFAULT_TASK in TASKS
+    assert len({task.seed for task in TASKS.values()}) == len(TASKS)
+    assert len({(task.kinds, task.style) for task in TASKS.values()}) == len(TASKS)
+
+
+@pytest.mark.parametrize("task", TASKS.values(), ids=TASKS.keys())
+def test_a_task_is_well_formed(task):
+    assert TASKS[task.name] is task
+    assert task.style in HELD_OUT_STYLES
+    assert task.name == "_".join([*task.kinds, task.style])
+    assert task.template.count("{}") == 1
+    assert task.description.endswith(".")
+    assert 40 <= len(task.classes) <= 80
+    assert list(task.classes) == sorted(set(task.classes))
+    assert all(len(name.split()) == 2 and name.islower() for name in task.classes)
+
+
+def test_columns_are_an_image_and_a_class_label(splits):
+    assert list(splits) == list(IMAGES_PER_CLASS)
+    for split, rows in splits.items():
+        assert isinstance(rows.features["image"], datasets.Image)
+        assert isinstance(rows.features["label"], datasets.ClassLabel)
+        assert rows.features["label"].names == list(TASKS[DEFAULT_TASK].classes)
+        assert np.bincount(rows["label"]).tolist() == [IMAGES_PER_CLASS[split]] * len(TASKS[DEFAULT_TASK].classes)
+    example = splits["test"][0]["image"]
+    assert (example.size, example.mode) == ((48, 48), "RGB")
+
+
+def test_splits_share_no_image(splits):
+    raw = {split: rows.cast_column("image", datasets.Image(decode=False)) for split, rows in splits.items()}
+    seen = [row["image"]["bytes"] for rows in raw.values() for row in rows]
+    assert len(set(seen)) == len(seen)
+
+
+def test_loading_twice_gives_the_same_bits(splits):
+    again = load_task(DEFAULT_TASK)
+    for split, rows in splits.items():
+        assert rows.data.equals(again[split].data)
+
+
+def test_tasks_of_the_same_kind_show_other_scenes():
+    rain, tint = (TASKS[name].images("validation")[0] for name in ("colour_shape_rain", "colour_shape_tint"))
+    assert not {image.tobytes() for image in rain} & {image.tobytes() for image in tint}
+
+
+def test_an_unknown_task_names_its_nearest_and_all():
+    with pytest.raises(ValueError, match=r"'colour_shape_train'; did you mean 'colour_shape_rain'\?") as error:
+        load_task("colour_shape_train")
+    assert all(name in str(error.value) for name in TASKS)
