@@ -102,6 +102,12 @@ class SharpPromptTrainer(Trainer):
         forward_and_backward = super().training_step
 
         def backward_pass(among: Among | None = None) -> torch.Tensor:
+            if among is not None and num_items_in_batch is None:
+                raise ValueError(
+                    f"The rule {self.args.sharpness!r} tells classes apart, so the loss of a part of the batch is "
+                    "divided by the size of the whole: the model's forward must take num_items_in_batch, or else give "
+                    "the Trainer a compute_loss_func, which does."
+                )
             batches = micro_batches if among is None else [_only(batch, among) for batch in micro_batches]
             return sum(forward_and_backward(model, batch, num_items_in_batch) for batch in batches)
 

@@ -35,8 +35,8 @@ class SharpnessAware:
         optimizer: The optimizer, for rules and schedules that look at its learning rate.
         buffers: The model's buffers, if evaluations change them, as batch normalisation's running statistics: only a
             step's first evaluation does, then.
-        rho_schedule: How the rule's rho goes over the run: `"constant"`, `"linear"` or `"cosine"` to zero with
-            `progress`, or `"learning_rate"`, proportional to it.
+        rho_schedule: How the rule's rho (and `graphsam`'s radius) goes over the run: `"constant"`, `"linear"` or
+            `"cosine"` to zero with `progress`, or `"learning_rate"`, proportional to it.
         seed: Of the rule's own noise; the same in every process.
 
     Attributes:
@@ -77,7 +77,7 @@ class SharpnessAware:
         self.generator = torch.Generator().manual_seed(seed)
         self.parameters = [parameter for parameter in parameters if parameter.requires_grad]
         self.accelerator = accelerator
-        self._samples = 0  # of the current evaluation, where losses come per sample
+        self._samples: int | None = None  # of the current evaluation, where losses come per sample
         self._totals: dict[str, tuple[torch.Tensor, int]] = {}  # on the device, so that no step waits for it
         if rho_schedule not in RHO_SCHEDULES:
             raise ValueError(f"rho_schedule must be one of {', '.join(RHO_SCHEDULES)}, got {rho_schedule!r}.")
@@ -141,11 +141,13 @@ class SharpnessAware:
             self._set_gradients(held)
             raise
         scaler = self._scaler
-        if (self.rule.state or scaler) and not evaluations.all_finite():
+        remembers = bool(self.rule.state) or not torch.equal(before["generator"], self.generator.get_state())
+        if (remembers or scaler) and not evaluations.all_finite():
             self.load_state_dict(before)
             direction = torch.full_like(direction, torch.inf if scaler else torch.nan)
         elif scaler:
             direction = direction * scaler.get_scale()
+        direction = direction.clone()  # a rule may remember it, and clipping changes `.grad` in place
         self._set_gradients(
             part if grad is None else grad + part for grad, part in zip(held, self._split(direction), strict=True)
         )
@@ -188,19 +190,22 @@ class SharpnessAware:
 
     @contextmanager
     def _scheduled_rho(self) -> Iterator[None]:
-        if self.rho_schedule == "constant" or not hasattr(self.rule, "rho"):
+        radii = {name: getattr(self.rule, name) for name in ("rho", "radius") if hasattr(self.rule, name)}
+        if self.rho_schedule == "constant" or not radii:
             yield
             return
         relative = 1.0
         if self.rho_schedule == "learning_rate":
             highest = self.optimizer.param_groups[0].get("initial_lr", self.learning_rate) if self.optimizer else 1.0
-            relative = self.learning_rate / highest
-        rho = self.rule.rho
-        self.rule.rho = rho * RHO_SCHEDULES[self.rho_schedule](self.progress, relative)
+            relative = self.learning_rate / highest if highest else 0.0
+        factor = RHO_SCHEDULES[self.rho_schedule](self.progress, relative)
+        for name, radius in radii.items():
+            setattr(self.rule, name, radius * factor)
         try:
             yield
         finally:
-            self.rule.rho = rho
+            for name, radius in radii.items():
+                setattr(self.rule, name, radius)
 
     @property
     def _scaler(self) -> torch.amp.GradScaler | None:
@@ -219,7 +224,7 @@ class SharpnessAware:
                 "one each, and backward() be given their labels."
             )
         if loss.dim():
-            self._samples += len(loss)
+            self._samples = (self._samples or 0) + loss.numel()
             loss = (loss if among is None else loss * among(labels)).sum()
         loss.backward() if self.accelerator is None else self.accelerator.backward(loss)
         return loss.detach()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from .rule import Among
+from .vectors import filter_norms
 
 
 if TYPE_CHECKING:
@@ -47,14 +48,13 @@ class Evaluations:
         return self.sharp.stage
 
     def draw_normal(self) -> torch.Tensor:
-        """Standard normal noise; drawn on the CPU, so that it is the same on every device."""
+        """Standard normal noise; drawn on the CPU in float64, so the same on every device and in any precision."""
         like = self.weights
-        return torch.randn(like.shape, generator=self.sharp.generator, dtype=like.dtype).to(like.device)
+        return torch.randn(like.shape, generator=self.sharp.generator, dtype=torch.float64).to(like)
 
     def filter_norms(self) -> torch.Tensor:
         """The norm of each parameter's row, or of its whole tensor if that has one dimension or none."""
-        rows = [tensor.flatten(1) if tensor.dim() > 1 else tensor.reshape(1, -1) for tensor in self.origin]
-        return torch.cat([row.norm(dim=1, keepdim=True).expand_as(row).reshape(-1) for row in rows])
+        return filter_norms(self.origin)
 
     def __call__(self, offset: torch.Tensor | None = None, among: Among | None = None) -> torch.Tensor:
         """`∇L(w + offset)`, flat, over all micro-batches and processes, without loss scaling."""
@@ -64,16 +64,18 @@ class Evaluations:
             self.random_state.restore()  # the same dropout masks in every evaluation of a step
         self._move_to(offset)
         sharp._set_gradients([None] * len(self.origin))
-        sharp._samples = 0
-        loss = self.backward_pass(among)
+        sharp._samples = None
+        try:
+            loss = self.backward_pass(among)
+        finally:
+            for buffer, before in zip(sharp.buffers, buffers):
+                buffer.copy_(before)
         if all(parameter.grad is None for parameter in sharp.parameters):
             raise ValueError("No gradient reached the trainable parameters; does the loss depend on them?")
         gradient = sharp._flatten(
             torch.zeros_like(parameter) if parameter.grad is None else parameter.grad for parameter in sharp.parameters
         )
         gradient, loss = self._reduce(gradient, loss)
-        for buffer, before in zip(sharp.buffers, buffers):
-            buffer.copy_(before)
         self.evaluated.append(_Evaluation(gradient, loss, offset is not None, among is None))
         return gradient
 
@@ -82,13 +84,13 @@ class Evaluations:
         sharp = self.sharp
         if sharp._scaler:
             gradient = gradient / sharp._scaler.get_scale()
-        samples = max(sharp._samples, 1)
+        samples = 1 if sharp._samples is None else sharp._samples
         if sharp.accelerator is not None and sharp.accelerator.num_processes > 1:
             # On gradients that DDP has reduced already this changes nothing.
             flat = torch.cat([gradient, loss.reshape(1).to(gradient), gradient.new_tensor([samples])])
             flat = sharp.accelerator.reduce(flat, reduction="mean")
             gradient, loss, samples = flat[:-2], flat[-2].to(loss), flat[-1]
-        return (gradient / samples, loss / samples) if sharp._samples else (gradient, loss)
+        return gradient / samples, loss / samples
 
     @contextmanager
     def parameters_restored(self) -> Iterator[None]:

@@ -42,7 +42,10 @@ class Gradient(Protocol):
 def hyperparameter(
     default: float, *, low: float = -math.inf, high: float = math.inf, above: float = -math.inf, help: str
 ) -> dataclasses.Field:
-    """A rule's hyperparameter: its default, the closed range [`low`, `high`], or an open bound `above` below."""
+    """A rule's hyperparameter: its default, the closed range [`low`, `high`], or an open bound `above` below.
+
+    Where the default is an `int`, only whole numbers are allowed.
+    """
     return dataclasses.field(default=default, metadata={"low": low, "high": high, "above": above, "help": help})
 
 
@@ -79,20 +82,22 @@ class SharpnessRule(ABC):
             value, bounds = getattr(self, field.name), field.metadata
             if not bounds:  # no number
                 continue
+            whole = isinstance(field.default, int)
             is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+            is_number = is_number and (not whole or value == int(value))
             if not is_number or not bounds["low"] <= value <= bounds["high"] or not value > bounds["above"]:
-                raise ValueError(f"{self.name}: {field.name} must be {_describe(bounds)}, got {value!r}.")
+                raise ValueError(f"{self.name}: {field.name} must be {_describe(bounds, whole)}, got {value!r}.")
 
     @abstractmethod
     def direction(self, gradient: Gradient) -> torch.Tensor:
         """The direction d, a flat vector: what the base optimizer receives as the gradient at the current point."""
 
 
-def _describe(bounds: dict[str, float]) -> str:
+def _describe(bounds: dict[str, float], whole: bool) -> str:
     limits = [f">= {bounds['low']:g}"] if bounds["low"] > -math.inf else []
     limits += [f"> {bounds['above']:g}"] if bounds["above"] > -math.inf else []
     limits += [f"<= {bounds['high']:g}"] if bounds["high"] < math.inf else []
-    return " ".join(["a finite number", " and ".join(limits)]).strip()
+    return " ".join(["a whole number" if whole else "a finite number", " and ".join(limits)]).strip()
 
 
 def names() -> list[str]:

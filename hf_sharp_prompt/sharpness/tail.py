@@ -24,7 +24,7 @@ class ImbSAM(SharpnessRule, name="imbsam"):
         tail_classes: The class indices that count as tail.
 
     Cost:
-        Like 2 gradient evaluations: one of the head samples, two of the tail samples.
+        3 gradient evaluations per step: two of the tail samples' losses, one of the head samples'.
 
     When:
         Long tails, where only the tail overfits.
