@@ -112,9 +112,9 @@ class Evaluations:
 
     @property
     def perturbed(self) -> tuple[torch.Tensor, torch.Tensor] | None:
-        """Loss and gradient where the rule last looked elsewhere, if over the whole batch and not only there."""
-        last = self.evaluated[-1]
-        return (last.loss, last.gradient) if last.whole and last not in self._here else None
+        """Loss and gradient where the rule first looked elsewhere, if over the whole batch and not only there."""
+        elsewhere = [each for each in self.evaluated if each.whole and each not in self._here]
+        return (elsewhere[0].loss, elsewhere[0].gradient) if elsewhere else None
 
     def all_finite(self) -> bool:
         return all(bool(torch.isfinite(each.gradient).all()) for each in self.evaluated)
@@ -130,6 +130,7 @@ class Evaluations:
             torch._foreach_copy_(parameters, self.origin)
         else:
             torch._foreach_copy_(parameters, torch._foreach_add(self.origin, list(self.sharp._split(offset))))
+        torch.clear_autocast_cache()  # which, in a loop's own autocast, would hold the parameters as they were
 
 
 class _Evaluation:
