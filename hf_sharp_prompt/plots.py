@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
+from .sharpness import Landscape
+
 
 def plot_accuracy_by_epoch(
     histories: Mapping[str, Sequence[Mapping[str, Sequence[float]]]], path: str | Path, title: str = ""
@@ -37,4 +39,40 @@ def plot_accuracy_by_epoch(
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False)
+    figure.savefig(path, dpi=150)
+
+
+def plot_landscapes(
+    landscapes: Mapping[str, Landscape], path: str | Path, title: str = "", highest: float = np.inf
+) -> None:
+    """Plot loss landscapes side by side as contours, all on one colour scale.
+
+    Args:
+        landscapes: Per name, what `sharpness.landscape` returned. A cross marks the parameters, in the middle.
+        path: The PNG file to write.
+        title: Above the figure.
+        highest: The loss at which colours and contours end; lower it to see more of the minima. By default the
+            highest finite loss of all.
+
+    Raises:
+        ValueError: No landscapes, or none with a finite loss below `highest`.
+    """
+    from matplotlib.figure import Figure  # an extra; the rest of the package works without it
+    from matplotlib.ticker import MaxNLocator
+
+    losses = [landscape.losses.numpy() for landscape in landscapes.values()]
+    finite = [loss for each in losses for loss in each.flat if np.isfinite(loss)]
+    if not finite or min(finite) >= highest:
+        raise ValueError(f"There is nothing to plot: no landscape has a finite loss below {highest:g}.")
+    levels = MaxNLocator(25).tick_values(min(finite), min(max(finite), highest))
+    figure = Figure(figsize=(3.6 * len(losses) + 0.8, 4), layout="constrained")
+    figure.suptitle(title)
+    for axes, (name, landscape) in zip(figure.subplots(1, len(losses), squeeze=False)[0], landscapes.items()):
+        # Losses by column, row: the first direction is drawn to the right. What cannot be drawn is left white.
+        plane = landscape.coordinates, landscape.coordinates, np.ma.masked_invalid(landscape.losses.numpy().T)
+        filled = axes.contourf(*plane, levels, extend="max" if max(finite) > levels[-1] else "neither")
+        axes.contour(*plane, levels, colors="white", linewidths=0.4, alpha=0.7)
+        axes.plot(0, 0, "+", color="white", markersize=9)
+        axes.set(title=name, xlabel="first direction", ylabel="second direction", aspect="equal")
+    figure.colorbar(filled, ax=figure.axes, label="loss", shrink=0.8)
     figure.savefig(path, dpi=150)

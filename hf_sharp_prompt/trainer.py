@@ -20,6 +20,7 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, TrainOutput
 from .data import ImageCollator
 from .model_card import model_card
 from .sharpness import SharpnessAware
+from .sharpness.rule import Among
 from .training_args import SharpPromptTrainingArguments
 
 
@@ -73,12 +74,19 @@ class SharpPromptTrainer(Trainer):
                 "Sharpness rules do not run in one process over several GPUs (torch.nn.DataParallel). Start one "
                 "process per GPU with `accelerate launch`, or show the process one GPU with CUDA_VISIBLE_DEVICES=0."
             )
+        optimizer = super().create_optimizer(model)
         self.sharpness = SharpnessAware(
-            self.args.make_sharpness_rule(), self.model.parameters(), accelerator=self.accelerator
+            self.args.make_sharpness_rule(),
+            self.model.parameters(),
+            accelerator=self.accelerator,
+            optimizer=optimizer,
+            buffers=self.model.buffers(),
+            rho_schedule=self.args.rho_schedule,
+            seed=self.args.seed,
         )
         self._micro_batches: list[dict[str, Any]] = []
         _write_cards_of(self)
-        return super().create_optimizer(model)
+        return optimizer
 
     def training_step(
         self,
@@ -93,9 +101,18 @@ class SharpPromptTrainer(Trainer):
         micro_batches, self._micro_batches = self._micro_batches, []
         forward_and_backward = super().training_step
 
-        def backward_pass() -> torch.Tensor:
-            return sum(forward_and_backward(model, batch, num_items_in_batch) for batch in micro_batches)
+        def backward_pass(among: Among | None = None) -> torch.Tensor:
+            if among is not None and num_items_in_batch is None:
+                raise ValueError(
+                    f"The rule {self.args.sharpness!r} tells classes apart, so the loss of a part of the batch is "
+                    "divided by the size of the whole: the model's forward must take num_items_in_batch, or else give "
+                    "the Trainer a compute_loss_func, which does."
+                )
+            batches = micro_batches if among is None else [_only(batch, among) for batch in micro_batches]
+            return sum(forward_and_backward(model, batch, num_items_in_batch) for batch in batches)
 
+        self.sharpness.progress = self.state.global_step / self.state.max_steps
+        self.sharpness.epoch = int(self.state.epoch)
         with self.accelerator.no_sync(model):  # reduced once per evaluation, as one tensor
             return self.sharpness.accumulate_direction(backward_pass)
 
@@ -162,6 +179,12 @@ class SharpPromptTrainer(Trainer):
                 f"{self.sharpness.rule.name!r}; resume with sharpness={rule!r} or start in another output_dir."
             )
         self.sharpness.load_state_dict(state)
+
+
+def _only(batch: dict[str, Any], among: Among) -> dict[str, Any]:
+    """The batch with the labels of all other samples ignored; they still count in the size of the batch."""
+    labels = batch["labels"]
+    return {**batch, "labels": labels.masked_fill(~among(labels), -100)}
 
 
 def _write_cards_of(trainer: SharpPromptTrainer) -> None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from transformers import TrainingArguments
 
 from . import sharpness
+from .sharpness.schedule import RHO_SCHEDULES
 
 
 @dataclass
@@ -17,6 +18,9 @@ class SharpPromptTrainingArguments(TrainingArguments):
         sharpness_args (`dict`, *optional*):
             The rule's hyperparameters, e.g. `{"rho": 0.1}`, as a dict or as JSON; those not given take the values of
             the rule's paper.
+        rho_schedule (`str`, defaults to `"constant"`):
+            How the perturbation radius goes over the run: `"constant"`, `"linear"` or `"cosine"` to zero, or
+            `"learning_rate"`, proportional to it (as GSAM's paper).
         dataset_name (`str`, *optional*):
             What the training data is called, for the model card.
 
@@ -36,6 +40,13 @@ class SharpPromptTrainingArguments(TrainingArguments):
     sharpness_args: dict | str | None = field(
         default=None,
         metadata={"help": "The rule's hyperparameters as JSON, e.g. '{\"rho\": 0.1}'; by default its paper's."},
+    )
+    rho_schedule: str = field(
+        default="constant",
+        metadata={
+            "help": "How rho goes over the run: constant, linear or cosine to zero, or with the learning_rate.",
+            "choices": list(RHO_SCHEDULES),
+        },
     )
     dataset_name: str | None = field(
         default=None, metadata={"help": "What the training data is called, for the model card."}

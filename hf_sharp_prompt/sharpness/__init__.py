@@ -1,9 +1,26 @@
-"""Which gradient is followed: sharpness-aware directions, independent of models and training loops."""
+"""Which gradient is followed, and how sharp is what it led to: independent of models and training loops."""
 
 # Importing a module of rules registers them.
-from . import gcsam, sam
+from . import combined, momentum, noise, sam, tail
 from .aware import SharpnessAware
+from .landscape import Landscape, landscape
+from .report import Neighbourhood, SharpnessReport, report
 from .rule import SharpnessRule, create, names
 
 
-__all__ = ["SharpnessAware", "SharpnessRule", "create", "gcsam", "names", "sam"]
+__all__ = [
+    "Landscape",
+    "Neighbourhood",
+    "SharpnessAware",
+    "SharpnessReport",
+    "SharpnessRule",
+    "combined",
+    "create",
+    "landscape",
+    "momentum",
+    "names",
+    "noise",
+    "report",
+    "sam",
+    "tail",
+]

@@ -9,11 +9,14 @@ from accelerate import Accelerator
 from accelerate.utils import DistributedType
 from torch import nn
 
-from .rule import SharpnessRule
+from .evaluation import Evaluations
+from .rule import Among, SharpnessRule
+from .schedule import RHO_SCHEDULES
 from .vectors import cosine
 
 
 Closure = Callable[[], torch.Tensor]
+BackwardPass = Callable[[Among | None], torch.Tensor]
 
 ENGINES_THAT_OWN_THE_GRADIENT = (DistributedType.DEEPSPEED, DistributedType.FSDP, DistributedType.MEGATRON_LM)
 
@@ -29,6 +32,17 @@ class SharpnessAware:
         parameters: The model's parameters; those with `requires_grad` train. All on one device.
         accelerator: The loop's `Accelerator`, if it has one: gradients are then averaged over its processes and its
             mixed precision is respected.
+        optimizer: The optimizer, for rules and schedules that look at its learning rate.
+        buffers: The model's buffers, if evaluations change them, as batch normalisation's running statistics: only a
+            step's first evaluation does, then.
+        rho_schedule: How the rule's rho (and `graphsam`'s radius) goes over the run: `"constant"`, `"linear"` or
+            `"cosine"` to zero with `progress`, or `"learning_rate"`, proportional to it.
+        seed: Of the rule's own noise; the same in every process.
+
+    Attributes:
+        progress: Where the run is, from 0 to 1; for schedules, set by the loop.
+        epoch: The epoch, from 0; for rules that start anew in each, set by the loop.
+        stage: How many times the classes have been re-weighted; set by the loop.
 
     Raises:
         ValueError: No trainable parameters, or on several devices; an engine that owns the backward pass or shards
@@ -49,12 +63,24 @@ class SharpnessAware:
         rule: SharpnessRule,
         parameters: Iterable[nn.Parameter],
         accelerator: Accelerator | None = None,
+        *,
+        optimizer: torch.optim.Optimizer | None = None,
+        buffers: Iterable[torch.Tensor] = (),
+        rho_schedule: str = "constant",
+        seed: int = 0,
     ) -> None:
         self.rule = rule
+        self.optimizer = optimizer
+        self.buffers = list(buffers)
+        self.rho_schedule = rho_schedule
+        self.progress, self.epoch, self.stage = 0.0, 0, 0
+        self.generator = torch.Generator().manual_seed(seed)
         self.parameters = [parameter for parameter in parameters if parameter.requires_grad]
         self.accelerator = accelerator
-        self._totals: dict[str, torch.Tensor] = {}
-        self._steps = 0
+        self._samples: int | None = None  # of the current evaluation, where losses come per sample
+        self._totals: dict[str, tuple[torch.Tensor, int]] = {}  # on the device, so that no step waits for it
+        if rho_schedule not in RHO_SCHEDULES:
+            raise ValueError(f"rho_schedule must be one of {', '.join(RHO_SCHEDULES)}, got {rho_schedule!r}.")
         if not self.parameters:
             raise ValueError("There is nothing to train: none of the parameters has requires_grad=True.")
         if len(devices := {str(parameter.device) for parameter in self.parameters}) > 1:
@@ -65,86 +91,141 @@ class SharpnessAware:
         if accelerator is not None:
             _check_accelerator(accelerator)
 
-    def backward(self, closure: Closure | Sequence[Closure]) -> torch.Tensor:
+    def backward(
+        self,
+        closure: Closure | Sequence[Closure],
+        labels: torch.Tensor | Sequence[torch.Tensor] | None = None,
+    ) -> torch.Tensor:
         """Add the rule's direction to `.grad`.
 
         Args:
-            closure: Computes the step's loss, a scalar, without calling `backward`. It is called once per gradient
-                evaluation of the rule. Several closures are micro-batches whose losses add up, each with a graph of
-                its own.
+            closure: Computes the step's loss without calling `backward`: a scalar, or the losses of the samples, a
+                vector whose mean is the loss. It is called once per gradient evaluation of the rule. Several closures
+                are micro-batches, each with a graph of its own: scalars add up, and of vectors the mean is over all.
+            labels: The samples' labels, or those of each micro-batch, for rules that tell classes apart.
 
         Returns:
             The loss at the un-perturbed parameters, over all micro-batches and, with an accelerator, the mean over
             its processes.
 
         Raises:
-            ValueError: The loss does not depend on the trainable parameters.
+            ValueError: The loss does not depend on the trainable parameters; the rule needs labels and losses per
+                sample, and they are not given.
         """
-        closures = [closure] if callable(closure) else closure
-        return self.accumulate_direction(lambda: sum(self._backward_pass(each) for each in closures))
+        closures = [closure] if callable(closure) else list(closure)
+        labels = list(labels) if isinstance(labels, Sequence) else [labels] * len(closures)
 
-    def accumulate_direction(self, backward_pass: Closure) -> torch.Tensor:
+        def backward_pass(among: Among | None = None) -> torch.Tensor:
+            return sum(self._backward_pass(each, of, among) for each, of in zip(closures, labels, strict=True))
+
+        return self.accumulate_direction(backward_pass)
+
+    def accumulate_direction(self, backward_pass: BackwardPass) -> torch.Tensor:
         """As `backward`, for loops that run the backward pass themselves.
 
         Args:
             backward_pass: Computes the loss, runs its backward pass (with loss scaling, where the loop has it) and
-                returns the loss, detached.
+                returns the loss, detached. Called with what a rule gives as `among`.
 
         Returns:
             The loss at the un-perturbed parameters.
         """
         held = [parameter.grad for parameter in self.parameters]
-        state = dict(self.rule.state)  # a copy: rules put new tensors into theirs
-        evaluations = _Evaluations(self, backward_pass)
+        before = self.state_dict()
+        evaluations = Evaluations(self, backward_pass)
         try:
-            with evaluations.parameters_restored():
+            with self._scheduled_rho(), evaluations.parameters_restored():
                 direction = self.rule.direction(evaluations)
         except BaseException:
-            self.rule.state = state
+            self.load_state_dict(before)
             self._set_gradients(held)
             raise
         scaler = self._scaler
-        if (state or self.rule.state or scaler) and not evaluations.all_finite():
-            self.rule.state = state
+        remembers = bool(self.rule.state) or not torch.equal(before["generator"], self.generator.get_state())
+        if (remembers or scaler) and not evaluations.all_finite():
+            self.load_state_dict(before)
             direction = torch.full_like(direction, torch.inf if scaler else torch.nan)
         elif scaler:
             direction = direction * scaler.get_scale()
+        direction = direction.clone()  # a rule may remember it, and clipping changes `.grad` in place
         self._set_gradients(
             part if grad is None else grad + part for grad, part in zip(held, self._split(direction), strict=True)
         )
         self._record(evaluations)
-        return evaluations.losses[0]
+        return evaluations.loss
 
     def pop_metrics(self) -> dict[str, float]:
-        """Means over the steps since the last call.
+        """Means since the last call, each over the steps that had it.
 
         `loss` at the un-perturbed parameters and `gradient_norm` ‖g‖ there; of rules that look elsewhere,
         `perturbed_loss`, `sharpness` (their difference) and `cosine` cos(g, g_p); and what the rule itself reports.
         """
-        metrics = {name: float(total) / self._steps for name, total in self._totals.items()}
-        self._totals, self._steps = {}, 0
+        metrics = {name: float(total) / count for name, (total, count) in self._totals.items()}
+        self._totals = {}
         return metrics
 
     def state_dict(self) -> dict[str, torch.Tensor]:
-        """What the rule remembers from step to step, tensors by name."""
-        return dict(self.rule.state)
+        """What has to be known to go on from here, tensors by name: the rule's memory and its noise generator."""
+        return {**self.rule.state, "generator": self.generator.get_state()}
 
     def load_state_dict(self, state: dict[str, torch.Tensor]) -> None:
         """Restore what `state_dict` returned."""
+        self.generator.set_state(state["generator"].cpu())
         device = self.parameters[0].device
-        self.rule.state = {name: tensor.to(device) for name, tensor in state.items()}
+        self.rule.state = {name: tensor.to(device) for name, tensor in state.items() if name != "generator"}
+
+    @property
+    def learning_rate(self) -> float:
+        """The optimizer's.
+
+        Raises:
+            ValueError: There is no optimizer to ask.
+        """
+        if self.optimizer is None:
+            raise ValueError(
+                f"The rule {self.rule.name!r} with rho_schedule={self.rho_schedule!r} looks at the learning rate; "
+                "give SharpnessAware the optimizer."
+            )
+        return self.optimizer.param_groups[0]["lr"]
+
+    @contextmanager
+    def _scheduled_rho(self) -> Iterator[None]:
+        radii = {name: getattr(self.rule, name) for name in ("rho", "radius") if hasattr(self.rule, name)}
+        if self.rho_schedule == "constant" or not radii:
+            yield
+            return
+        relative = 1.0
+        if self.rho_schedule == "learning_rate":
+            highest = self.optimizer.param_groups[0].get("initial_lr", self.learning_rate) if self.optimizer else 1.0
+            relative = self.learning_rate / highest if highest else 0.0
+        factor = RHO_SCHEDULES[self.rho_schedule](self.progress, relative)
+        for name, radius in radii.items():
+            setattr(self.rule, name, radius * factor)
+        try:
+            yield
+        finally:
+            for name, radius in radii.items():
+                setattr(self.rule, name, radius)
 
     @property
     def _scaler(self) -> torch.amp.GradScaler | None:
         return self.accelerator.scaler if self.accelerator is not None else None
 
-    def _backward_pass(self, closure: Closure) -> torch.Tensor:
+    def _backward_pass(self, closure: Closure, labels: torch.Tensor | None, among: Among | None) -> torch.Tensor:
         loss = closure()
         if not loss.requires_grad:
             raise ValueError(
                 "The closure's loss does not depend on any trainable parameter. It must compute the loss anew at "
                 "every call, with gradients enabled, and not call backward()."
             )
+        if among is not None and (labels is None or loss.dim() == 0):
+            raise ValueError(
+                f"The rule {self.rule.name!r} tells classes apart: the closure must return the losses of the samples, "
+                "one each, and backward() be given their labels."
+            )
+        if loss.dim():
+            self._samples = (self._samples or 0) + loss.numel()
+            loss = (loss if among is None else loss * among(labels)).sum()
         loss.backward() if self.accelerator is None else self.accelerator.backward(loss)
         return loss.detach()
 
@@ -160,87 +241,16 @@ class SharpnessAware:
         for parameter, gradient in zip(self.parameters, gradients, strict=True):
             parameter.grad = gradient
 
-    def _record(self, evaluations: _Evaluations) -> None:
-        metrics = {
-            "loss": evaluations.losses[0],
-            "gradient_norm": evaluations.gradients[0].norm(),
-            **self.rule.reported,
-        }
-        if len(evaluations.losses) > 1:
-            metrics["perturbed_loss"] = evaluations.losses[-1]
-            metrics["sharpness"] = evaluations.losses[-1] - evaluations.losses[0]
-            metrics["cosine"] = cosine(evaluations.gradients[0], evaluations.gradients[-1])
+    def _record(self, evaluations: Evaluations) -> None:
+        metrics = {"loss": evaluations.loss, "gradient_norm": evaluations.gradient.norm(), **self.rule.reported}
+        if evaluations.perturbed is not None:
+            perturbed_loss, perturbed_gradient = evaluations.perturbed
+            metrics["perturbed_loss"] = perturbed_loss
+            metrics["sharpness"] = perturbed_loss - evaluations.loss
+            metrics["cosine"] = cosine(evaluations.gradient, perturbed_gradient)
         for name, value in metrics.items():
-            self._totals[name] = self._totals.get(name, 0) + value
-        self._steps += 1
-
-
-class _Evaluations:
-    """The gradient evaluations of one step: what a rule calls as `gradient`."""
-
-    def __init__(self, sharp: SharpnessAware, backward_pass: Closure) -> None:
-        self.sharp = sharp
-        self.backward_pass = backward_pass
-        self.origin = [parameter.detach().clone() for parameter in sharp.parameters]
-        self.random_state = _RandomState(self.origin[0].device)
-        self.losses: list[torch.Tensor] = []
-        self.gradients: list[torch.Tensor] = []
-
-    def __call__(self, offset: torch.Tensor | None = None) -> torch.Tensor:
-        """`∇L(w + offset)`, flat, over all micro-batches and processes, without loss scaling."""
-        sharp = self.sharp
-        if self.losses:
-            self.random_state.restore()  # the same dropout masks in every evaluation of a step
-        self._move_to(offset)
-        sharp._set_gradients([None] * len(self.origin))
-        loss = self.backward_pass()
-        if all(parameter.grad is None for parameter in sharp.parameters):
-            raise ValueError("No gradient reached the trainable parameters; does the loss depend on them?")
-        gradient = sharp._flatten(
-            torch.zeros_like(parameter) if parameter.grad is None else parameter.grad for parameter in sharp.parameters
-        )
-        if sharp._scaler:
-            gradient = gradient / sharp._scaler.get_scale()
-        if sharp.accelerator is not None and sharp.accelerator.num_processes > 1:
-            # Reduced as one tensor, the loss with it; on gradients that DDP has reduced already this changes nothing.
-            reduced = sharp.accelerator.reduce(torch.cat([gradient, loss.reshape(1).to(gradient)]), reduction="mean")
-            gradient, loss = reduced[:-1], reduced[-1].to(loss)
-        self.losses.append(loss)
-        self.gradients.append(gradient)
-        return gradient
-
-    @contextmanager
-    def parameters_restored(self) -> Iterator[None]:
-        """However the block ends, the parameters have the bits they had before it."""
-        try:
-            yield
-        finally:
-            self._move_to(None)
-
-    def all_finite(self) -> bool:
-        return all(bool(torch.isfinite(gradient).all()) for gradient in self.gradients)
-
-    @torch.no_grad()
-    def _move_to(self, offset: torch.Tensor | None) -> None:
-        parameters = self.sharp.parameters
-        if offset is None:
-            torch._foreach_copy_(parameters, self.origin)
-        else:
-            torch._foreach_copy_(parameters, torch._foreach_add(self.origin, list(self.sharp._split(offset))))
-
-
-class _RandomState:
-    """The state of torch's generators when it was made: the CPU's and the device's."""
-
-    def __init__(self, device: torch.device) -> None:
-        self.cpu = torch.get_rng_state()
-        self.device = device
-        self.on_device = None if device.type == "cpu" else torch.get_device_module(device).get_rng_state(device)
-
-    def restore(self) -> None:
-        torch.set_rng_state(self.cpu)
-        if self.on_device is not None:
-            torch.get_device_module(self.device).set_rng_state(self.on_device, self.device)
+            total, count = self._totals.get(name, (0, 0))
+            self._totals[name] = total + value, count + 1
 
 
 def _check_accelerator(accelerator: Any) -> None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 
 from .rule import Gradient, SharpnessRule, hyperparameter
-from .vectors import unit
+from .vectors import EPSILON, unit
 
 
 @dataclass
@@ -16,6 +16,9 @@ class ERM(SharpnessRule, name="none"):
 
     Cost:
         1 gradient evaluation per step.
+
+    When:
+        The baseline.
     """
 
     def direction(self, gradient: Gradient) -> torch.Tensor:
@@ -34,6 +37,9 @@ class SAM(SharpnessRule, name="sam"):
     Cost:
         2 gradient evaluations per step.
 
+    When:
+        The first to try; rho is what matters.
+
     Reference:
         Foret et al., "Sharpness-Aware Minimization for Efficiently Improving Generalization", ICLR 2021,
         https://arxiv.org/abs/2010.01412
@@ -43,3 +49,33 @@ class SAM(SharpnessRule, name="sam"):
 
     def direction(self, gradient: Gradient) -> torch.Tensor:
         return gradient(offset=self.rho * unit(gradient()))
+
+
+@dataclass
+class ASAM(SharpnessRule, name="asam"):
+    """Adaptive SAM: the neighbourhood scales with each parameter, so rescaling the network does not change it.
+
+    `d = g(ε)`, `ε = ρ · w²⊙g / ‖|w|⊙g‖`
+
+    Args:
+        rho: Radius, relative to the parameters' magnitudes (paper: 0.5).
+
+    Cost:
+        2 gradient evaluations per step.
+
+    When:
+        Parameters of very different magnitudes train together.
+
+    Reference:
+        Kwon et al., "ASAM: Adaptive Sharpness-Aware Minimization for Scale-Invariant Learning of Deep Neural
+        Networks", ICML 2021, https://arxiv.org/abs/2102.11600
+
+    Related:
+        `sam` with one radius for all.
+    """
+
+    rho: float = hyperparameter(0.5, low=0, help="Radius relative to the parameters' magnitudes.")
+
+    def direction(self, gradient: Gradient) -> torch.Tensor:
+        g, w = gradient(), gradient.weights
+        return gradient(offset=self.rho * w * w * g / ((w * g).norm() + EPSILON))

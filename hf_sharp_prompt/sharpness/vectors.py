@@ -1,5 +1,7 @@
 """The few vector operations that the rules are written in."""
 
+from collections.abc import Iterable
+
 import torch
 
 
@@ -14,3 +16,19 @@ def unit(v: torch.Tensor) -> torch.Tensor:
 def cosine(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     """`cos(a, b)`, a scalar; zero where either vector is zero."""
     return unit(a) @ unit(b)
+
+
+def project(v: torch.Tensor, onto: torch.Tensor) -> torch.Tensor:
+    """The part of `v` along `onto`; zero where `onto` is zero."""
+    return (v @ unit(onto)) * unit(onto)
+
+
+def reject(v: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+    """The part of `v` orthogonal to `other`."""
+    return v - project(v, other)
+
+
+def filter_norms(tensors: Iterable[torch.Tensor]) -> torch.Tensor:
+    """For every element the norm of its filter: its row, or its whole tensor if that has one dimension or none."""
+    rows = [tensor.flatten(1) if tensor.dim() > 1 else tensor.reshape(1, -1) for tensor in tensors]
+    return torch.cat([row.norm(dim=1, keepdim=True).expand_as(row).reshape(-1) for row in rows])

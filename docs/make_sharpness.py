@@ -1,0 +1,67 @@
+"""Writes docs/sharpness.md from the docstrings of the rules: `python docs/make_sharpness.py`."""
+
+import dataclasses
+import inspect
+import re
+from pathlib import Path
+
+from hf_sharp_prompt.sharpness import SharpnessRule, names
+
+
+PAGE = Path(__file__).with_name("sharpness.md")
+
+HEAD = """# Sharpness rules
+
+Made by `python docs/make_sharpness.py` from the rules' docstrings; edit those.
+
+`w` all trainable parameters as one flat vector, `g = ∇L(w)` over one optimizer step's whole batch, `u(v) = v / ‖v‖`,
+`g(ε) = ∇L(w + ε)`; `d` is what the optimizer receives as the gradient. Chosen by name, in the Trainer with
+`SharpPromptTrainingArguments(sharpness="sam", sharpness_args={"rho": 0.05})`, in a loop of your own with
+`SharpnessAware(sharpness.create("sam", rho=0.05), model.parameters())`.
+
+"""
+
+
+def main() -> None:
+    PAGE.write_text(page(), encoding="utf-8")
+
+
+def page() -> str:
+    rules = [SharpnessRule.registry[name] for name in names()]
+    rows = ["| name | what it does | gradient evaluations per step | when to choose it |", "|---|---|---|---|"]
+    for rule in rules:
+        sections = read_docstring(rule)
+        cost = sections["Cost"].removesuffix(".").replace(" gradient evaluations per step", "")
+        cost = cost.replace(" gradient evaluation per step", "")
+        rows.append(f"| [`{rule.name}`](#{rule.name}) | {sections['summary']} | {cost} | {sections['When']} |")
+    return HEAD + "\n".join(rows) + "\n" + "".join(map(section, rules))
+
+
+def section(rule: type[SharpnessRule]) -> str:
+    sections = read_docstring(rule)
+    text = f"\n## {rule.name}\n\n{sections['summary']}\n\n{sections['equation']}\n"
+    fields = dataclasses.fields(rule)
+    if fields:
+        text += "\n| hyperparameter | default | |\n|---|---|---|\n"
+        meanings = dict(re.findall(r"^(\w+): (.*?)(?=^\w+: |\Z)", sections["Args"], re.DOTALL | re.MULTILINE))
+        for field in fields:
+            text += f"| `{field.name}` | {field.default} | {' '.join(meanings[field.name].split())} |\n"
+    for title in ("Reference", "Related"):
+        text += f"\n{title}: {' '.join(sections[title].split())}\n" if title in sections else ""
+    return text
+
+
+def read_docstring(rule: type[SharpnessRule]) -> dict[str, str]:
+    """The first line, the equation and the titled sections of a rule's docstring."""
+    head, *rest = re.split(r"^(\w+):\n", inspect.getdoc(rule), flags=re.MULTILINE)
+    summary, equation = head.split("\n", 1)
+    sections = {"summary": summary, "equation": equation.strip()}
+    for title, body in zip(rest[::2], rest[1::2]):
+        sections[title] = inspect.cleandoc("    " + body.lstrip()) if title == "Args" else " ".join(body.split())
+    if "Args" in sections:
+        sections["Args"] = "\n".join(line[4:] if line.startswith("    ") else line for line in rest[1].splitlines())
+    return sections
+
+
+if __name__ == "__main__":
+    main()
