@@ -65,15 +65,17 @@ class Evaluations:
         self._move_to(offset)
         sharp._set_gradients([None] * len(self.origin))
         sharp._samples = 0
-        loss = self.backward_pass(among)
+        try:
+            loss = self.backward_pass(among)
+        finally:
+            for buffer, before in zip(sharp.buffers, buffers):
+                buffer.copy_(before)
         if all(parameter.grad is None for parameter in sharp.parameters):
             raise ValueError("No gradient reached the trainable parameters; does the loss depend on them?")
         gradient = sharp._flatten(
             torch.zeros_like(parameter) if parameter.grad is None else parameter.grad for parameter in sharp.parameters
         )
         gradient, loss = self._reduce(gradient, loss)
-        for buffer, before in zip(sharp.buffers, buffers):
-            buffer.copy_(before)
         self.evaluated.append(_Evaluation(gradient, loss, offset is not None, among is None))
         return gradient
 
