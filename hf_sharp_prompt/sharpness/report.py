@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import mean, stdev
 from typing import Any
@@ -104,8 +104,8 @@ def report(
         ascent_steps: Steps of ascent per radius.
         directions: Random directions, at least 2.
         probes: Random vectors for the trace, at least 2.
-        tolerance: Power iteration ends when `‖Hv - λv‖` is below this share of `|λ|`; λ itself is then mostly far
-            closer.
+        tolerance: Power iteration ends when `‖Hv - λv‖` is below this share of the largest eigenvalue in magnitude;
+            λ itself is then mostly far closer.
         max_iterations: Of power iteration, at most; twice that where it has to be shifted.
         parameters: Which to look at; all others stay fixed. By default those with `requires_grad`, or where nothing
             trains, as in a loaded adapter, those of a `PeftModel`'s active adapter.
@@ -191,18 +191,27 @@ def _find_top_eigenvalue(
 ) -> tuple[float, float]:
     """The Hessian's largest eigenvalue and its residual, by power iteration."""
     generator = torch.Generator().manual_seed(seed)
-
-    def iterate(shift: float) -> tuple[float, float, float]:
-        return _power_iteration(
-            lambda v: surface.hessian_times(v) + shift * v, surface.draw(generator), tolerance, max_iterations
-        )
-
-    eigenvalue, error, magnitude = iterate(0.0)
+    eigenvalue, error, magnitude = _iterate(surface, surface.draw(generator), tolerance, max_iterations)
     if eigenvalue >= 0 and error <= tolerance * eigenvalue:
         return eigenvalue, error
-    # The largest in magnitude is negative, or another is nearly as large: above zero the largest is the largest.
-    shifted, shifted_error, _ = iterate(magnitude)
-    return max((eigenvalue, error), (shifted - magnitude, shifted_error))
+    # The largest in magnitude is negative, or hardly larger than one that is. Shifted, no eigenvalue is negative.
+    shifted, error_there, _ = _iterate(surface, surface.draw(generator), tolerance, max_iterations, shift=magnitude)
+    return max((eigenvalue, error), (shifted, error_there))
+
+
+def _iterate(
+    surface: LossSurface, v: torch.Tensor, tolerance: float, max_iterations: int, shift: float = 0.0
+) -> tuple[float, float, float]:
+    """The Hessian's eigenvalue that is largest in magnitude after adding the shift, its residual, and `‖Hv‖`."""
+    for _ in range(max_iterations):
+        v = unit(v)
+        product = surface.hessian_times(v)
+        eigenvalue = float(v @ product)
+        residual = float((product - eigenvalue * v).norm())
+        if residual <= tolerance * (shift or abs(eigenvalue)):
+            break
+        v = product + shift * v
+    return eigenvalue, residual, float(product.norm())
 
 
 def _estimate_trace(surface: LossSurface, probes: int, seed: int) -> tuple[float, float]:
@@ -210,21 +219,6 @@ def _estimate_trace(surface: LossSurface, probes: int, seed: int) -> tuple[float
     generator = torch.Generator().manual_seed(seed)
     signs = (surface.draw(generator, signs=True) for _ in range(probes))
     return _mean_and_error([float(z @ surface.hessian_times(z)) for z in signs])
-
-
-def _power_iteration(
-    times: Callable[[torch.Tensor], torch.Tensor], v: torch.Tensor, tolerance: float, max_iterations: int
-) -> tuple[float, float, float]:
-    """The eigenvalue of largest magnitude, its residual, and that magnitude."""
-    for _ in range(max_iterations):
-        v = unit(v)
-        product = times(v)
-        eigenvalue = float(v @ product)
-        residual = float((product - eigenvalue * v).norm())
-        if residual <= tolerance * abs(eigenvalue):
-            break
-        v = product
-    return eigenvalue, residual, float(product.norm())
 
 
 def _mean_and_error(values: Sequence[float]) -> tuple[float, float]:
