@@ -1,6 +1,7 @@
 """SharpPromptTrainer is a Trainer: what users turn on there works here, with one rule's direction per step."""
 
 import copy
+import functools
 import os
 import subprocess
 import sys
@@ -9,8 +10,9 @@ from pathlib import Path
 import pytest
 import safetensors.torch
 import torch
+from family import NEEDED, NEEDS_LABELS, make_rule
 from peft import PeftModel, get_peft_model
-from transformers import AutoProcessor, CLIPModel, TrainerCallback
+from transformers import AutoProcessor, CLIPModel, CLIPProcessor, TrainerCallback
 
 from hf_sharp_prompt import CLIPPromptConfig, SharpPromptTrainer, SharpPromptTrainingArguments, sharpness
 from hf_sharp_prompt.data import ImageFeatures, load_image_dataset
@@ -21,11 +23,20 @@ CLASSES = ["red circle", "blue heart", "green star", "yellow ring", "grey moon"]
 RULES = sharpness.names()
 
 
+@functools.cache
+def load(dtype: torch.dtype) -> CLIPModel:
+    return CLIPModel.from_pretrained(CLIP_PATH).to(dtype)
+
+
+@functools.cache
+def load_processor() -> CLIPProcessor:
+    return AutoProcessor.from_pretrained(CLIP_PATH)
+
+
 def make_model(dtype=torch.float64) -> PeftModel:
     torch.manual_seed(0)
-    clip = CLIPModel.from_pretrained(CLIP_PATH).to(dtype)
-    model = get_peft_model(clip, CLIPPromptConfig(num_text_tokens=3))
-    model.set_classes(CLASSES, AutoProcessor.from_pretrained(CLIP_PATH), "{}.")
+    model = get_peft_model(copy.deepcopy(load(dtype)), CLIPPromptConfig(num_text_tokens=3))
+    model.set_classes(CLASSES, load_processor(), "{}.")
     return model
 
 
@@ -52,6 +63,7 @@ def make_trainer(output_dir, model=None, data=None, trainer_arguments=None, **ar
         "use_cpu": True,
         "dataloader_pin_memory": False,
         "seed": 3,
+        "sharpness_args": NEEDED.get(arguments.get("sharpness")),
     }
     return SharpPromptTrainer(
         model if model is not None else make_model(),
@@ -79,13 +91,28 @@ def accuracy(prediction) -> dict[str, float]:
 def test_the_trainer_does_what_a_hand_written_loop_does(rule, tmp_path):
     """Otherwise numbers from the Trainer could not be compared with anybody's loop."""
     data = make_data(6)
-    by_trainer = train(tmp_path, sharpness=rule, data=data, num_train_epochs=5, lr_scheduler_type="constant")
+    by_trainer = train(
+        tmp_path,
+        sharpness=rule,
+        rho_schedule="linear",
+        data=data,
+        num_train_epochs=5,
+        lr_scheduler_type="constant",
+    )
     model = make_model()
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.SGD(parameters, lr=0.05, momentum=0.9)
-    sharp = sharpness.SharpnessAware(sharpness.create(rule), parameters)
-    for _ in range(5):
-        sharp.backward(lambda: model(image_features=data.features[:, 0], labels=data.labels).loss)
+    sharp = sharpness.SharpnessAware(make_rule(rule), parameters, optimizer=optimizer, rho_schedule="linear", seed=3)
+
+    def loss() -> torch.Tensor:
+        output = model(image_features=data.features[:, 0], labels=data.labels)
+        if rule not in NEEDS_LABELS:
+            return output.loss
+        return torch.nn.functional.cross_entropy(output.logits, data.labels, reduction="none")
+
+    for step in range(5):
+        sharp.epoch, sharp.progress = step, step / 5
+        sharp.backward(loss, data.labels)
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
         optimizer.zero_grad()
@@ -119,21 +146,34 @@ def test_accumulation_also_holds_with_label_smoothing(tmp_path):
     assert not torch.equal(whole, train(tmp_path / "hard", data=make_data(12), per_device_train_batch_size=12))
 
 
-@pytest.mark.parametrize("rule", RULES)
-def test_two_processes_give_the_same_prompts_as_one(rule, tmp_path):
-    """A second GPU must change the time a run takes, not its result; the last step's shares are 3 and 1 images."""
-    alone = train(tmp_path / "one", sharpness=rule, data=make_data(22), per_device_train_batch_size=6)
+@pytest.fixture(scope="module")
+def trained_by_two_processes(tmp_path_factory) -> list[dict[str, torch.Tensor]]:
+    """Each process's prompts by rule, all trained by the same two processes to save their start."""
+    output_dir = tmp_path_factory.mktemp("two")
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    command += [__file__, rule, str(tmp_path / "two")]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    finished = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240)
+    finished = subprocess.run(
+        [*command, __file__, str(output_dir)], env=environment, capture_output=True, text=True, timeout=240
+    )
     assert finished.returncode == 0, finished.stderr[-3000:]
-    saved = [torch.load(tmp_path / "two" / f"prompt{rank}.pt", weights_only=True) for rank in range(2)]
-    torch.testing.assert_close(saved[0], saved[1], rtol=0, atol=0)
-    torch.testing.assert_close(saved[0], alone, rtol=1e-10, atol=1e-12)
+    return [torch.load(output_dir / f"prompts{rank}.pt", weights_only=True) for rank in range(2)]
 
 
-def run_as_one_of_two_processes(rule: str, output_dir: str) -> None:
+@pytest.mark.parametrize("rule", RULES)
+def test_two_processes_give_the_same_prompts_as_one(rule, tmp_path, trained_by_two_processes):
+    """A second GPU must change the time a run takes, not its result; the last step's shares are 3 and 1 images."""
+    alone = train(tmp_path, sharpness=rule, data=make_data(22), per_device_train_batch_size=6)
+    first, second = trained_by_two_processes
+    torch.testing.assert_close(first[rule], second[rule], rtol=0, atol=0)
+    torch.testing.assert_close(first[rule], alone, rtol=1e-10, atol=1e-12)
+
+
+def run_as_one_of_two_processes(output_dir: str) -> None:
+    prompts = {rule: train_as_one_of_two_processes(rule, output_dir) for rule in RULES}
+    torch.save(prompts, Path(output_dir, f"prompts{torch.distributed.get_rank()}.pt"))
+
+
+def train_as_one_of_two_processes(rule: str, output_dir: str) -> torch.Tensor:
     trainer = make_trainer(
         output_dir,
         sharpness=rule,
@@ -144,8 +184,7 @@ def run_as_one_of_two_processes(rule: str, output_dir: str) -> None:
     assert trainer.accelerator.num_processes == 2
     assert trainer.accelerator.distributed_type.value == "MULTI_CPU"
     trainer.train()
-    Path(output_dir).mkdir(exist_ok=True)
-    torch.save(prompt_of(trainer.model), Path(output_dir, f"prompt{trainer.accelerator.process_index}.pt"))
+    return prompt_of(trainer.model)
 
 
 def test_logs_carry_what_the_rule_saw(tmp_path):
@@ -209,6 +248,7 @@ def test_a_resumed_run_ends_on_the_same_bits(rule, accumulation, tmp_path):
     """Preemption must not show in the result."""
     arguments = {
         "sharpness": rule,
+        "rho_schedule": "cosine",
         "gradient_accumulation_steps": accumulation,
         "per_device_train_batch_size": 3,
         "num_train_epochs": 3,
@@ -379,19 +419,33 @@ def test_images_are_trained_on_as_they_come(tmp_path):
     assert trainer.evaluate()["eval_loss"] > 0
 
 
+class Linear(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.linear = torch.nn.Linear(128, len(CLASSES), dtype=torch.float64)
+
+    def forward(self, image_features, labels=None):
+        logits = self.linear(image_features)
+        return {"loss": torch.nn.functional.cross_entropy(logits, labels), "logits": logits}
+
+
+@pytest.mark.parametrize("rule", sorted(NEEDS_LABELS))
+def test_a_model_that_cannot_divide_by_the_whole_batch_is_refused(rule, tmp_path):
+    """Its mean over the tail samples alone is another loss, and none at all in a batch without them."""
+    with pytest.raises(ValueError, match=f"'{rule}' tells classes apart.* forward must take num_items_in_batch"):
+        make_trainer(tmp_path, sharpness=rule, model=Linear()).train()
+
+    def loss(outputs, labels, num_items_in_batch) -> torch.Tensor:
+        total = torch.nn.functional.cross_entropy(outputs["logits"], labels, reduction="sum")
+        return total / num_items_in_batch
+
+    arguments = {"compute_loss_func": loss}
+    make_trainer(tmp_path, sharpness=rule, model=Linear(), trainer_arguments=arguments).train()
+
+
 def test_a_model_that_is_not_a_prompt_trains_too(tmp_path):
     """The Trainer is for prompts, but a rule does not care."""
-
-    class Linear(torch.nn.Module):
-        def __init__(self):
-            super().__init__()
-            torch.manual_seed(0)
-            self.linear = torch.nn.Linear(128, len(CLASSES), dtype=torch.float64)
-
-        def forward(self, image_features, labels=None):
-            logits = self.linear(image_features)
-            return {"loss": torch.nn.functional.cross_entropy(logits, labels), "logits": logits}
-
     trainer = make_trainer(tmp_path, model=Linear())
     trainer.train()
     losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
