@@ -284,6 +284,7 @@ def test_only_the_parameters_named_move(net, data):
 @pytest.fixture(scope="module")
 def adapter(tmp_path_factory) -> str:
     """A saved prompt adapter for the demo's CLIP."""
+    torch.manual_seed(0)  # made before the seed of a test is set, and so else another after other tests
     model = get_peft_model(CLIPModel.from_pretrained(CLIP_PATH), CLIPPromptConfig(num_text_tokens=2))
     model.set_classes(["red circle", "blue heart", "green star"], AutoTokenizer.from_pretrained(CLIP_PATH), "{}.")
     path = tmp_path_factory.mktemp("adapter")
@@ -303,12 +304,13 @@ def test_a_loaded_adapter_is_looked_at_in_its_own_parameters(adapter):
     ]
     with torch.no_grad():
         loss = float(model(image_features=features, labels=labels).loss)
-    brief = {"rhos": (0.05, 0.5), "ascent_steps": 3, "directions": 3, "probes": 3, "max_iterations": 30}
+    brief = {"rhos": (0.05, 0.5), "ascent_steps": 3, "directions": 3, "probes": 3, "tolerance": 0.01}
     measured = report(model, batches, **brief)
     assert measured.loss == pytest.approx(loss, rel=1e-5)
     assert measured.size == 2 * 128
     assert measured.within[0.5].worst > measured.within[0.05].worst > loss
-    assert measured.top_eigenvalue > measured.top_eigenvalue_error > 0
+    assert measured.top_eigenvalue > 0
+    assert measured.top_eigenvalue_error <= 0.01 * measured.top_eigenvalue
     assert not any(parameter.requires_grad for parameter in model.parameters())
     assert model.active_adapter == "default"
     context = model.get_base_model().text_model.embeddings.clip_prompt_context["default"]
