@@ -157,7 +157,8 @@ class SharpPromptTrainer(Trainer):
         try:
             super()._save_checkpoint(model, trial)
         except BaseException:
-            shutil.rmtree(checkpoint, ignore_errors=True)
+            if not _is_complete(checkpoint):  # it is when only pushing it, or removing older ones, failed
+                shutil.rmtree(checkpoint, ignore_errors=True)
             raise
 
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
@@ -216,8 +217,14 @@ def _replace(path: Path, target: Path) -> None:
 
 def _discard_incomplete_checkpoints(output_dir: Path) -> None:
     for checkpoint in output_dir.glob(f"{PREFIX_CHECKPOINT_DIR}-*"):
-        try:
-            json.loads((checkpoint / TRAINER_STATE_NAME).read_text())  # written last
-        except (OSError, ValueError):
+        if not _is_complete(checkpoint):
             logger.warning(f"{checkpoint} is incomplete, left by an interrupted save; it is removed.")
             shutil.rmtree(checkpoint)
+
+
+def _is_complete(checkpoint: Path) -> bool:
+    try:
+        json.loads((checkpoint / TRAINER_STATE_NAME).read_text())  # written last
+    except (OSError, ValueError):
+        return False
+    return True

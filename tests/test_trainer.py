@@ -325,6 +325,22 @@ def test_a_full_disk_leaves_the_previous_checkpoint(tmp_path, monkeypatch):
     assert torch.equal(prompt_of(resumed.model), train(tmp_path / "whole", num_train_epochs=3))
 
 
+def test_a_failed_push_keeps_the_checkpoint_that_was_to_be_pushed(tmp_path, monkeypatch):
+    """The Hub being down must not cost the training since the last checkpoint."""
+
+    def no_network(self, checkpoint_folder):
+        raise ConnectionError("no route to the Hub")
+
+    monkeypatch.setattr(SharpPromptTrainer, "_push_from_checkpoint", no_network)
+    monkeypatch.setattr(SharpPromptTrainer, "init_hf_repo", lambda self: None)
+    with pytest.raises(ConnectionError):
+        make_trainer(tmp_path, save_strategy="steps", save_steps=3, push_to_hub=True).train()
+    monkeypatch.undo()
+    resumed = make_trainer(tmp_path, save_strategy="steps", save_steps=3)
+    resumed.train(resume_from_checkpoint=str(tmp_path / "checkpoint-3"))
+    assert resumed.state.global_step == 8
+
+
 def test_a_half_written_checkpoint_is_passed_over(tmp_path, caplog):
     """A kill in the middle of a save leaves a folder that looks like the newest checkpoint."""
     arguments = {"save_strategy": "steps", "save_steps": 3}
