@@ -523,9 +523,9 @@ class TestPrecisionAndSpeed:
 class TestErrors:
     """Otherwise users meet an IndexError deep in CLIP, or no error and a prompt that learns nothing."""
 
-    @pytest.mark.parametrize("number", [0, -3, 4.0, "4", True, None])
+    @pytest.mark.parametrize("number", [-3, 4.0, "4", True, None])
     def test_a_number_of_tokens_that_is_none(self, number):
-        with pytest.raises(ValueError, match=f"num_text_tokens must be a positive integer, got {number!r}"):
+        with pytest.raises(ValueError, match=f"num_text_tokens must be a non-negative integer, got {number!r}"):
             CLIPPromptConfig(num_text_tokens=number)
 
     def test_more_tokens_than_positions(self, clip, tokenizer):
@@ -564,7 +564,7 @@ class TestErrors:
 
     def test_classes_for_a_model_that_sees_nothing(self, clip, tokenizer):
         model = prompted(CLIPTextModelWithProjection(clip.config.text_config))
-        with pytest.raises(ValueError, match="encodes texts only and cannot classify images; use a CLIPModel"):
+        with pytest.raises(ValueError, match="does not compare images with texts; use a CLIPModel"):
             model.set_classes(["cat", "dog"], tokenizer)
 
     def test_two_prompts_at_once(self, model):
@@ -573,14 +573,16 @@ class TestErrors:
             model.base_model.set_adapter(["default", "other"])
 
     def test_an_adapter_of_another_width(self, saved, another_clip):
-        message = "The adapter has 4 context tokens for a text tower of width 32, but this model takes 4 of width 16"
+        message = (
+            "where its context is 4 × 32; for this CLIPModel it would be 4 × 16. Load it onto the model it"
+        )
         with pytest.raises(ValueError, match=message):
             PeftModel.from_pretrained(another_clip(hidden_size=16, intermediate_size=32), saved)
 
     def test_an_adapter_whose_config_is_not_its_own(self, saved, clip, checkpoint):
         path = saved / "adapter_config.json"
         path.write_text(json.dumps(json.loads(path.read_text()) | {"num_text_tokens": 6}))
-        message = f"has 4 context tokens for a text tower of width 32, .* takes 6 of width 32. .*{checkpoint}"
+        message = f"The adapter was made for {checkpoint}, where its context is 4 × 32; .* would be 6 × 32"
         with pytest.raises(ValueError, match=message):
             PeftModel.from_pretrained(CLIPModel.from_pretrained(checkpoint), saved)
 
@@ -594,9 +596,12 @@ class TestErrors:
 
     def test_a_model_of_unknown_type(self, clip):
         sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8}
-        with pytest.raises(ValueError, match="does not know models of type 'bert'; it knows clip, clip_text_model"):
+        with pytest.raises(ValueError, match="BertModel has no text tower of a type that is known: clip_text_model, "):
             get_peft_model(BertModel(BertConfig(**sizes, vocab_size=10)), CLIPPromptConfig())
-        with pytest.raises(ValueError, match="does not know models of type 'clip_vision_model'"):
+        with pytest.raises(
+            ValueError,
+            match=r"CLIPVisionModel has no text tower .* Set num_text_tokens=0 to prompt its vision tower only",
+        ):
             get_peft_model(clip.vision_model, CLIPPromptConfig())
 
     @pytest.mark.parametrize(

@@ -1,21 +1,33 @@
-"""From class names to the token ids of their texts."""
+"""From class names to the token ids of their texts, and what these must satisfy."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
+from torch import nn
 from transformers import PreTrainedTokenizerBase, ProcessorMixin
+
+from ..text_tower import TEXT_TOWERS, max_positions
 
 
 def tokenize_classes(
-    names: Sequence[str], tokenizer: PreTrainedTokenizerBase | ProcessorMixin, template: str
-) -> list[list[int]]:
-    """Token ids of every class's text, `[SOS] … [EOS]`, without padding.
+    names: Sequence[str],
+    tokenizer: PreTrainedTokenizerBase | ProcessorMixin,
+    template: str,
+    tower: nn.Module,
+) -> tuple[list[list[int]], list[int]]:
+    """Token ids of every class's text, and the positions behind the names in them.
 
     Args:
         names: At least two different, non-empty class names.
-        tokenizer: The CLIP model's tokenizer, or the processor that holds it.
+        tokenizer: The base model's tokenizer, or the processor that holds it.
         template: The text around a name; its one `{}` is the name.
+        tower: The base model's text tower.
+
+    Returns:
+        Per class `[SOS] … [EOS]` without padding, or, for towers that read the last position, padded to their length
+        as they were trained; and per class the number of tokens up to its name's last.
 
     Raises:
         ValueError: Fewer than two names, an empty or repeated one, a template without exactly one `{}`.
@@ -33,4 +45,42 @@ def tokenize_classes(
     if template.count("{}") != 1:
         raise ValueError(f"template must contain {{}} exactly once, for the class name; got {template!r}.")
     tokenizer = getattr(tokenizer, "tokenizer", tokenizer)
-    return tokenizer([template.replace("{}", name) for name in names])["input_ids"]
+    padding = {}
+    if not TEXT_TOWERS[tower.config.model_type].pools_at_end:
+        padding = {"padding": "max_length", "max_length": max_positions(tower)}
+    token_ids = tokenizer([template.replace("{}", name) for name in names], **padding)["input_ids"]
+    up_to_name = tokenizer([template[: template.index("{}")] + name for name in names])["input_ids"]
+    return token_ids, [_common_length(*each) for each in zip(token_ids, up_to_name, strict=True)]
+
+
+def check_class_texts(
+    names: Sequence[str], token_ids: Sequence[Sequence[int]], num_text_tokens: int, tower: nn.Module
+) -> None:
+    """Check that the classes' texts are of the tower's vocabulary and fit it together with the context.
+
+    Raises:
+        ValueError: A text that is too long, or made by another model's tokenizer.
+    """
+    kind = TEXT_TOWERS[tower.config.model_type]
+    vocabulary = tower.embeddings.token_embedding.num_embeddings
+    for name, ids in zip(names, token_ids, strict=True):
+        if max(ids) >= vocabulary:
+            raise ValueError(
+                f"The text of class {name!r} has token {max(ids)}, but the model's vocabulary has {vocabulary}; use "
+                "the tokenizer of the base model."
+            )
+        end = int(kind.end(torch.tensor([ids]), tower.config))
+        if kind.pools_at_end and end != len(ids) - 1:
+            raise ValueError(
+                f"The text of class {name!r} does not end in the token at which the text tower reads it; use the "
+                "tokenizer of the base model."
+            )
+        if (length := end + 1 + num_text_tokens) > max_positions(tower):
+            raise ValueError(
+                f"The text of class {name!r} and the {num_text_tokens} context tokens take {length} positions, but "
+                f"the text tower has {max_positions(tower)}; shorten the name or the template."
+            )
+
+
+def _common_length(some: list[int], others: list[int]) -> int:
+    return next((index for index, (a, b) in enumerate(zip(some, others)) if a != b), min(len(some), len(others)))

@@ -1,48 +1,98 @@
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from typing import Any
 
 from peft import PeftConfig
 
 from ..registration import PromptPeftType
 
 
+CLASS_TOKEN_POSITIONS = ("end", "middle", "front")
+
+
 @dataclass
 class CLIPPromptConfig(PeftConfig):
-    """Learned context tokens at the text input of a CLIP-like model (CoOp).
+    """Learned tokens in the towers of a CLIP-like model: CoOp, CoCoOp, VPT, independent prompts (IVLP) and MaPLe.
 
-    With the adapter active every text is encoded as `[SOS][V1 … Vn][text][EOS]`, whatever the text.
+    With the adapter active every text is encoded as `[SOS][V1 … Vn][text][EOS]`, whatever the text, and every image
+    with m learned tokens beside its patches. The published designs have constructors; all are combinations of these
+    fields.
 
     Args:
         num_text_tokens (`int`, defaults to 4):
-            Number n of context tokens. CoOp uses 4 with `text_init="a photo of a"` or 16 with random initialisation.
+            Number n of context tokens at the text input; 0 leaves texts as they are. CoOp uses 4 with
+            `text_init="a photo of a"` or 16 with random initialisation.
         text_init (`str`, *optional*):
             Words whose token embeddings initialise the context, e.g. `"a photo of a"`. When it has fewer tokens than
             `num_text_tokens`, it initialises the last ones, next to the text; the others are drawn from N(0, 0.02²).
             By default all are drawn.
+        text_depth (`int`, defaults to 1):
+            Text layers that get context tokens: 1 at the input only; d > 1 fresh ones in the same places before each
+            of the layers 2 to d.
+        class_token_position (`str`, defaults to `"end"`):
+            Where the text stands: at the `"end"` of the context, in its `"middle"` (behind n // 2 tokens) or in
+            `"front"` of it. Of a class's text, what its template has behind the name stays behind.
+        class_specific (`bool`, defaults to `False`):
+            A context for each of `class_names` instead of one for all; other texts cannot be encoded then.
+        conditional (`bool`, defaults to `False`):
+            A meta-net (Linear d → d/16, ReLU, Linear → text width) adds a vector made of the image's feature to every
+            context token (CoCoOp). Texts encoded without an image have the context as it is.
+        num_vision_tokens (`int`, defaults to 0):
+            Number m of learned tokens beside an image's patches.
+        vision_depth (`int`, defaults to 1):
+            Vision layers that get tokens, as `text_depth`.
+        coupled (`bool`, defaults to `False`):
+            The vision tokens are linear projections of the text tokens, layer by layer (MaPLe).
         tokenizer_name_or_path (`str`, *optional*):
-            Whose tokenizer reads `text_init`. Defaults to the base model's.
+            Whose tokenizer reads `text_init` and `class_names`. Defaults to the base model's.
         text_init_token_ids (`list[int]`, *optional*):
             The token ids of `text_init`. Filled in when the adapter is made; give them yourself where there is no
             tokenizer to load.
-        class_names (`list[str]`, *optional*), class_template (`str`), class_token_ids (`list[list[int]]`, *optional*):
-            The classes the adapter classifies into. Set by `model.set_classes(names, tokenizer, template)`, saved with
-            the adapter so that a loaded one classifies at once.
+        class_names (`list[str]`, *optional*), class_template (`str`), class_token_ids (`list[list[int]]`, *optional*),
+        class_name_ends (`list[int]`, *optional*):
+            The classes the adapter classifies into, their token ids and the positions behind their names. Set by
+            `model.set_classes(names, tokenizer, template)`, saved with the adapter so that a loaded one classifies at
+            once.
+        modules_to_save (`list[str]`, *optional*):
+            Modules trained and saved besides, e.g. `["classifier"]` of a `CLIPForImageClassification`.
+
+    The adapter's file holds, where the design has them, of the text tower's `embeddings` `clip_prompt_context`
+    (n × width, or classes × n × width), `clip_prompt_deep_context` (depth-1 × n × width),
+    `clip_prompt_meta_net.linear{1,2}.{weight,bias}` and `clip_prompt_coupling.{0 … depth-1}.{weight,bias}`, and of the
+    vision tower's `embeddings` `clip_prompt_vision_tokens` (depth × m × width).
 
     Raises:
-        ValueError: `num_text_tokens` is not a positive integer.
+        ValueError: A field outside its range, or a combination without meaning; the message says which and why.
 
     Reference:
         Zhou et al., "Learning to Prompt for Vision-Language Models", IJCV 2022, https://arxiv.org/abs/2109.01134
+        Zhou et al., "Conditional Prompt Learning", CVPR 2022, https://arxiv.org/abs/2203.05557
+        Jia et al., "Visual Prompt Tuning", ECCV 2022, https://arxiv.org/abs/2203.12119
+        Khattak et al., "MaPLe: Multi-modal Prompt Learning", CVPR 2023, https://arxiv.org/abs/2210.03117
     """
 
-    num_text_tokens: int = field(default=4, metadata={"help": "Number of learned context tokens before the text."})
+    num_text_tokens: int = field(default=4, metadata={"help": "Number of learned context tokens beside the text."})
     text_init: str | None = field(
         default=None,
         metadata={"help": "Words whose embeddings initialise the context, e.g. 'a photo of a'; random by default."},
     )
+    text_depth: int = field(default=1, metadata={"help": "Text layers that get context tokens of their own."})
+    class_token_position: str = field(
+        default="end", metadata={"help": "Where the text stands in the context: end, middle or front."}
+    )
+    class_specific: bool = field(default=False, metadata={"help": "A context for each class instead of one for all."})
+    conditional: bool = field(
+        default=False, metadata={"help": "Shift the context by what a meta-net makes of the image (CoCoOp)."}
+    )
+    num_vision_tokens: int = field(default=0, metadata={"help": "Number of learned tokens beside the patches."})
+    vision_depth: int = field(default=1, metadata={"help": "Vision layers that get tokens of their own."})
+    coupled: bool = field(
+        default=False, metadata={"help": "Make the vision tokens from the text tokens by linear maps (MaPLe)."}
+    )
     tokenizer_name_or_path: str | None = field(
-        default=None, metadata={"help": "Whose tokenizer reads text_init; the base model's by default."}
+        default=None,
+        metadata={"help": "Whose tokenizer reads text_init and class_names; the base model's by default."},
     )
     text_init_token_ids: list[int] | None = field(
         default=None, metadata={"help": "The token ids of text_init; found with the tokenizer by default."}
@@ -54,13 +104,111 @@ class CLIPPromptConfig(PeftConfig):
     class_token_ids: list[list[int]] | None = field(
         default=None, metadata={"help": "The token ids of the class texts; see set_classes."}
     )
+    class_name_ends: list[int] | None = field(
+        default=None, metadata={"help": "Where in its token ids each class's name ends; see set_classes."}
+    )
+    modules_to_save: list[str] | None = field(
+        default=None, metadata={"help": "Modules that are trained and saved besides, such as a classifier."}
+    )
 
-    # What PEFT asks of every config; found from the base model's type, so neither the user's business nor saved.
+    # What PEFT asks of every config; found from the base model's towers, so neither the user's business nor saved.
     target_modules = None
+
+    @classmethod
+    def coop(cls, **changes: Any) -> CLIPPromptConfig:
+        """CoOp as in base-to-novel experiments: 4 context tokens from "a photo of a"."""
+        return cls(**{"num_text_tokens": 4, "text_init": "a photo of a"} | changes)
+
+    @classmethod
+    def cocoop(cls, **changes: Any) -> CLIPPromptConfig:
+        """CoCoOp: CoOp's context, shifted by what a meta-net makes of the image."""
+        return cls.coop(**{"conditional": True} | changes)
+
+    @classmethod
+    def vpt(cls, **changes: Any) -> CLIPPromptConfig:
+        """VPT-deep on CLIP, as MaPLe's authors run it: 8 tokens before each of 12 vision layers, texts as they are.
+
+        Classes are given the hand-written prompt: `set_classes(names, tokenizer, "a photo of a {}.")`.
+        """
+        return cls(**{"num_text_tokens": 0, "num_vision_tokens": 8, "vision_depth": 12} | changes)
+
+    @classmethod
+    def ivlp(cls, **changes: Any) -> CLIPPromptConfig:
+        """Independent deep prompts in both towers, as MaPLe's authors run it: 2 + 2 tokens in all 12 layers.
+
+        Their text is "a photo of a {}.", whose first two words are learned: the template is "of a {}.".
+        """
+        return cls(
+            **{
+                "num_text_tokens": 2,
+                "text_init": "a photo",
+                "text_depth": 12,
+                "num_vision_tokens": 2,
+                "vision_depth": 12,
+            }
+            | changes
+        )
+
+    @classmethod
+    def maple(cls, **changes: Any) -> CLIPPromptConfig:
+        """MaPLe: 2 text tokens in the first 9 layers, and the vision tokens their projections.
+
+        Its text is "a photo of a {}.", whose first two words are learned: the template is "of a {}.".
+        """
+        return cls.ivlp(**{"text_depth": 9, "vision_depth": 9, "coupled": True} | changes)
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self.peft_type = PromptPeftType.CLIP_PROMPT
-        is_integer = isinstance(self.num_text_tokens, int) and not isinstance(self.num_text_tokens, bool)
-        if not is_integer or self.num_text_tokens < 1:
-            raise ValueError(f"num_text_tokens must be a positive integer, got {self.num_text_tokens!r}.")
+        for name, lowest in (("num_text_tokens", 0), ("num_vision_tokens", 0), ("text_depth", 1), ("vision_depth", 1)):
+            value = getattr(self, name)
+            if not isinstance(value, int) or isinstance(value, bool) or value < lowest:
+                kind = "positive" if lowest else "non-negative"
+                raise ValueError(f"{name} must be a {kind} integer, got {value!r}.")
+        if self.class_token_position not in CLASS_TOKEN_POSITIONS:
+            raise ValueError(
+                f"class_token_position must be one of {', '.join(CLASS_TOKEN_POSITIONS)}, "
+                f"got {self.class_token_position!r}."
+            )
+        self._check_combination()
+
+    def _check_combination(self) -> None:
+        text, vision = self.num_text_tokens, self.num_vision_tokens
+        if not text and not vision:
+            raise ValueError(
+                "num_text_tokens and num_vision_tokens are both 0, so nothing is learned; set one of them."
+            )
+        defaults = {field.name: field.default for field in fields(self)}
+        for name in ("text_init", "text_depth", "class_token_position", "class_specific", "conditional", "coupled"):
+            if not text and getattr(self, name) != defaults[name]:
+                raise ValueError(f"{name} is about context tokens, but num_text_tokens is 0; set it or drop {name}.")
+        if not vision and self.vision_depth > 1:
+            raise ValueError("vision_depth is about vision tokens, but num_vision_tokens is 0; set it as well.")
+        if self.coupled and (text, self.text_depth) != (vision, self.vision_depth):
+            raise ValueError(
+                "coupled makes every vision token from a text token of the same layer, so num_vision_tokens must be "
+                f"num_text_tokens, {text}, and vision_depth be text_depth, {self.text_depth}; they are {vision} and "
+                f"{self.vision_depth}."
+            )
+        if self.coupled and self.class_specific:
+            raise ValueError(
+                "coupled with class_specific has no meaning: vision tokens would be made from the context of the "
+                "image's class, which is what is sought. Drop one of them."
+            )
+        if self.coupled and self.conditional:
+            raise ValueError(
+                "coupled with conditional has no meaning: vision tokens would be made from the feature of the image "
+                "that they help to encode. Drop one of them."
+            )
+        if self.conditional and self.class_specific:
+            raise ValueError(
+                "conditional with class_specific has no meaning: the meta-net makes one shift for the context of all "
+                "classes. Drop one of them."
+            )
+        if self.text_depth > 1 and self.class_token_position != "end":
+            raise ValueError(
+                f"text_depth={self.text_depth} needs class_token_position='end', not {self.class_token_position!r}: "
+                "deeper layers' tokens take the places in front of the text, which are the same for all texts."
+            )
+        if self.class_specific and not self.class_names:
+            raise ValueError("class_specific makes a context for each class, so class_names must be given with it.")

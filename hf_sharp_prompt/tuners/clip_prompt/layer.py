@@ -1,86 +1,170 @@
 from __future__ import annotations
 
+from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
+from transformers import PretrainedConfig
 
+from ..text_tower import TextTower
+from ..vision_tower import VisionTokens, VisionTower
 from .config import CLIPPromptConfig
 
 
-class PromptedTextEmbeddings(nn.Module, BaseTunerLayer):
-    """The embeddings of a text tower, with learned context tokens after the first token.
-
-    Two places have to know of the context: the tower, whose mask, positions and EOS pooling count tokens, and the
-    embeddings, where the vectors go. A pre-hook on the tower makes room for them in `input_ids` and `attention_mask`;
-    this layer fills the room. Everything in between is the tower's own forward.
+class PromptedEmbeddings(nn.Module, BaseTunerLayer):
+    """The embeddings of a tower, which an adapter's tokens are kept with.
 
     Args:
-        base_layer: The tower's `CLIPTextEmbeddings`.
-        eos_token_id: The tower's, which decides where it pools.
+        base_layer: The tower's own embeddings.
     """
 
-    adapter_layer_names = ("clip_prompt_context",)
-
-    def __init__(self, base_layer: nn.Module, eos_token_id: int) -> None:
+    def __init__(self, base_layer: nn.Module) -> None:
         super().__init__()
         self.base_layer = base_layer
+
+    def __getattr__(self, name: str) -> Any:
+        # Towers look at their embeddings' parts.
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            return getattr(super().__getattr__("base_layer"), name)
+
+    def active_part(self, parts: nn.ParameterDict | nn.ModuleDict) -> Any:
+        """The active adapter's, or None if it has none of these or adapters are disabled."""
+        if self.disable_adapters or not self.active_adapters or self.active_adapters[0] not in parts:
+            return None
+        return parts[self.active_adapters[0]]
+
+
+class PromptedTextEmbeddings(PromptedEmbeddings):
+    """The embeddings of a text tower, with learned context tokens among those of the text.
+
+    Three places have to know of the context: the tower, whose mask, positions and pooling count tokens; the
+    embeddings, where the vectors go; and, for deep prompts, the layers, where others take their places. A pre-hook on
+    the tower makes room for them in `input_ids` and `attention_mask`; this layer fills the room; pre-hooks on the
+    layers fill it anew. Everything in between is the tower's own forward.
+
+    Args:
+        base_layer: The tower's own embeddings.
+        tower: The tower, on whose modules the hooks are put.
+        kind: What is known of its kind.
+    """
+
+    adapter_layer_names = (
+        "clip_prompt_context",
+        "clip_prompt_deep_context",
+        "clip_prompt_meta_net",
+        "clip_prompt_coupling",
+    )
+
+    def __init__(self, base_layer: nn.Module, tower: nn.Module, kind: TextTower) -> None:
+        super().__init__(base_layer)
         self.clip_prompt_context = nn.ParameterDict()
-        self.eos_token_id = eos_token_id
-
-    @property
-    def token_embedding(self) -> nn.Embedding:
-        return self.base_layer.token_embedding
-
-    @property
-    def position_embedding(self) -> nn.Embedding:
-        return self.base_layer.position_embedding
+        self.clip_prompt_deep_context = nn.ParameterDict()
+        self.clip_prompt_meta_net = nn.ModuleDict()
+        self.clip_prompt_coupling = nn.ModuleDict()
+        self.kind = kind
+        self.tower_config: PretrainedConfig = tower.config
+        self.class_token_position: dict[str, str] = {}
+        self._given: tuple[torch.Tensor | None, torch.LongTensor | None] = None, None
+        self._coupled: VisionTokens | None = None
+        self._hooks = [tower.register_forward_pre_hook(self._make_room, with_kwargs=True)]
+        self._hooks += [
+            layer.register_forward_pre_hook(partial(self._fill_room_before, index), with_kwargs=True)
+            for index, layer in enumerate(tower.encoder.layers)
+            if index > 0
+        ]
 
     @property
     def max_positions(self) -> int:
         return self.position_embedding.num_embeddings
 
     @property
-    def width(self) -> int:
-        return self.token_embedding.embedding_dim
+    def start(self) -> int:
+        """The position of the first context token of a text that follows its context."""
+        return int(self.kind.starts_with_token)
 
     @property
-    def active_context(self) -> nn.Parameter | None:
-        """The active adapter's context, n × width; None while adapters are disabled or none is active."""
-        if self.disable_adapters or not self.active_adapters:
+    def active_context(self) -> torch.Tensor | None:
+        """The context of this call's texts: n × width, or texts × n × width; None if there is none."""
+        return self._given[0] if self._given[0] is not None else self.active_part(self.clip_prompt_context)
+
+    @contextmanager
+    def giving(self, context: torch.Tensor | None = None, name_ends: torch.LongTensor | None = None) -> Iterator[None]:
+        """Within the block, texts × n × width instead of the adapter's context, and where the texts' names end."""
+        self._given = context, name_ends
+        try:
+            yield
+        finally:
+            self._given = None, None
+
+    def shifted_context(self, image_features: torch.Tensor) -> torch.Tensor:
+        """The active adapter's context, shifted by what its meta-net makes of each image: images × n × width."""
+        meta_net = self.active_part(self.clip_prompt_meta_net)
+        shift = meta_net(image_features.to(meta_net.linear1.weight.dtype))
+        return self.active_context + shift.unsqueeze(1)
+
+    def coupled_vision_tokens(self) -> torch.Tensor | None:
+        """What the active adapter makes of its text tokens for the vision tower, depth × n × vision width, or None."""
+        coupling = self.active_part(self.clip_prompt_coupling)
+        if coupling is None:
             return None
-        return self.clip_prompt_context[self.active_adapters[0]]
+        deep = self.active_part(self.clip_prompt_deep_context)
+        tokens = [self.active_context, *(() if deep is None else deep)]
+        return torch.stack([project(each) for project, each in zip(coupling, tokens, strict=True)])
 
-    def make_room_in(self, tower: nn.Module) -> None:
-        """Put the pre-hook on the tower that owns the embeddings."""
-        self._room_hook = tower.register_forward_pre_hook(self._make_room, with_kwargs=True)
+    def couple_with(self, vision_tower: nn.Module, parts: VisionTower) -> None:
+        """Let `coupled_vision_tokens` travel through a vision tower."""
+        if self._coupled is None:
+            self._coupled = VisionTokens(vision_tower, parts, self.coupled_vision_tokens)
 
-    def pooled_positions(self, input_ids: torch.LongTensor) -> torch.LongTensor:
-        """Where the tower pools: at the first EOS, or in checkpoints with the historical id 2 at the largest id."""
-        scores = input_ids if self.eos_token_id == 2 else (input_ids == self.eos_token_id).int()
-        return scores.argmax(dim=1)
+    def ends_of(self, input_ids: torch.LongTensor) -> torch.LongTensor:
+        """Where each of the texts, texts × length, ends: its EOS's position."""
+        return self.kind.end(input_ids, self.tower_config)
 
-    def update_layer(self, adapter_name: str, config: CLIPPromptConfig) -> None:
-        """Add an adapter's context, initialised as its config says."""
+    def update_layer(
+        self, adapter_name: str, config: CLIPPromptConfig, feature_width: int | None, vision_width: int | None
+    ) -> None:
+        """Add an adapter's parts, initialised as its config says.
+
+        Args:
+            adapter_name: The adapter's name.
+            config: Its config.
+            feature_width: The width of the image features that a meta-net reads.
+            vision_width: The width of the vision tower that tokens are projected to.
+        """
         n, weight = config.num_text_tokens, self.token_embedding.weight
-        # SOS, EOS and one token of text have to fit as well.
-        if n > self.max_positions - 3:
-            raise ValueError(
-                f"num_text_tokens is {n}, but the text tower has {self.max_positions} positions, of which a text "
-                f"needs at least 3; the most that fits is num_text_tokens={self.max_positions - 3}."
-            )
-        context = torch.empty(n, self.width, device=weight.device, dtype=weight.dtype).normal_(std=0.02)
+        width = weight.shape[1]
+        make = {"device": weight.device, "dtype": weight.dtype}
+        classes = [len(config.class_names)] if config.class_specific else []
+        context = torch.empty(*classes, n, width, **make).normal_(std=0.02)
         if config.text_init_token_ids:
-            if (largest := max(config.text_init_token_ids)) >= weight.shape[0]:
-                raise ValueError(
-                    f"text_init has token {largest}, but the model's vocabulary has {weight.shape[0]}; use the "
-                    "tokenizer of the base model."
-                )
             words = torch.tensor(config.text_init_token_ids, device=weight.device)
             with torch.no_grad():
-                context[n - len(words) :] = self.token_embedding(words)
+                context[..., n - len(words) :, :] = self.token_embedding(words)
         self.clip_prompt_context[adapter_name] = nn.Parameter(context)
+        if config.text_depth > 1:
+            deep = torch.empty(config.text_depth - 1, n, width, **make).normal_(std=0.02)
+            self.clip_prompt_deep_context[adapter_name] = nn.Parameter(deep)
+        if config.conditional:
+            hidden = max(feature_width // 16, 1)
+            self.clip_prompt_meta_net[adapter_name] = nn.Sequential(
+                OrderedDict(
+                    linear1=nn.Linear(feature_width, hidden, **make),
+                    relu=nn.ReLU(),
+                    linear2=nn.Linear(hidden, width, **make),
+                )
+            )
+        if config.coupled:
+            self.clip_prompt_coupling[adapter_name] = nn.ModuleList(
+                nn.Linear(width, vision_width, **make) for _ in range(config.text_depth)
+            )
+        self.class_token_position[adapter_name] = config.class_token_position
         self.set_adapter(self.active_adapters, inference_mode=config.inference_mode)
 
     def forward(
@@ -94,51 +178,122 @@ class PromptedTextEmbeddings(nn.Module, BaseTunerLayer):
             return self.base_layer(input_ids=input_ids, position_ids=position_ids, inputs_embeds=inputs_embeds)
         if inputs_embeds is None:
             inputs_embeds = self.token_embedding(input_ids)
-        n = context.shape[0]
         context = context.to(inputs_embeds).expand(inputs_embeds.shape[0], -1, -1)
-        inputs_embeds = torch.cat([inputs_embeds[:, :1], context, inputs_embeds[:, n + 1 :]], dim=1)
-        return self.base_layer(inputs_embeds=inputs_embeds, position_ids=position_ids)
+        places = self._places.unsqueeze(-1).expand_as(context)
+        return self.base_layer(inputs_embeds=inputs_embeds.scatter(1, places, context), position_ids=position_ids)
 
     def _make_room(self, tower: nn.Module, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any]] | None:
         """Turn the ids of `[SOS][text][EOS]` into those of `[SOS][room for n][text][EOS]`, and mask and positions."""
         context = self.active_context
         if context is None:
             return None
-        n = context.shape[0]
+        n = context.shape[-2]
         kwargs = {**dict(zip(("input_ids", "attention_mask", "position_ids"), args)), **kwargs}
         input_ids = kwargs["input_ids"]
         input_ids = self._drop_padding(input_ids.view(-1, input_ids.shape[-1]), n)
-        batch_size, length = input_ids.shape
-        # The room's ids are never looked up; SOS is the one id sure not to be taken for EOS when pooling.
-        kwargs["input_ids"] = torch.cat([input_ids[:, :1], input_ids[:, :1].expand(-1, n), input_ids[:, 1:]], dim=1)
+        if context.dim() == 3 and self._given[0] is None:
+            raise ValueError(
+                f"The adapter's contexts are those of its {len(context)} classes; other texts cannot be encoded with "
+                "it. Use an adapter with class_specific=False."
+            )
+        texts, length = input_ids.shape
+        self._places, moved = self._arrange(input_ids, n)
+        # The room's ids are never looked up; the first token's is sure not to be taken for the text's end.
+        kwargs["input_ids"] = input_ids[:, :1].repeat(1, length + n).scatter(1, moved, input_ids)
         if (mask := kwargs.get("attention_mask")) is not None:
-            mask = mask.view(batch_size, -1)[:, :length]
-            kwargs["attention_mask"] = torch.cat([mask.new_ones(batch_size, n), mask], dim=1)
+            mask = mask.view(texts, -1)[:, :length]
+            kwargs["attention_mask"] = mask.new_ones(texts, length + n).scatter(1, moved, mask)
         if (positions := kwargs.get("position_ids")) is not None:
-            room = positions[:, :1] + torch.arange(1, n + 1, device=positions.device)
-            kwargs["position_ids"] = torch.cat([positions[:, :1], room, positions[:, 1:length] + n], dim=1)
+            kwargs["position_ids"] = positions[:, :1] + torch.arange(length + n, device=positions.device)
         return (), kwargs
+
+    def _arrange(self, input_ids: torch.LongTensor, n: int) -> tuple[torch.LongTensor, torch.LongTensor]:
+        """The positions in the prompted text of the context's tokens, texts × n, and of the text's, texts × length."""
+        position = self.class_token_position[self.active_adapters[0]]
+        ahead = {"end": n, "middle": n // 2, "front": 0}[position]  # of the text
+        token = torch.arange(n, device=input_ids.device)
+        place = torch.arange(input_ids.shape[1], device=input_ids.device).expand_as(input_ids)
+        if ahead == n:
+            return (self.start + token).expand(len(input_ids), -1), torch.where(place < self.start, place, place + n)
+        ends = (self._given[1] if self._given[1] is not None else self.ends_of(input_ids)).to(input_ids).unsqueeze(1)
+        moved = place + ahead * (place >= self.start) + (n - ahead) * (place >= ends)
+        return torch.where(token < ahead, self.start + token, ends + token), moved
 
     def _drop_padding(self, input_ids: torch.LongTensor, n: int) -> torch.LongTensor:
         """Cut columns that are padding in every row so that n more tokens fit the position table.
 
+        Where the tower reads the last position, the length stays what it was, if there is as much padding.
+
         Raises:
             ValueError: A text and the context together exceed the position table.
         """
+        length = input_ids.shape[1]
         keep = self.max_positions - n
-        if input_ids.shape[1] <= keep:
+        if self.kind.pools_at_end and length <= keep:
             return input_ids
-        longest = int(self.pooled_positions(input_ids).max()) + 1
+        longest = int(self.ends_of(input_ids).max()) + 1
         if longest > keep:
             raise ValueError(
                 f"A text of {longest} tokens and {n} context tokens exceed the {self.max_positions} positions of the "
                 f"text tower; shorten the text to {keep} tokens (SOS and EOS included) or use fewer context tokens."
             )
-        return input_ids[:, :keep]
+        return input_ids[:, : keep if self.kind.pools_at_end else min(max(longest, length - n), keep)]
+
+    def _fill_room_before(
+        self, index: int, layer: nn.Module, args: tuple, kwargs: dict[str, Any]
+    ) -> tuple[tuple, dict[str, Any]] | None:
+        deep = self.active_part(self.clip_prompt_deep_context)
+        if deep is None or index > len(deep):
+            return None
+        hidden_states, *others = args
+        tokens = deep[index - 1].to(hidden_states).expand(len(hidden_states), -1, -1)
+        behind = hidden_states[:, self.start + tokens.shape[1] :]
+        return (torch.cat([hidden_states[:, : self.start], tokens, behind], dim=1), *others), kwargs
 
     def unload_and_optionally_merge_module(
         self, merge: bool, safe_merge: bool, adapter_names: list[str] | None
     ) -> nn.Module:
         """Take the context out of the tower again (called by PEFT's `unload`)."""
-        self._room_hook.remove()
+        for hook in [*self._hooks, self._coupled]:
+            if hook is not None:
+                hook.remove()
+        return self.base_layer
+
+
+class PromptedVisionEmbeddings(PromptedEmbeddings):
+    """The embeddings of a vision tower, and the learned tokens that travel beside those of its patches.
+
+    Args:
+        base_layer: The tower's own embeddings.
+        tower: The tower, through which the tokens travel.
+        parts: Where its parts are.
+    """
+
+    adapter_layer_names = ("clip_prompt_vision_tokens",)
+
+    def __init__(self, base_layer: nn.Module, tower: nn.Module, parts: VisionTower) -> None:
+        super().__init__(base_layer)
+        self.clip_prompt_vision_tokens = nn.ParameterDict()
+        self._width = tower.config.hidden_size
+        self._tokens = VisionTokens(tower, parts, self.active_tokens)
+
+    def active_tokens(self) -> torch.Tensor | None:
+        """The active adapter's, depth × m × width, or None."""
+        return self.active_part(self.clip_prompt_vision_tokens)
+
+    def update_layer(self, adapter_name: str, config: CLIPPromptConfig) -> None:
+        """Add an adapter's tokens, drawn from N(0, 0.02²)."""
+        weight = next(self.base_layer.parameters())
+        tokens = torch.empty(config.vision_depth, config.num_vision_tokens, self._width, device=weight.device)
+        self.clip_prompt_vision_tokens[adapter_name] = nn.Parameter(tokens.to(weight.dtype).normal_(std=0.02))
+        self.set_adapter(self.active_adapters, inference_mode=config.inference_mode)
+
+    def forward(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+        return self.base_layer(*args, **kwargs)
+
+    def unload_and_optionally_merge_module(
+        self, merge: bool, safe_merge: bool, adapter_names: list[str] | None
+    ) -> nn.Module:
+        """Take the tokens out of the tower again (called by PEFT's `unload`)."""
+        self._tokens.remove()
         return self.base_layer

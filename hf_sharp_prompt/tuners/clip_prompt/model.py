@@ -1,43 +1,43 @@
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
 from peft import PeftConfig
 from peft.tuners.tuners_utils import BaseTuner
 from torch import nn
+from torch.nn.functional import normalize
 from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, ProcessorMixin
 from transformers.loss.loss_utils import fixed_cross_entropy
 from transformers.modeling_outputs import ImageClassifierOutput
+from transformers.models.clip.modeling_clip import CLIPOutput
 
-from .classes import tokenize_classes
+from ..text_tower import TEXT_TOWERS, find_text_tower, max_positions
+from ..vision_tower import find_vision_tower
+from .classes import check_class_texts, tokenize_classes
 from .config import CLIPPromptConfig
-from .layer import PromptedTextEmbeddings
-
-
-# Where the text embeddings are, per `config.model_type`: a regular expression for the module's whole name.
-TEXT_EMBEDDINGS = {
-    "clip": r"text_model\.embeddings",
-    "clip_text_model": r"(text_model\.)?embeddings",
-}
+from .interpret import nearest_tokens
+from .layer import PromptedEmbeddings, PromptedTextEmbeddings, PromptedVisionEmbeddings
 
 
 class CLIPPromptModel(BaseTuner):
-    """Puts learned context tokens in front of every text of a CLIP-like model, and classifies images with it.
+    """Puts learned tokens into the towers of a CLIP-like model, and classifies images with it.
 
     Made by `get_peft_model(clip, CLIPPromptConfig(...))`; its methods are called on the `PeftModel` that returns.
 
     Args:
-        model: A `CLIPModel`, or a `CLIPTextModel` or `CLIPTextModelWithProjection` where only texts are encoded.
+        model: A `CLIPModel` or one like it (SigLIP, SigLIP 2, CLIPSeg, OWL-ViT, OWLv2, MetaCLIP 2), one of its towers,
+            or a model built on them, such as `CLIPForImageClassification`.
         peft_config: A [`CLIPPromptConfig`].
         adapter_name: The adapter's name.
 
     Raises:
-        ValueError: A model of unknown type; a context that does not fit the position table; a `text_init` longer than
-            the context, or without a tokenizer to read it.
+        ValueError: A model without the towers that the config's tokens are for; tokens that do not fit the position
+            table; depths beyond the layers; a `text_init` longer than the context, or without a tokenizer to read it.
 
     Example:
         ```py
@@ -48,7 +48,7 @@ class CLIPPromptModel(BaseTuner):
     """
 
     prefix = "clip_prompt_"
-    tuner_layer_cls = PromptedTextEmbeddings
+    tuner_layer_cls = PromptedEmbeddings
 
     def set_classes(
         self,
@@ -67,15 +67,22 @@ class CLIPPromptModel(BaseTuner):
             ValueError: Fewer than two names, an empty or repeated one, a template without exactly one `{}`, a name
                 too long for the position table, a tokenizer of another model, a model without an image tower.
         """
-        if not hasattr(self.model, "get_image_features"):
+        if not hasattr(self.model, "get_text_features"):
             raise ValueError(
-                f"{type(self.model).__name__} encodes texts only and cannot classify images; use a CLIPModel."
+                f"{type(self.model).__name__} does not compare images with texts; use a CLIPModel, or the like, to "
+                "classify among names."
             )
-        token_ids = tokenize_classes(names, tokenizer, template)
         config = self.active_config
-        layer = next(module for module in self.model.modules() if isinstance(module, PromptedTextEmbeddings))
-        self._check_class_texts(names, token_ids, config, layer)
-        config.class_names, config.class_template, config.class_token_ids = list(names), template, token_ids
+        if config.class_specific and list(names) != config.class_names:
+            raise ValueError(
+                f"The adapter has a context for each of its {len(config.class_names)} classes and none for others; "
+                "use an adapter with class_specific=False to classify among other names."
+            )
+        tower = self._text_tower
+        token_ids, name_ends = tokenize_classes(names, tokenizer, template, tower)
+        check_class_texts(names, token_ids, config.num_text_tokens, tower)
+        config.class_names, config.class_template = list(names), template
+        config.class_token_ids, config.class_name_ends = token_ids, name_ends
 
     @contextmanager
     def using_classes(
@@ -86,12 +93,13 @@ class CLIPPromptModel(BaseTuner):
     ) -> Iterator[None]:
         """Within the block, classify among other classes; arguments and errors as in `set_classes`."""
         config = self.active_config
-        held = config.class_names, config.class_template, config.class_token_ids
+        fields = ("class_names", "class_template", "class_token_ids", "class_name_ends")
+        held = {name: getattr(config, name) for name in fields}
         self.set_classes(names, tokenizer, template)
         try:
             yield
         finally:
-            config.class_names, config.class_template, config.class_token_ids = held
+            vars(config).update(held)
 
     @property
     def active_config(self) -> CLIPPromptConfig:
@@ -104,21 +112,30 @@ class CLIPPromptModel(BaseTuner):
             raise ValueError("The model has no prompt adapter left; add one with add_adapter or load_adapter.")
         return self.peft_config[self.active_adapters[0]]
 
-    def get_class_features(self) -> torch.Tensor:
-        """Text features of the classes, classes × projection width, not normalised.
+    def get_class_features(self, image_features: torch.Tensor | None = None) -> torch.Tensor:
+        """Text features of the classes, not normalised.
+
+        Args:
+            image_features: Of the images that a conditional context is shifted by, normalised, images × projection
+                width. Without them the context is as it is.
+
+        Returns:
+            classes × projection width; with `image_features`, images × classes × projection width.
 
         Raises:
             ValueError: No classes are set.
         """
-        token_ids = self.active_config.class_token_ids
-        if token_ids is None:
+        config = self.active_config
+        if config.class_token_ids is None:
             raise ValueError(
                 "This adapter has no classes to classify into. Call model.set_classes(names, tokenizer) first, or "
                 "pass input_ids to compare the images with texts of your own."
             )
         # Padding with EOS leaves the first EOS, where the tower pools, in its place.
-        input_ids = pad_sequence([torch.tensor(ids) for ids in token_ids], True, padding_value=token_ids[0][-1])
-        return self.model.get_text_features(input_ids=input_ids.to(self.model.logit_scale.device)).pooler_output
+        rows = [torch.tensor(ids) for ids in config.class_token_ids]
+        input_ids = pad_sequence(rows, True, padding_value=config.class_token_ids[0][-1])
+        name_ends = None if config.class_name_ends is None else torch.tensor(config.class_name_ends)
+        return self._encode_texts(input_ids.to(self.model.logit_scale.device), None, image_features, name_ends)
 
     def classify(
         self,
@@ -142,16 +159,49 @@ class CLIPPromptModel(BaseTuner):
 
         Returns:
             `loss` (scalar, with labels) and `logits` (batch × classes).
+
+        Raises:
+            ValueError: No classes are set; `image_features` of a frozen tower, where vision tokens train.
         """
+        config = self.active_config
         if image_features is None:
             image_features = self.model.get_image_features(pixel_values=pixel_values, **kwargs).pooler_output
-        class_features = self.get_class_features()
-        class_features = class_features / class_features.norm(dim=-1, keepdim=True)
-        image_features = image_features.to(class_features)
-        image_features = image_features / image_features.norm(dim=-1, keepdim=True)
-        logits = self.model.logit_scale.exp() * image_features @ class_features.T
+        elif config.num_vision_tokens and not self._is_disabled:
+            raise ValueError(
+                "image_features come from the image tower without this adapter's vision tokens; give pixel_values."
+            )
+        image_features = normalize(image_features, dim=-1)
+        class_features = self.get_class_features(image_features if self._is_conditional else None)
+        class_features = normalize(class_features, dim=-1)
+        logits = self._scaled(_dot(image_features.to(class_features), class_features))
         loss = None if labels is None else fixed_cross_entropy(logits, labels, num_items_in_batch)
         return ImageClassifierOutput(loss=loss, logits=logits)
+
+    def interpret_prompts(
+        self, tokenizer: PreTrainedTokenizerBase | ProcessorMixin, count: int = 3
+    ) -> list[list[tuple[str, float]]] | list[list[list[tuple[str, float]]]]:
+        """What the active adapter's context says: per context vector the nearest tokens of the vocabulary.
+
+        Args:
+            tokenizer: The base model's tokenizer, or the processor that holds it.
+            count: How many tokens per vector.
+
+        Returns:
+            For each context vector at the input a list of `(token, Euclidean distance)`, nearest first; for
+            class-specific contexts such a list for each class. (Deeper layers' tokens are no word embeddings.)
+
+        Raises:
+            ValueError: The adapter has no context tokens.
+        """
+        layer = self._text_layer
+        if not self.active_config.num_text_tokens:
+            raise ValueError("The adapter has no context tokens to interpret, only vision tokens.")
+        context = layer.clip_prompt_context[self.active_adapters[0]].detach()
+        tokenizer = getattr(tokenizer, "tokenizer", tokenizer)
+        arguments = layer.token_embedding.weight, tokenizer, count
+        if context.dim() == 2:
+            return nearest_tokens(context, *arguments)
+        return [nearest_tokens(of_class, *arguments) for of_class in context]
 
     def set_adapter(self, adapter_name: str | list[str], inference_mode: bool = False) -> None:
         """Make one adapter the active one.
@@ -169,6 +219,54 @@ class CLIPPromptModel(BaseTuner):
         vars(self.model).update(self._replaced_forward)
         return super().unload()
 
+    @property
+    def _text_tower(self) -> nn.Module:
+        return find_text_tower(self.model)[1]
+
+    @property
+    def _text_layer(self) -> PromptedTextEmbeddings | None:
+        """The text tower's tuner layer, if an adapter has context tokens."""
+        embeddings = self._text_tower.embeddings
+        return embeddings if isinstance(embeddings, PromptedTextEmbeddings) else None
+
+    @property
+    def _is_disabled(self) -> bool:
+        return any(layer.disable_adapters for layer in self.model.modules() if isinstance(layer, PromptedEmbeddings))
+
+    @property
+    def _is_conditional(self) -> bool:
+        return self.active_config.conditional and not self._is_disabled
+
+    def _encode_texts(
+        self,
+        input_ids: torch.LongTensor,
+        attention_mask: torch.Tensor | None,
+        image_features: torch.Tensor | None,
+        name_ends: torch.LongTensor | None,
+    ) -> torch.Tensor:
+        """Features of texts, texts × width, or with images to shift the context by, images × texts × width."""
+        layer, texts, images = self._text_layer, len(input_ids), 1
+        context = None
+        if image_features is not None:
+            images = len(image_features)
+            context = layer.shifted_context(image_features).repeat_interleave(texts, dim=0)
+        elif self.active_config.class_specific:
+            context = layer.active_context
+        given = nullcontext()
+        if layer is not None:
+            given = layer.giving(context, None if name_ends is None else name_ends.repeat(images))
+        with given:
+            features = self.model.get_text_features(
+                input_ids=input_ids.repeat(images, 1),
+                attention_mask=None if attention_mask is None else attention_mask.repeat(images, 1),
+            ).pooler_output
+        return features if image_features is None else features.view(images, texts, -1)
+
+    def _scaled(self, cosines: torch.Tensor) -> torch.Tensor:
+        """Logits as the model itself makes them of cosines."""
+        logits = self.model.logit_scale.exp() * cosines
+        return logits + self.model.logit_bias if hasattr(self.model, "logit_bias") else logits
+
     def _post_injection_hook(self, model: nn.Module, config: PeftConfig, adapter_name: str) -> None:
         """Let the model's own `forward` classify when it is given images but no texts.
 
@@ -176,7 +274,7 @@ class CLIPPromptModel(BaseTuner):
         """
         # What stood on the instance before, if anything (Accelerate puts its hooks there).
         self._replaced_forward = {name: value for name, value in vars(model).items() if name == "forward"}
-        if hasattr(model, "get_image_features"):
+        if hasattr(model, "get_image_features") and hasattr(model, "get_text_features"):
             self._base_forward = model.forward
             model.forward = self._forward_or_classify
 
@@ -184,41 +282,95 @@ class CLIPPromptModel(BaseTuner):
         self,
         input_ids: torch.LongTensor | None = None,
         pixel_values: torch.Tensor | None = None,
-        attention_mask: torch.Tensor | None = None,
+        *args: Any,
         labels: torch.LongTensor | None = None,
         image_features: torch.Tensor | None = None,
         **kwargs: Any,
     ) -> Any:
         if input_ids is None and not (pixel_values is None and image_features is None):
             return self.classify(pixel_values, labels, image_features, **kwargs)
-        return self._base_forward(input_ids, pixel_values, attention_mask, **kwargs)
+        if input_ids is not None and pixel_values is not None and self._is_conditional:
+            return self._compare_conditionally(input_ids, pixel_values, **kwargs)
+        return self._base_forward(input_ids, pixel_values, *args, **kwargs)
+
+    def _compare_conditionally(
+        self,
+        input_ids: torch.LongTensor,
+        pixel_values: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        return_loss: bool | None = None,
+        **kwargs: Any,
+    ) -> CLIPOutput:
+        """What the model's forward returns, with every text's features made for every image."""
+        if return_loss:
+            raise ValueError("A conditional context has no contrastive loss; train it with labels, as a classifier.")
+        kwargs.pop("return_dict", None)
+        vision_outputs = self.model.get_image_features(pixel_values=pixel_values, **kwargs)
+        image_embeds = normalize(vision_outputs.pooler_output, dim=-1)
+        text_embeds = normalize(self._encode_texts(input_ids, attention_mask, image_embeds, None), dim=-1)
+        logits = self._scaled(_dot(image_embeds.to(text_embeds), text_embeds))
+        return CLIPOutput(
+            logits_per_image=logits,
+            logits_per_text=logits.T,
+            image_embeds=image_embeds,
+            text_embeds=text_embeds,
+            vision_model_output=vision_outputs,
+        )
 
     def _prepare_adapter_config(self, peft_config: CLIPPromptConfig, model_config: dict) -> CLIPPromptConfig:
-        model_type = model_config.get("model_type")
-        if model_type not in TEXT_EMBEDDINGS:
-            raise ValueError(
-                f"CLIPPromptConfig does not know models of type {model_type!r}; it knows "
-                f"{', '.join(sorted(TEXT_EMBEDDINGS))}."
+        """Find the towers that the tokens enter, and check that they can."""
+        text, targets = find_text_tower(self.model), []
+        if peft_config.num_text_tokens:
+            if text is None:
+                raise ValueError(
+                    f"{type(self.model).__name__} has no text tower of a type that is known: "
+                    f"{', '.join(sorted(TEXT_TOWERS))}. Set num_text_tokens=0 to prompt its vision tower only; another "
+                    "type is made known by an entry in hf_sharp_prompt.tuners.text_tower.TEXT_TOWERS."
+                )
+            targets.append(text[0])
+            self._read_words(peft_config, text[1])
+            _check_context(peft_config, text[1])
+        if peft_config.class_token_ids is not None:  # of an adapter made elsewhere
+            check_class_texts(
+                peft_config.class_names, peft_config.class_token_ids, peft_config.num_text_tokens, text[1]
             )
-        peft_config.target_modules = TEXT_EMBEDDINGS[model_type]
-        if peft_config.text_init is not None and peft_config.text_init_token_ids is None:
-            peft_config.text_init_token_ids = self._tokenize_text_init(peft_config)
-        n_init = len(peft_config.text_init_token_ids or ())
-        if n_init > peft_config.num_text_tokens:
+        if peft_config.conditional and not hasattr(self.model, "get_image_features"):
             raise ValueError(
-                f"text_init has {n_init} tokens but num_text_tokens is {peft_config.num_text_tokens}; shorten it or "
-                f"set num_text_tokens={n_init}."
+                f"conditional needs images to shift the context by, but {type(self.model).__name__} encodes texts only."
             )
+        if peft_config.num_vision_tokens:
+            vision, parts = find_vision_tower(self.model)
+            layers = len(vision.get_submodule(parts.layers))
+            if peft_config.vision_depth > layers:
+                raise ValueError(
+                    f"vision_depth is {peft_config.vision_depth}, but the vision tower has {layers} layers; set "
+                    f"vision_depth={layers} or less."
+                )
+            if not peft_config.coupled:
+                targets.append(next(name for name, module in self.model.named_modules() if module is vision))
+        names = [re.escape(f"{name}.embeddings".lstrip(".")) for name in targets]
+        peft_config.target_modules = "|".join(names)
         return peft_config
 
-    def _tokenize_text_init(self, config: CLIPPromptConfig) -> list[int]:
+    def _read_words(self, config: CLIPPromptConfig, tower: nn.Module) -> None:
+        """Fill in the token ids of what the config gives as words."""
+        if config.text_init is not None and config.text_init_token_ids is None:
+            tokenizer = self._load_tokenizer(config, f"text_init={config.text_init!r}", "text_init_token_ids")
+            config.text_init_token_ids = tokenizer(config.text_init, add_special_tokens=False)["input_ids"]
+        if config.class_specific and config.class_token_ids is None:
+            tokenizer = self._load_tokenizer(config, "class_names", "class_token_ids")
+            config.class_token_ids, config.class_name_ends = tokenize_classes(
+                config.class_names, tokenizer, config.class_template, tower
+            )
+
+    def _load_tokenizer(self, config: CLIPPromptConfig, what: str, otherwise: str) -> PreTrainedTokenizerBase:
         source = config.tokenizer_name_or_path or getattr(self.model, "name_or_path", None)
         if not source:
             raise ValueError(
-                f"text_init={config.text_init!r} needs a tokenizer, but the base model was not loaded by name; set "
-                "tokenizer_name_or_path to its checkpoint, or give text_init_token_ids."
+                f"{what} needs a tokenizer, but the base model was not loaded by name; set tokenizer_name_or_path to "
+                f"its checkpoint, or give {otherwise}."
             )
-        return AutoTokenizer.from_pretrained(source)(config.text_init, add_special_tokens=False)["input_ids"]
+        return AutoTokenizer.from_pretrained(source)
 
     def _create_and_replace(
         self,
@@ -229,44 +381,38 @@ class CLIPPromptModel(BaseTuner):
         parent: nn.Module,
         current_key: str,
     ) -> None:
-        is_first = not isinstance(target, PromptedTextEmbeddings)
-        layer = PromptedTextEmbeddings(target, parent.config.eos_token_id) if is_first else target
-        if peft_config.class_token_ids is not None:  # of an adapter made elsewhere
-            self._check_class_texts(peft_config.class_names, peft_config.class_token_ids, peft_config, layer)
-        layer.update_layer(adapter_name, peft_config)
-        if is_first:  # only now, so that a config refused above leaves the model as it was
-            layer.make_room_in(parent)
-            self._replace_module(parent, target_name, layer, target)
+        if parent.config.model_type in TEXT_TOWERS:
+            layer = self._prompt_texts(peft_config, adapter_name, target, parent)
+        else:
+            layer = target
+            if not isinstance(target, PromptedVisionEmbeddings):
+                layer = PromptedVisionEmbeddings(target, *find_vision_tower(self.model))
+            layer.update_layer(adapter_name, peft_config)
+        self._replace_module(parent, target_name, layer, target)
 
     def _replace_module(self, parent: nn.Module, child_name: str, new_module: nn.Module, child: nn.Module) -> None:
         # PEFT's own version also hands on `weight` and `bias`, which a tower's embeddings do not have.
         setattr(parent, child_name, new_module)
 
-    def _check_class_texts(
-        self,
-        names: Sequence[str],
-        token_ids: Sequence[Sequence[int]],
-        config: CLIPPromptConfig,
-        layer: PromptedTextEmbeddings,
-    ) -> None:
-        vocabulary = layer.token_embedding.num_embeddings
-        for name, ids in zip(names, token_ids, strict=True):
-            length = len(ids) + config.num_text_tokens
-            if length > layer.max_positions:
-                raise ValueError(
-                    f"The text of class {name!r} and the {config.num_text_tokens} context tokens take {length} "
-                    f"positions, but the text tower has {layer.max_positions}; shorten the name or the template."
-                )
-            if max(ids) >= vocabulary:
-                raise ValueError(
-                    f"The text of class {name!r} has token {max(ids)}, but the model's vocabulary has {vocabulary}; "
-                    "use the tokenizer of the base model."
-                )
-            if int(layer.pooled_positions(torch.tensor([ids]))) != len(ids) - 1:
-                raise ValueError(
-                    f"The text of class {name!r} does not end in the token at which the text tower reads it; use the "
-                    "tokenizer of the base model."
-                )
+    def _prompt_texts(
+        self, config: CLIPPromptConfig, adapter_name: str, target: nn.Module, tower: nn.Module
+    ) -> PromptedTextEmbeddings:
+        layer, vision_width = target, None
+        if not isinstance(target, PromptedTextEmbeddings):
+            layer = PromptedTextEmbeddings(target, tower, TEXT_TOWERS[tower.config.model_type])
+        if config.coupled:
+            vision, parts = find_vision_tower(self.model)
+            layer.couple_with(vision, parts)
+            vision_width = vision.config.hidden_size
+        layer.update_layer(adapter_name, config, self._feature_width if config.conditional else None, vision_width)
+        return layer
+
+    @property
+    def _feature_width(self) -> int:
+        """The width of `get_image_features`."""
+        if hasattr(self.model, "visual_projection"):
+            return self.model.visual_projection.out_features
+        return find_vision_tower(self.model)[0].config.hidden_size
 
     @classmethod
     def _remap_adapter_state_dict_for_load(
@@ -276,10 +422,11 @@ class CLIPPromptModel(BaseTuner):
         here = model.state_dict()
         for key, tensor in state_dict.items():
             if key in here and tensor.shape != here[key].shape:
+                part = key.split("clip_prompt_")[-1].replace(f".{adapter_name}", "")
                 raise ValueError(
-                    f"The adapter has {tensor.shape[0]} context tokens for a text tower of width {tensor.shape[1]}, "
-                    f"but this model takes {here[key].shape[0]} of width {here[key].shape[1]}. Load it onto the model "
-                    f"it was trained for ({config.base_model_name_or_path})."
+                    f"The adapter was made for {config.base_model_name_or_path}, where its {part} is "
+                    f"{_by(tensor)}; for this {type(model.get_base_model()).__name__} it would be {_by(here[key])}. "
+                    "Load it onto the model it was made for, or one of the same widths."
                 )
         return state_dict
 
@@ -287,4 +434,43 @@ class CLIPPromptModel(BaseTuner):
         raise ValueError(
             "Prompts are inputs, not weights, and cannot be merged into the model. Keep the adapter active, or call "
             "unload() to get the base model back."
+        )
+
+
+def _dot(image_features: torch.Tensor, text_features: torch.Tensor) -> torch.Tensor:
+    """Images × texts, of images × width and texts × width, or images × texts × width."""
+    if text_features.dim() == 2:
+        return image_features @ text_features.T
+    return (text_features @ image_features.unsqueeze(-1)).squeeze(-1)
+
+
+def _by(tensor: torch.Tensor) -> str:
+    return " × ".join(map(str, tensor.shape))
+
+
+def _check_context(config: CLIPPromptConfig, tower: nn.Module) -> None:
+    n, positions, layers = config.num_text_tokens, max_positions(tower), len(tower.encoder.layers)
+    # EOS and one token of text have to fit as well, and SOS where there is one.
+    least = 2 + int(TEXT_TOWERS[tower.config.model_type].starts_with_token)
+    if n > positions - least:
+        raise ValueError(
+            f"num_text_tokens is {n}, but the text tower has {positions} positions, of which a text needs at least "
+            f"{least}; the most that fits is num_text_tokens={positions - least}."
+        )
+    if config.text_depth > layers:
+        raise ValueError(
+            f"text_depth is {config.text_depth}, but the text tower has {layers} layers; set text_depth={layers} or "
+            "less."
+        )
+    words = config.text_init_token_ids or []
+    if len(words) > n:
+        raise ValueError(
+            f"text_init has {len(words)} tokens but num_text_tokens is {n}; shorten it or set "
+            f"num_text_tokens={len(words)}."
+        )
+    vocabulary = tower.embeddings.token_embedding.num_embeddings
+    if words and max(words) >= vocabulary:
+        raise ValueError(
+            f"text_init has token {max(words)}, but the model's vocabulary has {vocabulary}; use the tokenizer of the "
+            "base model."
         )

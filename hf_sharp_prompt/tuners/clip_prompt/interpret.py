@@ -1,0 +1,24 @@
+"""What a learned prompt says in words."""
+
+from __future__ import annotations
+
+import torch
+from transformers import PreTrainedTokenizerBase
+
+
+def nearest_tokens(
+    vectors: torch.Tensor, vocabulary: torch.Tensor, tokenizer: PreTrainedTokenizerBase, count: int
+) -> list[list[tuple[str, float]]]:
+    """The vocabulary's tokens nearest to each vector, with their Euclidean distances, nearest first.
+
+    Args:
+        vectors: n × width.
+        vocabulary: Token embeddings, vocabulary × width.
+        tokenizer: Gives the tokens' names.
+        count: How many per vector.
+    """
+    distances, tokens = torch.cdist(vectors.float(), vocabulary.float()).topk(count, largest=False)
+    return [
+        list(zip(tokenizer.convert_ids_to_tokens(of_vector.tolist()), distance.tolist()))
+        for of_vector, distance in zip(tokens, distances)
+    ]
