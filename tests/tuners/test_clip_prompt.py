@@ -573,9 +573,7 @@ class TestErrors:
             model.base_model.set_adapter(["default", "other"])
 
     def test_an_adapter_of_another_width(self, saved, another_clip):
-        message = (
-            "where its context is 4 × 32; for this CLIPModel it would be 4 × 16. Load it onto the model it"
-        )
+        message = "where its context is 4 × 32; for this CLIPModel it would be 4 × 16. Load it onto the model it"
         with pytest.raises(ValueError, match=message):
             PeftModel.from_pretrained(another_clip(hidden_size=16, intermediate_size=32), saved)
 

@@ -324,8 +324,8 @@ class CLIPPromptModel(BaseTuner):
             if text is None:
                 raise ValueError(
                     f"{type(self.model).__name__} has no text tower of a type that is known: "
-                    f"{', '.join(sorted(TEXT_TOWERS))}. Set num_text_tokens=0 to prompt its vision tower only; another "
-                    "type is made known by an entry in hf_sharp_prompt.tuners.text_tower.TEXT_TOWERS."
+                    f"{', '.join(sorted(TEXT_TOWERS))}. Set num_text_tokens=0 to prompt its vision tower only; "
+                    "another type is made known by an entry in hf_sharp_prompt.tuners.text_tower.TEXT_TOWERS."
                 )
             targets.append(text[0])
             self._read_words(peft_config, text[1])
@@ -336,7 +336,8 @@ class CLIPPromptModel(BaseTuner):
             )
         if peft_config.conditional and not hasattr(self.model, "get_image_features"):
             raise ValueError(
-                f"conditional needs images to shift the context by, but {type(self.model).__name__} encodes texts only."
+                "conditional needs images to shift the context by, but "
+                f"{type(self.model).__name__} encodes texts only."
             )
         if peft_config.num_vision_tokens:
             vision, parts = find_vision_tower(self.model)
