@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import inspect
 import json
 import logging
 import os
 import shutil
 import tempfile
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
 from transformers import BaseImageProcessor, ProcessorMixin, Trainer
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, TrainOutput
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, EvalLoopOutput, TrainOutput
 
 from .data import ImageCollator
 from .model_card import model_card
@@ -95,7 +97,7 @@ class SharpPromptTrainer(Trainer):
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> torch.Tensor:
         """Hold the micro-batch back until the step's last, then put the direction over all of them in `.grad`."""
-        self._micro_batches.append(inputs)
+        self._micro_batches.append(self._with_image_features(inputs))
         if not self.accelerator.sync_gradients:
             return torch.zeros((), device=self.args.device)
         micro_batches, self._micro_batches = self._micro_batches, []
@@ -115,6 +117,22 @@ class SharpPromptTrainer(Trainer):
         self.sharpness.epoch = int(self.state.epoch)
         with self.accelerator.no_sync(model):  # reduced once per evaluation, as one tensor
             return self.sharpness.accumulate_direction(backward_pass)
+
+    def _with_image_features(self, inputs: dict[str, torch.Tensor | Any]) -> dict[str, torch.Tensor | Any]:
+        """Encode the images now where all gradient evaluations of the step would see the same of them."""
+        inputs = self._prepare_inputs(inputs)
+        encodes_images_only = "pixel_values" in inputs and "input_ids" not in inputs
+        if not (encodes_images_only and getattr(self.model, "sees_images_frozen", False)):
+            return inputs
+        of_images = inspect.signature(self.model.get_image_features).parameters.keys() & inputs.keys()
+        with self.compute_loss_context_manager():
+            features = self.model.encode_images(**{name: inputs.pop(name) for name in of_images})
+        return {**inputs, "image_features": features}
+
+    def evaluation_loop(self, *args: Any, **kwargs: Any) -> EvalLoopOutput:
+        """As the Trainer's; the classes' features are computed once for all batches."""
+        with getattr(self.model, "keeping_class_features", nullcontext)():
+            return super().evaluation_loop(*args, **kwargs)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add what the rule saw to the logs of training steps."""

@@ -33,9 +33,9 @@ def load_processor() -> CLIPProcessor:
     return AutoProcessor.from_pretrained(CLIP_PATH)
 
 
-def make_model(dtype=torch.float64) -> PeftModel:
+def make_model(dtype=torch.float64, **config) -> PeftModel:
     torch.manual_seed(0)
-    model = get_peft_model(copy.deepcopy(load(dtype)), CLIPPromptConfig(num_text_tokens=3))
+    model = get_peft_model(copy.deepcopy(load(dtype)), CLIPPromptConfig(num_text_tokens=3, **config))
     model.set_classes(CLASSES, load_processor(), "{}.")
     return model
 
@@ -46,6 +46,12 @@ def make_data(count=24, dtype=torch.float64) -> ImageFeatures:
     centres = torch.randn(len(CLASSES), 1, 128, generator=generator, dtype=dtype)
     features = centres[labels] + 0.5 * torch.randn(count, 1, 128, generator=generator, dtype=dtype)
     return ImageFeatures(features, labels, CLASSES)
+
+
+def make_images(count: int) -> list[dict[str, torch.Tensor]]:
+    generator = torch.Generator().manual_seed(2)
+    pixels = torch.randn(count, 3, 48, 48, generator=generator)
+    return [{"pixel_values": each, "labels": torch.tensor(index % 5)} for index, each in enumerate(pixels)]
 
 
 def make_trainer(output_dir, model=None, data=None, trainer_arguments=None, **arguments) -> SharpPromptTrainer:
@@ -431,6 +437,53 @@ def test_images_are_trained_on_as_they_come(tmp_path):
     trainer.train()
     assert not torch.equal(prompt_of(model), before)
     assert trainer.evaluate()["eval_loss"] > 0
+
+
+@pytest.mark.parametrize("accumulation", [1, 2])
+def test_the_frozen_image_tower_runs_once_per_image_and_step(accumulation, tmp_path):
+    """Each of SAM's evaluations sees the same images; encoding them again would double what a step costs."""
+    images = make_images(12)
+    seen = []
+    model = make_model(torch.float32)
+    model.get_base_model().vision_model.register_forward_hook(
+        lambda module, args, kwargs, output: seen.append(len(kwargs["pixel_values"])), with_kwargs=True
+    )
+    arguments = {"num_train_epochs": 1, "per_device_train_batch_size": 3, "gradient_accumulation_steps": accumulation}
+    trainer = make_trainer(tmp_path, model=model, data=images, **arguments)
+    trainer.train()
+    assert seen == [3, 3, 3, 3]
+    encoded = make_model(torch.float32)
+    with torch.no_grad():
+        pixels = torch.stack([each["pixel_values"] for each in images])
+        features = encoded.get_image_features(pixels).pooler_output
+    labels = torch.tensor([each["labels"] for each in images])
+    of_features = ImageFeatures(features.unsqueeze(1), labels, CLASSES)
+    make_trainer(tmp_path / "features", model=encoded, data=of_features, **arguments).train()
+    torch.testing.assert_close(prompt_of(model), prompt_of(encoded), rtol=1e-4, atol=1e-6)
+
+
+def test_a_tower_that_trains_sees_the_images_in_every_evaluation(tmp_path):
+    """Its features are another function at every perturbed point."""
+    seen = []
+    model = make_model(torch.float32, num_vision_tokens=2)
+    model.get_base_model().vision_model.register_forward_hook(lambda *_: seen.append(1))
+    make_trainer(tmp_path, model=model, data=make_images(6), max_steps=1).train()
+    assert len(seen) == 2
+
+
+def test_class_features_are_computed_once_per_evaluation(tmp_path):
+    """A thousand classes are encoded once, not with every batch of images."""
+    calls = []
+    model = make_model()
+    model.get_base_model().text_model.register_forward_hook(lambda *_: calls.append(1))
+    trainer = make_trainer(
+        tmp_path, model=model, per_device_eval_batch_size=5, trainer_arguments={"eval_dataset": make_data(20)}
+    )
+    first = trainer.evaluate()["eval_loss"]
+    assert len(calls) == 1
+    with torch.no_grad():
+        model.get_base_model().text_model.embeddings.clip_prompt_context["default"].add_(0.5)
+    assert trainer.evaluate()["eval_loss"] != first, "the next evaluation sees the new prompt"
 
 
 class Linear(torch.nn.Module):

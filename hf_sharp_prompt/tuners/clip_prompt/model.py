@@ -50,6 +50,8 @@ class CLIPPromptModel(BaseTuner):
     prefix = "clip_prompt_"
     tuner_layer_cls = PromptedEmbeddings
 
+    _kept_class_features: dict[str, torch.Tensor] | None = None
+
     def set_classes(
         self,
         names: Sequence[str],
@@ -112,6 +114,40 @@ class CLIPPromptModel(BaseTuner):
             raise ValueError("The model has no prompt adapter left; add one with add_adapter or load_adapter.")
         return self.peft_config[self.active_adapters[0]]
 
+    @property
+    def sees_images_frozen(self) -> bool:
+        """Whether images are encoded without anything that trains, so that their features may be kept."""
+        if not hasattr(self.model, "get_image_features"):
+            return False
+        tower, _ = find_vision_tower(self.model)
+        projection = getattr(self.model, "visual_projection", None)
+        parameters = [*tower.parameters(), *(projection.parameters() if projection is not None else ())]
+        return not self.active_config.num_vision_tokens and not any(each.requires_grad for each in parameters)
+
+    @torch.no_grad()
+    def encode_images(self, **inputs: Any) -> torch.Tensor:
+        """What the frozen image tower makes of images, without graph: `image_features` for `classify`.
+
+        Args:
+            **inputs: `pixel_values`, and whatever else `get_image_features` takes.
+
+        Returns:
+            batch × width, not normalised.
+        """
+        return self.model.get_image_features(**inputs).pooler_output
+
+    @contextmanager
+    def keeping_class_features(self) -> Iterator[None]:
+        """Within the block, in which neither prompts nor classes change, class features are computed only once.
+
+        Those of a conditional context are computed anew for every image.
+        """
+        self._kept_class_features = {}
+        try:
+            yield
+        finally:
+            self._kept_class_features = None
+
     def get_class_features(self, image_features: torch.Tensor | None = None) -> torch.Tensor:
         """Text features of the classes, not normalised.
 
@@ -131,6 +167,14 @@ class CLIPPromptModel(BaseTuner):
                 "This adapter has no classes to classify into. Call model.set_classes(names, tokenizer) first, or "
                 "pass input_ids to compare the images with texts of your own."
             )
+        kept = self._kept_class_features
+        if image_features is not None or kept is None:
+            return self._compute_class_features(config, image_features)
+        if "features" not in kept:
+            kept["features"] = self._compute_class_features(config, None)
+        return kept["features"]
+
+    def _compute_class_features(self, config: CLIPPromptConfig, image_features: torch.Tensor | None) -> torch.Tensor:
         # Padding with EOS leaves the first EOS, where the tower pools, in its place.
         rows = [torch.tensor(ids) for ids in config.class_token_ids]
         input_ids = pad_sequence(rows, True, padding_value=config.class_token_ids[0][-1])
