@@ -123,9 +123,12 @@ def test_nothing_downstream_counts_the_tokens(name, return_dict):
 
 
 @all_models
-def test_hidden_states_are_those_of_slow_arithmetic(name):
+@pytest.mark.parametrize("recorded_before", [False, True], ids=["hooked first", "recorded before"])
+def test_hidden_states_are_those_of_slow_arithmetic(name, recorded_before):
     """Otherwise what is built on hidden states (segmentation, probing) reads other tokens than the image's."""
     model, inputs = make_model(name), of_vision(inputs_of(name))
+    if recorded_before:  # transformers puts its own hooks on the layers when it is first asked to record
+        model(**inputs_of(name), output_hidden_states=True)
     learned, vision_tokens = prompted(model, 2)
     tower, parts = find_vision_tower(model)
     recorded = []
