@@ -6,7 +6,13 @@ Importing the package makes PEFT know its methods, so that `get_peft_model` and 
 from . import sharpness
 from .trainer import SharpPromptTrainer
 from .training_args import SharpPromptTrainingArguments
-from .tuners import CLIPPromptConfig
+from .tuners import CLIPPromptConfig, ViTPromptConfig
 
 
-__all__ = ["CLIPPromptConfig", "SharpPromptTrainer", "SharpPromptTrainingArguments", "sharpness"]
+__all__ = [
+    "CLIPPromptConfig",
+    "SharpPromptTrainer",
+    "SharpPromptTrainingArguments",
+    "ViTPromptConfig",
+    "sharpness",
+]

@@ -11,6 +11,7 @@ class PromptPeftType(str, enum.Enum):
     """The PEFT types of this project, str-valued like [`peft.PeftType`] so that they look up and serialise alike."""
 
     CLIP_PROMPT = "CLIP_PROMPT"
+    VIT_PROMPT = "VIT_PROMPT"
 
 
 def register(peft_type: PromptPeftType, config_class: type[PeftConfig], tuner_class: type[BaseTuner]) -> None:

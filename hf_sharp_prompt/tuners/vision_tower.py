@@ -134,7 +134,8 @@ class VisionTokens:
             bias = getattr(layer, parts.position_bias) if parts.position_bias else None
             if bias is not None:
                 self._hooks.append(bias.register_forward_hook(self._widen_bias, with_kwargs=True))
-        self._hooks.append(layers[-1].register_forward_hook(self._take_out))
+        # First of all hooks, so that the last of the recorded hidden states is one without the tokens.
+        self._hooks.append(layers[-1].register_forward_hook(self._take_out, prepend=True))
         self._hooks.append(tower.get_submodule(parts.recorder).register_forward_hook(self._cut_hidden_states))
 
     def remove(self) -> None:
@@ -208,23 +209,25 @@ class VisionTokens:
         return hidden_states[:, :-number]
 
     def _cut_hidden_states(self, recorder: nn.Module, args: tuple, outputs: Any) -> Any:
-        """Cut the recorded hidden states to the length of the last one, which the tokens have left."""
-        if self.tokens() is None:
+        """Cut the tokens off the recorded hidden states, all of which have them but the last."""
+        tokens = self.tokens()
+        if tokens is None:
             return None
-        length = outputs[0].shape[1]
+        number = tokens[0].shape[-2]
 
-        def cut(states: torch.Tensor | None) -> torch.Tensor | None:
-            return states if states is None else states[:, :length]
+        def cut(hidden_states: tuple[torch.Tensor | None, ...]) -> tuple[torch.Tensor | None, ...]:
+            *earlier, last = hidden_states
+            return (*(states if states is None else states[:, :-number] for states in earlier), last)
 
         if isinstance(outputs, tuple):  # of nameless parts, among which attentions have four dimensions
             return tuple(
-                tuple(map(cut, each))
-                if isinstance(each, tuple) and all(states is None or states.dim() == 3 for states in each)
-                else each
-                for each in outputs
+                cut(part)
+                if isinstance(part, tuple) and all(states is None or states.dim() == 3 for states in part)
+                else part
+                for part in outputs
             )
         if outputs.hidden_states is not None:
-            outputs.hidden_states = tuple(map(cut, outputs.hidden_states))
+            outputs.hidden_states = cut(outputs.hidden_states)
         return outputs
 
 

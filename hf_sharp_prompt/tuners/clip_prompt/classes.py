@@ -46,11 +46,12 @@ def tokenize_classes(
         raise ValueError(f"template must contain {{}} exactly once, for the class name; got {template!r}.")
     tokenizer = getattr(tokenizer, "tokenizer", tokenizer)
     padding = {}
-    if not TEXT_TOWERS[tower.config.model_type].pools_at_end:
+    kind = TEXT_TOWERS[tower.config.model_type]
+    if not kind.pools_at_end:
         padding = {"padding": "max_length", "max_length": max_positions(tower)}
     token_ids = tokenizer([template.replace("{}", name) for name in names], **padding)["input_ids"]
     up_to_name = tokenizer([template[: template.index("{}")] + name for name in names])["input_ids"]
-    return token_ids, [_common_length(*each) for each in zip(token_ids, up_to_name, strict=True)]
+    return token_ids, [int(kind.end(torch.tensor([ids]), tower.config)) for ids in up_to_name]
 
 
 def check_class_texts(
@@ -80,7 +81,3 @@ def check_class_texts(
                 f"The text of class {name!r} and the {num_text_tokens} context tokens take {length} positions, but "
                 f"the text tower has {max_positions(tower)}; shorten the name or the template."
             )
-
-
-def _common_length(some: list[int], others: list[int]) -> int:
-    return next((index for index, (a, b) in enumerate(zip(some, others)) if a != b), min(len(some), len(others)))

@@ -1,0 +1,169 @@
+"""Every design on every CLIP-like model computes what a slow implementation does, text by text and image by image."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from tuners import slow_clip
+import torch
+from tuners.clip_designs import DESIGNS, NAMES, PAIRS, TEMPLATE, has_meaning, make_config
+from tuners.clip_models import BUILT_ON, COMPARING, image_inputs, make_model, reads, sees, text_inputs, tokenizer_of
+from peft import PeftModel, get_peft_model
+from torch import nn
+from torch.nn.functional import cross_entropy
+
+from hf_sharp_prompt import CLIPPromptConfig
+
+
+LABELS = torch.tensor([2, 0])
+TEXTS = ["a blue heart, on the moon!", "cat", "red"]
+FLOAT64 = 1e-10
+
+
+def prompted(design: str, name: str, dtype: torch.dtype = torch.float64) -> PeftModel:
+    """With prompts large enough that their places and positions matter."""
+    model = get_peft_model(make_model(name, dtype), make_config(design, name))
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for key, parameter in slow_clip.parameters_of(model).items():
+            parameter.copy_(0.5 * torch.randn(parameter.shape, generator=generator, dtype=dtype))
+            if key == "meta_net.linear1.bias":
+                parameter += 1  # so that its ReLU lets something through
+    return model
+
+
+def assert_same(
+    actual: dict[str, torch.Tensor], expected: dict[str, torch.Tensor], prompts: dict[str, torch.Tensor]
+) -> None:
+    """Outputs and, of their sum with random weights, the gradients with respect to every prompt parameter."""
+    assert actual.keys() == expected.keys()
+    gradients = []
+    for outputs in (actual, expected):
+        generator = torch.Generator().manual_seed(2)
+        weighted = [
+            (each * torch.randn(each.shape, generator=generator, dtype=each.dtype)).sum() for each in outputs.values()
+        ]
+        gradients.append(torch.autograd.grad(sum(weighted), list(prompts.values())))
+    for key in actual:
+        torch.testing.assert_close(actual[key], expected[key], rtol=0, atol=FLOAT64)
+    for key, gradient, by_hand in zip(prompts, *gradients, strict=True):
+        assert by_hand.norm() > 0, f"the outputs depend on {key}"
+        torch.testing.assert_close(gradient, by_hand, rtol=0, atol=FLOAT64 * float(by_hand.norm()))
+
+
+class Slow:
+    """What a prompted model computes, with an untouched copy of the model's own modules."""
+
+    def __init__(
+        self, name: str, config: CLIPPromptConfig, prompts: dict[str, torch.Tensor], template: str = TEMPLATE
+    ) -> None:
+        model = make_model(name, torch.float64)
+        self.tokenizer = tokenizer_of(name)
+        self.inputs = image_inputs(name, torch.float64)
+        self.config, self.prompts, self.template = config, prompts, template
+        self.model = next((getattr(model, part) for part in ("clip", "owlvit", "owlv2") if hasattr(model, part)), model)
+        if reads(name):
+            self.text_tower = find(self.model, "text_model")
+        if sees(name):
+            self.vision_tower = find(self.model, "vision_model")
+
+    def image_features(self) -> torch.Tensor:
+        tokens = slow_clip.vision_tokens(self.config, self.prompts, self.vision_tower)
+        arguments = self.model, self.vision_tower, self.inputs
+        return torch.stack([slow_clip.image_feature(*arguments, image, tokens) for image in range(len(LABELS))])
+
+    def text_feature(
+        self, text: str, context: torch.Tensor | None = None, name_ends_at: str | None = None
+    ) -> torch.Tensor:
+        """Args: the context in place of the adapter's; the text up to its class name's end, by default all of it."""
+        name_end = None if name_ends_at is None else len(self.tokenizer(name_ends_at).input_ids) - 1
+        return slow_clip.text_feature(
+            self.model,
+            self.text_tower,
+            self.tokenizer(text).input_ids,
+            self.prompts.get("context") if context is None else context,
+            slow_clip.deep_context(self.prompts),
+            self.config.class_token_position,
+            name_end,
+        )
+
+    def class_features(self, image_feature: torch.Tensor) -> torch.Tensor:
+        """For one, normalised, image: classes × width."""
+        features = []
+        for index, name in enumerate(NAMES):
+            context = self.prompts.get("context")
+            if self.config.class_specific:
+                context = context[index]
+            if self.config.conditional:
+                context = slow_clip.shifted(self.prompts, image_feature)
+            up_to_name = self.template.split("{}")[0] + name
+            features.append(self.text_feature(self.template.replace("{}", name), context, up_to_name))
+        return torch.stack(features)
+
+    def logits(self) -> torch.Tensor:
+        rows = []
+        for image_feature in self.image_features():
+            image_feature = image_feature / image_feature.norm()
+            rows.append(torch.stack([each / each.norm() @ image_feature for each in self.class_features(image_feature)]))
+        logits = self.model.logit_scale.exp() * torch.stack(rows)
+        return logits + self.model.logit_bias if hasattr(self.model, "logit_bias") else logits
+
+
+def find(model: nn.Module, name: str) -> nn.Module:
+    """A tower: where the model has it, or the model itself; OWL-ViT's lie one deeper."""
+    tower = getattr(model, name, model)
+    return getattr(tower, name, tower)
+
+
+def pooled(output: Any) -> torch.Tensor:
+    """What the output has of these, the most processed first."""
+    return next(output[key] for key in ("logits", "text_embeds", "image_embeds", "pooler_output") if key in output)
+
+
+@pytest.mark.parametrize(("design", "name"), [pair for pair in PAIRS if pair[1] in COMPARING])
+def test_classification_is_that_of_slow_arithmetic(design, name):
+    """Otherwise the context's place, a mask, positions, a projection or a layer is off, and accuracies are wrong."""
+    model = prompted(design, name)
+    model.set_classes(NAMES, tokenizer_of(name), TEMPLATE)
+    output = model(**image_inputs(name, torch.float64), labels=LABELS)
+
+    prompts = slow_clip.parameters_of(model)
+    logits = Slow(name, model.active_peft_config, prompts).logits()
+    expected = {"logits": logits, "loss": cross_entropy(logits, LABELS)}
+    assert_same({"logits": output.logits, "loss": output.loss}, expected, prompts)
+
+
+@pytest.mark.parametrize(("design", "name"), [pair for pair in PAIRS if not make_config(pair[0]).class_specific])
+def test_features_are_those_of_slow_arithmetic(design, name):
+    """Otherwise any other use of a prompted model, or of one of its towers, sees something else than was learned."""
+    model = prompted(design, name)
+    config, prompts = model.active_peft_config, slow_clip.parameters_of(model)
+    slow = Slow(name, config, prompts)
+    base = model.get_base_model()
+    base = next((getattr(base, part) for part in ("clip", "owlvit", "owlv2") if hasattr(base, part)), base)
+    of_images = getattr(base, "get_image_features", base)
+    of_texts = getattr(base, "get_text_features", base)
+
+    actual, expected = {}, {}
+    if sees(name):
+        actual["images"] = pooled(of_images(**slow.inputs))
+        expected["images"] = slow.image_features()
+    if reads(name):
+        actual["texts"] = pooled(of_texts(**text_inputs(name, TEXTS)))
+        expected["texts"] = torch.stack([slow.text_feature(text) for text in TEXTS])
+    used = {key: value for key, value in prompts.items() if "meta_net" not in key}
+    assert_same(actual, expected, used)
+
+
+@pytest.mark.parametrize("template", ["{}", "{}.", "a {}", "a {}, drawn"])
+@pytest.mark.parametrize("design", ["middle", "front", "class-specific, middle", "conditional, front"])
+@pytest.mark.parametrize("name", ["CLIPModel", "OwlViTModel", "SiglipModel"])
+def test_the_context_stands_behind_the_name_and_the_rest_of_the_template_behind_it(design, template, name):
+    """As in CoOp's code, whose "front" is `[SOS] name V1 … Vn . [EOS]`; otherwise its prompts mean something else."""
+    model = prompted(design, name)
+    model.set_classes(NAMES, tokenizer_of(name), template)
+    prompts = slow_clip.parameters_of(model)
+    logits = Slow(name, model.active_peft_config, prompts, template).logits()
+    output = model(**image_inputs(name, torch.float64))
+    assert_same({"logits": output.logits}, {"logits": logits}, prompts)
