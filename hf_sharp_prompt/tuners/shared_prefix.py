@@ -1,0 +1,272 @@
+"""Exact encoding of many texts that begin alike: `[SOS][V1 … Vn]` once, and of each text only the rest.
+
+In a causal text tower a token sees nothing of what comes after it, so the keys and values of a shared prefix are the
+same for every text. All texts stand in one row behind one prefix, without padding,
+
+    [SOS][V1 … Vn] [name₁ EOS] [name₂ EOS] …
+
+and pass through the tower's own layers. Only attention has to know: a text sees the prefix and itself. That is an
+attention function registered with transformers, which learns from the layers' keyword arguments where the texts are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from itertools import accumulate, chain, groupby
+from math import ceil
+from typing import Any
+
+import psutil
+import torch
+from torch import nn
+from torch.nn.functional import dropout as drop
+from torch.nn.functional import scaled_dot_product_attention
+from torch.utils.checkpoint import checkpoint
+from transformers import AttentionInterface, PretrainedConfig
+
+
+ATTENTION = "shared_prefix"
+
+
+def encode_shared_prefix(
+    tower: nn.Module,
+    prefix: torch.Tensor,
+    texts: Sequence[Sequence[int]],
+    deep: torch.Tensor | None = None,
+    class_chunk_size: int | None = None,
+) -> torch.Tensor:
+    """Features of texts that share a prefix, as the tower computes them for each text by itself.
+
+    From the first call on, the tower's attention modules look up their attention function by way of this module, which
+    leads every other call of the tower on to the one that its config names; [`restore_attention`] undoes that.
+
+    Args:
+        tower: A causal text tower laid out as CLIP's: `embeddings.token_embedding`, `embeddings.position_embedding`,
+            `encoder.layers`, `final_layer_norm`.
+        prefix: Embeddings of `[SOS][V1 … Vn]` without positions, (1 + n) × width; or images × (1 + n) × width where
+            the context is conditioned on images.
+        texts: For each text the token ids that follow the prefix. The last is the one whose feature is read (EOS).
+        deep: What replaces V1 … Vn in front of layers 1, 2, …; layers × n × width.
+        class_chunk_size: How many prompts (texts, times images) to hold the activations of. More are encoded in
+            chunks, which are computed again in the backward pass. By default no chunks are made, unless all at once
+            would take more than half of the device's free memory.
+
+    Returns:
+        Features after the tower's last layer norm, texts × width or images × texts × width.
+
+    Example:
+        ```py
+        >>> tower, sos, eos = clip.text_model, tokenizer.bos_token_id, tokenizer.eos_token_id
+        >>> prefix = torch.cat([tower.embeddings.token_embedding.weight[sos : sos + 1], context])
+        >>> encode_shared_prefix(tower, prefix, [[2368, eos], [1929, 269, eos]]).shape
+        torch.Size([2, 512])
+        ```
+    """
+    _route_attention(tower)
+    dtype = tower.embeddings.token_embedding.weight.dtype
+    prefixes = prefix.to(dtype).reshape(-1, *prefix.shape[-2:])
+    deep = None if deep is None else deep.to(dtype)
+    # Texts of equal length side by side, so that their attention is one batched product.
+    order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
+    texts = [texts[i] for i in order]
+
+    prompts = len(prefixes) * len(texts)
+    chunk_size = class_chunk_size or _affordable_chunk_size(tower, prefixes, texts)
+    if chunk_size >= prompts:
+        features = _encode(tower, prefixes, texts, deep)
+    else:
+        # Texts of one image before further images: a chunk computes its prefixes anew, and so they are few.
+        some_texts = _split(texts, chunk_size)
+        some_prefixes = prefixes.split(max(1, chunk_size // len(texts)))
+        features = torch.cat(
+            [
+                torch.cat([checkpoint(_encode, tower, p, t, deep, use_reentrant=False) for t in some_texts], dim=1)
+                for p in some_prefixes
+            ]
+        )
+    features = features[:, torch.tensor(order, device=features.device).argsort()]
+    return features.reshape(*prefix.shape[:-2], len(texts), -1)
+
+
+def restore_attention(tower: nn.Module) -> None:
+    """Let the tower's attention modules look up their attention function as they did before."""
+    for layer in tower.encoder.layers:
+        if isinstance(layer.self_attn.config, _RoutedConfig):
+            layer.self_attn.config = layer.self_attn.config.base
+
+
+@dataclass(frozen=True)
+class _Row:
+    """Where things are in `[prefix][text][text]…`, texts of equal length side by side.
+
+    Args:
+        prefix: Number of the prefix's tokens.
+        groups: Pairs (number of texts, number of tokens of each).
+        hidden_from: True where the second token of a text comes after the first; as large as the longest text.
+    """
+
+    prefix: int
+    groups: tuple[tuple[int, int], ...]
+    hidden_from: torch.BoolTensor
+
+    @classmethod
+    def of(cls, prefix: torch.Tensor, texts: Sequence[Sequence[int]]) -> _Row:
+        groups = tuple((len(list(group)), length) for length, group in groupby(texts, key=len))
+        longest = len(texts[-1])
+        later = torch.ones(longest, longest, dtype=torch.bool, device=prefix.device).triu(1)
+        return cls(prefix.shape[-2], groups, later)
+
+
+def _encode(
+    tower: nn.Module, prefixes: torch.Tensor, texts: Sequence[Sequence[int]], deep: torch.Tensor | None
+) -> torch.Tensor:
+    """Features of texts sorted by length, images × texts × width."""
+    row, device = _Row.of(prefixes, texts), prefixes.device
+    ids = torch.tensor(list(chain.from_iterable(texts)), device=device)
+    following = chain.from_iterable(range(row.prefix, row.prefix + len(text)) for text in texts)
+    positions = torch.tensor([*range(row.prefix), *following], device=device)
+    ends = torch.tensor([*accumulate(map(len, texts))], device=device) + row.prefix - 1
+
+    words = tower.embeddings.token_embedding(ids).expand(len(prefixes), -1, -1)
+    hidden_states = torch.cat([prefixes, words], dim=1) + tower.embeddings.position_embedding(positions)
+    *layers, last_layer = tower.encoder.layers
+    for depth, layer in enumerate(layers):
+        hidden_states = layer(_with_deep_prompts(hidden_states, deep, depth), None, shared_prefix=row)
+    hidden_states = _with_deep_prompts(hidden_states, deep, len(layers))
+    if last_layer.gradient_checkpointing and last_layer.training:
+        # It may be the reentrant kind, which gives tensors in keyword arguments no gradient.
+        hidden_states = last_layer(hidden_states, None, shared_prefix=row)[:, ends]
+    else:
+        attended = last_layer.layer_norm1(hidden_states)
+        hidden_states = last_layer(hidden_states[:, ends], None, shared_prefix=row, attended=attended)
+    return tower.final_layer_norm(hidden_states)
+
+
+def _with_deep_prompts(hidden_states: torch.Tensor, deep: torch.Tensor | None, depth: int) -> torch.Tensor:
+    """What goes into layer `depth`."""
+    if deep is None or not 1 <= depth <= len(deep):
+        return hidden_states
+    prompts = deep[depth - 1].expand(len(hidden_states), -1, -1)
+    return torch.cat([hidden_states[:, :1], prompts, hidden_states[:, 1 + prompts.shape[1] :]], dim=1)
+
+
+def shared_prefix_attention(
+    module: nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    scaling: float,
+    dropout: float = 0.0,
+    shared_prefix: _Row | None = None,
+    attended: torch.Tensor | None = None,
+    **kwargs: Any,
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Causal attention within the prefix, and from every text to the prefix and itself.
+
+    Args:
+        module: The attention module that asks.
+        query: images × heads × tokens × head width, like `key` and `value`.
+        shared_prefix: Where the texts are; without it, the attention function of the tower's config is called.
+        attended: States of the whole row, normalised, where the queries are those of the last token of each text
+            alone; keys and values are then made of these.
+
+    Returns:
+        The attended values, images × tokens × heads × head width, and None for the weights.
+    """
+    if shared_prefix is None:
+        function = _configured_attention(module)
+        return function(module, query, key, value, attention_mask, scaling=scaling, dropout=dropout, **kwargs)
+    n, groups = shared_prefix.prefix, shared_prefix.groups
+    outputs = []
+    if attended is None:
+        queries_per_text = [length for _, length in groups]
+        of_prefix = (states[:, :, :n] for states in (query, key, value))
+        outputs = [scaled_dot_product_attention(*of_prefix, dropout_p=dropout, is_causal=True, scale=scaling)]
+        query = query[:, :, n:]
+    else:
+        queries_per_text = [1] * len(groups)
+        key, value = (
+            projection(attended).unflatten(-1, (-1, query.shape[-1])).transpose(1, 2)
+            for projection in (module.k_proj, module.v_proj)
+        )
+    prefix_value, query = value[:, :, :n], query * scaling
+    prefix_scores = query @ key[:, :, :n].transpose(-1, -2)
+    query_sizes = [count * queries for (count, _), queries in zip(groups, queries_per_text)]
+    key_sizes = [n, *(count * length for count, length in groups)]
+    for (count, _), q, k, v, scores in zip(
+        groups,
+        query.split(query_sizes, dim=2),
+        key.split(key_sizes, dim=2)[1:],
+        value.split(key_sizes, dim=2)[1:],
+        prefix_scores.split(query_sizes, dim=2),
+    ):
+        q, k, v, scores = (states.unflatten(2, (count, -1)) for states in (q, k, v, scores))
+        own_scores = q @ k.transpose(-1, -2)
+        if attended is None:
+            own_scores = own_scores.masked_fill(shared_prefix.hidden_from[: q.shape[3], : q.shape[3]], -torch.inf)
+        weights = torch.cat([scores, own_scores], dim=-1).softmax(dim=-1)
+        if dropout:
+            weights = drop(weights, dropout)
+        to_prefix, to_itself = weights.split([n, k.shape[3]], dim=-1)
+        outputs.append(to_prefix.flatten(2, 3) @ prefix_value + (to_itself @ v).flatten(2, 3))
+    return torch.cat(outputs, dim=2).transpose(1, 2), None
+
+
+AttentionInterface.register(ATTENTION, shared_prefix_attention)
+
+
+class _RoutedConfig:
+    """A tower's config as its attention modules see it: the same, but that it names `shared_prefix_attention`.
+
+    The choice of attention function stays with the modules because it has to outlast the call: layers under gradient
+    checkpointing run again in the backward pass, and other threads may be using the tower.
+    """
+
+    _attn_implementation = ATTENTION
+
+    def __init__(self, base: PretrainedConfig) -> None:
+        object.__setattr__(self, "base", base)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.base, name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        setattr(self.base, name, value)
+
+    def __reduce__(self) -> tuple:
+        return type(self), (self.base,)
+
+
+def _route_attention(tower: nn.Module) -> None:
+    for layer in tower.encoder.layers:
+        if not isinstance(layer.self_attn.config, _RoutedConfig):
+            layer.self_attn.config = _RoutedConfig(layer.self_attn.config)
+
+
+def _configured_attention(module: nn.Module) -> Any:
+    eager = import_module(type(module).__module__).eager_attention_forward
+    return AttentionInterface().get_interface(module.config.base._attn_implementation, eager)
+
+
+def _affordable_chunk_size(tower: nn.Module, prefixes: torch.Tensor, texts: Sequence[Sequence[int]]) -> int:
+    """The number of prompts whose activations take at most half of the free memory."""
+    config, prompts = tower.config, len(prefixes) * len(texts)
+    held_layers = config.num_hidden_layers if torch.is_grad_enabled() else 1
+    values_per_token = 9 * config.hidden_size + 3 * config.intermediate_size
+    tokens = len(prefixes) * (prefixes.shape[1] + sum(map(len, texts)))
+    needed = held_layers * values_per_token * tokens * prefixes.element_size()
+    return ceil(prompts / ceil(needed / (_free_memory(prefixes.device) / 2)))
+
+
+def _free_memory(device: torch.device) -> int:
+    if device.type == "cpu":
+        return psutil.virtual_memory().available
+    cached = torch.accelerator.memory_reserved(device) - torch.accelerator.memory_allocated(device)
+    return torch.accelerator.get_memory_info(device)[0] + cached
+
+
+def _split(texts: Sequence[Sequence[int]], size: int) -> list[Sequence[Sequence[int]]]:
+    return [texts[i : i + size] for i in range(0, len(texts), size)]
