@@ -34,7 +34,9 @@ def vision_tokens(config: CLIPPromptConfig, prompts: dict[str, torch.Tensor], li
     tokens = [prompts["context"], *deep_context(prompts)]
     return torch.stack(
         [
-            torch.stack([prompts[f"coupling.{index}.weight"] @ each + prompts[f"coupling.{index}.bias"] for each in of])
+            torch.stack(
+                [prompts[f"coupling.{index}.weight"] @ each + prompts[f"coupling.{index}.bias"] for each in of]
+            )
             for index, of in enumerate(tokens)
         ]
     )

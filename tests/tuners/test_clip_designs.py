@@ -62,7 +62,9 @@ class Slow:
         self.tokenizer = tokenizer_of(name)
         self.inputs = image_inputs(name, torch.float64)
         self.config, self.prompts, self.template = config, prompts, template
-        self.model = next((getattr(model, part) for part in ("clip", "owlvit", "owlv2") if hasattr(model, part)), model)
+        self.model = next(
+            (getattr(model, part) for part in ("clip", "owlvit", "owlv2") if hasattr(model, part)), model
+        )
         if reads(name):
             self.text_tower = find(self.model, "text_model")
         if sees(name):
@@ -105,7 +107,9 @@ class Slow:
         rows = []
         for image_feature in self.image_features():
             image_feature = image_feature / image_feature.norm()
-            rows.append(torch.stack([each / each.norm() @ image_feature for each in self.class_features(image_feature)]))
+            rows.append(
+                torch.stack([each / each.norm() @ image_feature for each in self.class_features(image_feature)])
+            )
         logits = self.model.logit_scale.exp() * torch.stack(rows)
         return logits + self.model.logit_bias if hasattr(self.model, "logit_bias") else logits
 

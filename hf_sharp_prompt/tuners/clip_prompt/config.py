@@ -54,6 +54,10 @@ class CLIPPromptConfig(PeftConfig):
             The classes the adapter classifies into, their token ids and the positions behind their names. Set by
             `model.set_classes(names, tokenizer, template)`, saved with the adapter so that a loaded one classifies at
             once.
+        class_chunk_size (`int`, *optional*):
+            How many class texts (for CoCoOp, times images) are encoded at a time, to bound memory; the gradients are
+            the same, the activations of a chunk being computed again for them. By default all at once, where that
+            takes no more than half of the free memory.
         modules_to_save (`list[str]`, *optional*):
             Modules trained and saved besides, e.g. `["classifier"]` of a `CLIPForImageClassification`.
 
@@ -106,6 +110,9 @@ class CLIPPromptConfig(PeftConfig):
     )
     class_name_ends: list[int] | None = field(
         default=None, metadata={"help": "Where in its token ids each class's name ends; see set_classes."}
+    )
+    class_chunk_size: int | None = field(
+        default=None, metadata={"help": "How many class texts to encode at a time, to bound memory; found by default."}
     )
     modules_to_save: list[str] | None = field(
         default=None, metadata={"help": "Modules that are trained and saved besides, such as a classifier."}
@@ -165,6 +172,8 @@ class CLIPPromptConfig(PeftConfig):
             if not isinstance(value, int) or isinstance(value, bool) or value < lowest:
                 kind = "positive" if lowest else "non-negative"
                 raise ValueError(f"{name} must be a {kind} integer, got {value!r}.")
+        if self.class_chunk_size is not None and (type(self.class_chunk_size) is not int or self.class_chunk_size < 1):
+            raise ValueError(f"class_chunk_size must be a positive integer or None, got {self.class_chunk_size!r}.")
         if self.class_token_position not in CLASS_TOKEN_POSITIONS:
             raise ValueError(
                 f"class_token_position must be one of {', '.join(CLASS_TOKEN_POSITIONS)}, "

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -11,6 +11,7 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
 from transformers import PretrainedConfig
 
+from ..shared_prefix import encode_shared_prefix
 from ..text_tower import TextTower
 from ..vision_tower import VisionTokens, VisionTower
 from .config import CLIPPromptConfig
@@ -102,6 +103,39 @@ class PromptedTextEmbeddings(PromptedEmbeddings):
             yield
         finally:
             self._given = None, None
+
+    @property
+    def shares_prefix(self) -> bool:
+        """Whether all texts begin with the active adapter's context, and the tower sees nothing of what follows."""
+        context = self.active_part(self.clip_prompt_context)
+        if context is None or context.dim() == 3:
+            return False
+        return self.kind.causal and self.class_token_position[self.active_adapters[0]] == "end"
+
+    def encode_behind_prefix(
+        self,
+        tower: nn.Module,
+        token_ids: Sequence[Sequence[int]],
+        context: torch.Tensor | None = None,
+        class_chunk_size: int | None = None,
+    ) -> torch.Tensor:
+        """The tower's pooled features of texts that share their context, where `shares_prefix`.
+
+        Args:
+            tower: The tower.
+            token_ids: Of each text `[SOS] … [EOS]`, without padding.
+            context: For each image its own, images × n × width; by default the active adapter's for all.
+            class_chunk_size: As `encode_shared_prefix` takes it.
+
+        Returns:
+            texts × width, or with `context` images × texts × width.
+        """
+        context = self.active_context if context is None else context
+        first = torch.tensor(token_ids[0][:1], device=context.device)
+        sos = self.token_embedding(first).expand(*context.shape[:-2], 1, -1)
+        prefix = torch.cat([sos, context.to(sos)], dim=-2)
+        deep = self.active_part(self.clip_prompt_deep_context)
+        return encode_shared_prefix(tower, prefix, [ids[1:] for ids in token_ids], deep, class_chunk_size)
 
     def shifted_context(self, image_features: torch.Tensor) -> torch.Tensor:
         """The active adapter's context, shifted by what its meta-net makes of each image: images × n × width."""
@@ -243,7 +277,8 @@ class PromptedTextEmbeddings(PromptedEmbeddings):
         self, index: int, layer: nn.Module, args: tuple, kwargs: dict[str, Any]
     ) -> tuple[tuple, dict[str, Any]] | None:
         deep = self.active_part(self.clip_prompt_deep_context)
-        if deep is None or index > len(deep):
+        # A row of texts behind a shared prefix has the deeper tokens in it already.
+        if deep is None or index > len(deep) or "shared_prefix" in kwargs:
             return None
         hidden_states, *others = args
         tokens = deep[index - 1].to(hidden_states).expand(len(hidden_states), -1, -1)

@@ -16,6 +16,7 @@ from transformers.loss.loss_utils import fixed_cross_entropy
 from transformers.modeling_outputs import ImageClassifierOutput
 from transformers.models.clip.modeling_clip import CLIPOutput
 
+from ..shared_prefix import restore_attention
 from ..text_tower import TEXT_TOWERS, find_text_tower, max_positions
 from ..vision_tower import find_vision_tower
 from .classes import check_class_texts, tokenize_classes
@@ -50,7 +51,7 @@ class CLIPPromptModel(BaseTuner):
     prefix = "clip_prompt_"
     tuner_layer_cls = PromptedEmbeddings
 
-    _kept_class_features: dict[str, torch.Tensor] | None = None
+    _kept_class_features: dict[tuple[tuple[int, ...], ...], torch.Tensor] | None = None
 
     def set_classes(
         self,
@@ -138,15 +139,16 @@ class CLIPPromptModel(BaseTuner):
 
     @contextmanager
     def keeping_class_features(self) -> Iterator[None]:
-        """Within the block, in which neither prompts nor classes change, class features are computed only once.
+        """Within the block, in which prompts do not change, the features of the same classes are computed only once.
 
         Those of a conditional context are computed anew for every image.
         """
+        held = self._kept_class_features
         self._kept_class_features = {}
         try:
             yield
         finally:
-            self._kept_class_features = None
+            self._kept_class_features = held
 
     def get_class_features(self, image_features: torch.Tensor | None = None) -> torch.Tensor:
         """Text features of the classes, not normalised.
@@ -167,14 +169,21 @@ class CLIPPromptModel(BaseTuner):
                 "This adapter has no classes to classify into. Call model.set_classes(names, tokenizer) first, or "
                 "pass input_ids to compare the images with texts of your own."
             )
-        kept = self._kept_class_features
-        if image_features is not None or kept is None:
+        if image_features is not None or self._kept_class_features is None:
             return self._compute_class_features(config, image_features)
-        if "features" not in kept:
-            kept["features"] = self._compute_class_features(config, None)
-        return kept["features"]
+        texts = tuple(map(tuple, config.class_token_ids))
+        if texts not in self._kept_class_features:
+            self._kept_class_features[texts] = self._compute_class_features(config, None)
+        return self._kept_class_features[texts]
 
     def _compute_class_features(self, config: CLIPPromptConfig, image_features: torch.Tensor | None) -> torch.Tensor:
+        layer = self._text_layer
+        if layer is not None and layer.shares_prefix:
+            context = None if image_features is None else layer.shifted_context(image_features)
+            features = layer.encode_behind_prefix(
+                self._text_tower, config.class_token_ids, context, config.class_chunk_size
+            )
+            return self.model.text_projection(features)
         # Padding with EOS leaves the first EOS, where the tower pools, in its place.
         rows = [torch.tensor(ids) for ids in config.class_token_ids]
         input_ids = pad_sequence(rows, True, padding_value=config.class_token_ids[0][-1])
@@ -259,6 +268,8 @@ class CLIPPromptModel(BaseTuner):
 
     def unload(self) -> nn.Module:
         """Take the prompts out and return the base model as it was."""
+        if (tower := find_text_tower(self.model)) is not None:
+            restore_attention(tower[1])
         vars(self.model).pop("forward", None)
         vars(self.model).update(self._replaced_forward)
         return super().unload()
