@@ -3,10 +3,10 @@
 Importing the package makes PEFT know its methods, so that `get_peft_model` and `PeftModel.from_pretrained` take them.
 """
 
-from . import sharpness
+from . import objectives, sharpness
 from .trainer import SharpPromptTrainer
 from .training_args import SharpPromptTrainingArguments
 from .tuners import CLIPPromptConfig
 
 
-__all__ = ["CLIPPromptConfig", "SharpPromptTrainer", "SharpPromptTrainingArguments", "sharpness"]
+__all__ = ["CLIPPromptConfig", "SharpPromptTrainer", "SharpPromptTrainingArguments", "objectives", "sharpness"]

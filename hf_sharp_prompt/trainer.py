@@ -9,16 +9,20 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import datasets
 import torch
 from peft import PeftModel
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
-from transformers import BaseImageProcessor, ProcessorMixin, Trainer
+from torch.utils.data import DataLoader
+from transformers import BaseImageProcessor, ProcessorMixin, Trainer, TrainerCallback
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, TrainOutput
 
 from .data import ImageCollator
+from .data.indexed import SAMPLE_INDEX, Indexed, IndexedCollator
 from .model_card import model_card
+from .objectives import Batch, ObjectiveSum
 from .sharpness import SharpnessAware
 from .sharpness.rule import Among
 from .training_args import SharpPromptTrainingArguments
@@ -27,6 +31,7 @@ from .training_args import SharpPromptTrainingArguments
 logger = logging.getLogger(__name__)
 
 RULE_STATE_NAME = "sharpness.safetensors"
+OBJECTIVES_STATE_NAME = "objectives.safetensors"
 TRAINER_STATE_NAME = "trainer_state.json"
 
 
@@ -38,7 +43,7 @@ class SharpPromptTrainer(Trainer):
 
     Logged besides the Trainer's own values: `gradient_norm` ‖g‖ (`grad_norm` is that of the followed direction) and,
     of rules that look elsewhere, `perturbed_loss`, `sharpness` (its difference to `loss`), `cosine` cos(g, g_p) and
-    what the rule reports.
+    what the rule reports; of objectives such as `saf` their part of the loss, `saf_loss`.
 
     Args:
         model: A model with a prompt adapter (or any other that the Trainer takes).
@@ -66,6 +71,29 @@ class SharpPromptTrainer(Trainer):
         if data_collator is None and isinstance(processor, ProcessorMixin | BaseImageProcessor):
             data_collator = ImageCollator(processor)
         super().__init__(model, args, data_collator, **kwargs)
+        self.objectives = ObjectiveSum(args.make_objectives(), self.accelerator)
+        self.add_callback(_StepsTaken(self))
+
+    def get_train_dataloader(self) -> DataLoader:
+        """As the Trainer's; where an objective remembers samples, batches say which ones they hold."""
+        if not self.objectives.needs_index:
+            return super().get_train_dataloader()
+        dataset, collator = self.train_dataset, self.data_collator
+        if not hasattr(dataset, "__len__"):
+            raise ValueError(
+                f"{', '.join(self.objectives.names)} remembers each sample of the train dataset, but a "
+                f"{type(dataset).__name__} has no length: its samples only stream by. Load it without streaming=True."
+            )
+        try:
+            if isinstance(dataset, datasets.Dataset):
+                self.train_dataset = Indexed(self._remove_unused_columns(dataset, "training"))
+                self.data_collator = IndexedCollator(collator)
+            else:
+                self.train_dataset = Indexed(dataset)
+                self.data_collator = IndexedCollator(self._get_collator_with_removed_columns(collator, "training"))
+            return super().get_train_dataloader()
+        finally:
+            self.train_dataset, self.data_collator = dataset, collator
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         """Make the optimizer, and what puts the rule's direction in front of it."""
@@ -84,6 +112,7 @@ class SharpPromptTrainer(Trainer):
             rho_schedule=self.args.rho_schedule,
             seed=self.args.seed,
         )
+        self.objectives = ObjectiveSum(self.args.make_objectives(), self.accelerator)
         self._micro_batches: list[dict[str, Any]] = []
         _write_cards_of(self)
         return optimizer
@@ -113,13 +142,33 @@ class SharpPromptTrainer(Trainer):
 
         self.sharpness.progress = self.state.global_step / self.state.max_steps
         self.sharpness.epoch = int(self.state.epoch)
+        self.objectives.begin_step(model, self.sharpness.epoch)
         with self.accelerator.no_sync(model):  # reduced once per evaluation, as one tensor
             return self.sharpness.accumulate_direction(backward_pass)
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, torch.Tensor | Any],
+        return_outputs: bool = False,
+        num_items_in_batch: torch.Tensor | int | None = None,
+    ) -> torch.Tensor | tuple[torch.Tensor, Any]:
+        """As the Trainer's, and in training the objectives' terms added."""
+        inputs = dict(inputs)
+        index, labels = inputs.pop(SAMPLE_INDEX, None), inputs.get("labels")
+        loss, outputs = super().compute_loss(model, inputs, True, num_items_in_batch)
+        if self.objectives.objectives and model.training:
+            size = num_items_in_batch
+            if size is not None and self.args.average_tokens_across_devices:
+                size = size / self.accelerator.num_processes
+            loss = loss + self.objectives.term(Batch(model, inputs, outputs, labels, index, size))
+        return (loss, outputs) if return_outputs else loss
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add what the rule saw to the logs of training steps."""
         if "loss" in logs:
             logs |= {name: value for name, value in self.sharpness.pop_metrics().items() if name != "loss"}
+            logs |= self.objectives.pop_metrics()
         super().log(logs, start_time)
 
     def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> TrainOutput:
@@ -166,20 +215,44 @@ class SharpPromptTrainer(Trainer):
         if self.args.should_save:
             path = os.path.join(output_dir, RULE_STATE_NAME)
             save_file(self.sharpness.state_dict(), path, metadata={"rule": self.sharpness.rule.name})
+            if self.objectives.objectives:
+                path = os.path.join(output_dir, OBJECTIVES_STATE_NAME)
+                save_file(self.objectives.state_dict(), path, metadata={"objectives": " ".join(self.objectives.names)})
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         super()._load_optimizer_and_scheduler(checkpoint)
         if checkpoint is None or not os.path.isfile(path := os.path.join(checkpoint, RULE_STATE_NAME)):
             return
-        with safe_open(path, framework="pt") as file:
-            rule = file.metadata()["rule"]
-            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-        if rule != self.sharpness.rule.name:
+        metadata, state = _read(path)
+        objectives_metadata, objectives_state = {"objectives": ""}, {}
+        if os.path.isfile(path := os.path.join(checkpoint, OBJECTIVES_STATE_NAME)):
+            objectives_metadata, objectives_state = _read(path)
+        then = objectives_metadata["objectives"] or metadata["rule"]
+        now = " ".join(self.objectives.names) or self.sharpness.rule.name
+        if then != now:
             raise ValueError(
-                f"{checkpoint} is of a run with the sharpness rule {rule!r}, but this one follows "
-                f"{self.sharpness.rule.name!r}; resume with sharpness={rule!r} or start in another output_dir."
+                f"{checkpoint} is of a run with the sharpness rule {then!r}, but this one follows {now!r}; resume "
+                f"with sharpness={then!r} or start in another output_dir."
             )
         self.sharpness.load_state_dict(state)
+        self.objectives.load_state_dict(objectives_state)
+
+
+class _StepsTaken(TrainerCallback):
+    """Tells the objectives of the steps that the optimizer took, which may skip one that a loss scaler refuses."""
+
+    def __init__(self, trainer: SharpPromptTrainer) -> None:
+        self.trainer = trainer
+
+    def on_optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        if not self.trainer.accelerator.optimizer_step_was_skipped:
+            self.trainer.objectives.end_step(self.trainer.model)
+
+
+def _read(path: str) -> tuple[dict[str, str], dict[str, torch.Tensor]]:
+    """Metadata and tensors of a safetensors file."""
+    with safe_open(path, framework="pt") as file:
+        return file.metadata(), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
 
 
 def _only(batch: dict[str, Any], among: Among) -> dict[str, Any]:

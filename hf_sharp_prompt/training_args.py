@@ -4,7 +4,8 @@ from dataclasses import dataclass, field
 
 from transformers import TrainingArguments
 
-from . import sharpness
+from . import objectives, sharpness
+from .sharpness.rule import OBJECTIVES
 from .sharpness.schedule import RHO_SCHEDULES
 
 
@@ -14,7 +15,8 @@ class SharpPromptTrainingArguments(TrainingArguments):
 
     Args:
         sharpness (`str`, defaults to `"sam"`):
-            The sharpness rule, one of `hf_sharp_prompt.sharpness.names()`; `"none"` is plain training.
+            The sharpness rule, one of `hf_sharp_prompt.sharpness.names()`; `"none"` is plain training. Or `"saf"` or
+            `"mesa"`, which follow the gradient, but of a loss with a term of theirs.
         sharpness_args (`dict`, *optional*):
             The rule's hyperparameters, e.g. `{"rho": 0.1}`, as a dict or as JSON; those not given take the values of
             the rule's paper.
@@ -35,7 +37,9 @@ class SharpPromptTrainingArguments(TrainingArguments):
 
     sharpness: str = field(
         default="sam",
-        metadata={"help": f"The sharpness rule: {', '.join(sharpness.names())}; none is plain training."},
+        metadata={
+            "help": f"The sharpness rule: {', '.join((*sharpness.names(), *OBJECTIVES))}; none is plain training."
+        },
     )
     sharpness_args: dict | str | None = field(
         default=None,
@@ -60,12 +64,22 @@ class SharpPromptTrainingArguments(TrainingArguments):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.make_sharpness_rule()  # for its complaints, before anything is loaded
-
-    def make_sharpness_rule(self) -> sharpness.SharpnessRule:
-        """A fresh rule with the hyperparameters of `sharpness_args`."""
+        # For their complaints, before anything is loaded.
         if isinstance(self.sharpness_args, str):
             raise ValueError(
                 f"sharpness_args must be a JSON object such as '{{\"rho\": 0.1}}', got {self.sharpness_args!r}."
             )
+        self.make_sharpness_rule()
+        self.make_objectives()
+
+    def make_sharpness_rule(self) -> sharpness.SharpnessRule:
+        """A fresh rule with the hyperparameters of `sharpness_args`."""
+        if self.sharpness in OBJECTIVES:
+            return sharpness.create("none")
         return sharpness.create(self.sharpness, **(self.sharpness_args or {}))
+
+    def make_objectives(self) -> list[objectives.Objective]:
+        """What is added to the loss, afresh."""
+        if self.sharpness in OBJECTIVES:
+            return [objectives.create(self.sharpness, **(self.sharpness_args or {}))]
+        return []
