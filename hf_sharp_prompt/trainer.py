@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import copy
 import json
 import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +18,17 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
 from torch.utils.data import DataLoader
-from transformers import BaseImageProcessor, ProcessorMixin, Trainer, TrainerCallback
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, TrainOutput
+from transformers import BaseImageProcessor, ProcessorMixin, Trainer, TrainerCallback, set_seed
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, TrainOutput, get_last_checkpoint
 
 from .data import ImageCollator
 from .data.indexed import SAMPLE_INDEX, Indexed, IndexedCollator
+from .early_stage import SNAPSHOTS_NAME, EarlyStage, load_subspace, save_subspace
 from .model_card import model_card
 from .objectives import Batch, ObjectiveSum
 from .sharpness import SharpnessAware
 from .sharpness.rule import Among
+from .sharpness.subspace import Subspace
 from .training_args import SharpPromptTrainingArguments
 
 
@@ -58,6 +62,7 @@ class SharpPromptTrainer(Trainer):
     """
 
     args: SharpPromptTrainingArguments
+    _early_stage: EarlyStage | None = None
 
     def __init__(
         self,
@@ -72,6 +77,7 @@ class SharpPromptTrainer(Trainer):
             data_collator = ImageCollator(processor)
         super().__init__(model, args, data_collator, **kwargs)
         self.objectives = ObjectiveSum(args.make_objectives(), self.accelerator)
+        self.subspace: Subspace | None = None
         self.add_callback(_StepsTaken(self))
 
     def get_train_dataloader(self) -> DataLoader:
@@ -111,6 +117,7 @@ class SharpPromptTrainer(Trainer):
             buffers=self.model.buffers(),
             rho_schedule=self.args.rho_schedule,
             seed=self.args.seed,
+            subspace=self.subspace,
         )
         self.objectives = ObjectiveSum(self.args.make_objectives(), self.accelerator)
         self._micro_batches: list[dict[str, Any]] = []
@@ -172,12 +179,78 @@ class SharpPromptTrainer(Trainer):
         super().log(logs, start_time)
 
     def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> TrainOutput:
-        """As the Trainer's; resuming from the last checkpoint passes over one that a crash left half-written."""
+        """As the Trainer's; resuming from the last checkpoint passes over one that a crash left half-written.
+
+        With `subspace_epochs` the run has two stages, and may be resumed in either.
+        """
+        directories = [Path(self.args.output_dir), self._early_directory]
         if resume_from_checkpoint is True:
             if self.is_world_process_zero():
-                _discard_incomplete_checkpoints(Path(self.args.output_dir))
+                for directory in directories:
+                    _discard_incomplete_checkpoints(directory)
             self.accelerator.wait_for_everyone()
-        return super().train(resume_from_checkpoint, *args, **kwargs)
+        self.subspace = None
+        if self.args.subspace_epochs is None:
+            return super().train(resume_from_checkpoint, *args, **kwargs)
+        if resume_from_checkpoint is True:
+            found = [get_last_checkpoint(directory) for directory in directories if directory.is_dir()]
+            resume_from_checkpoint = next((each for each in found if each is not None), True)
+        return self._train_in_subspace(resume_from_checkpoint, *args, **kwargs)
+
+    def _train_in_subspace(self, checkpoint: str | bool | None, *args: Any, **kwargs: Any) -> TrainOutput:
+        """SubPT: see where the run moves in its first epochs, then start again and move only there."""
+        if isinstance(checkpoint, str) and not Path(checkpoint, SNAPSHOTS_NAME).is_file():
+            self.subspace = load_subspace(checkpoint, self.args.subspace_rank)
+            output = super().train(checkpoint, *args, **kwargs)
+        else:
+            early = self._run_early_stage(checkpoint, *args, **kwargs)
+            self.subspace = early.find_subspace(self.args.subspace_rank)
+            set_seed(self.args.seed)
+            with self._callback(_Restart(self, early.initial)):
+                output = super().train(None, *args, **kwargs)
+        if self.is_world_process_zero():
+            shutil.rmtree(self._early_directory, ignore_errors=True)
+        return output
+
+    def _run_early_stage(self, checkpoint: str | bool | None, *args: Any, **kwargs: Any) -> EarlyStage:
+        early = EarlyStage(self, self.args.subspace_epochs)
+        if isinstance(checkpoint, str):
+            early.load(checkpoint)
+        if early.is_over:
+            return early
+        given = copy.deepcopy(self.optimizer.state_dict()) if self.optimizer is not None else None
+        self._early_stage = early
+        try:
+            with self._callback(early):
+                super().train(checkpoint, *args, **kwargs)
+        finally:
+            self._early_stage = None
+        if given is None:
+            self.optimizer = None  # to be made anew
+        else:
+            self.optimizer.load_state_dict(given)
+        return early
+
+    @contextmanager
+    def _callback(self, callback: TrainerCallback) -> Iterator[None]:
+        self.add_callback(callback)
+        try:
+            yield
+        finally:
+            self.remove_callback(callback)
+
+    @property
+    def _early_directory(self) -> Path:
+        # The underscore keeps it from being pushed to the Hub.
+        return Path(self.args.output_dir, "_early")
+
+    def _get_output_dir(self, trial: Any) -> str:
+        directory = super()._get_output_dir(trial)
+        return directory if self._early_stage is None else os.path.join(directory, self._early_directory.name)
+
+    def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
+        if self._early_stage is None:
+            super()._push_from_checkpoint(checkpoint_folder)
 
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
         """Write the card, `README.md`, of the trained prompts into the output directory.
@@ -215,6 +288,10 @@ class SharpPromptTrainer(Trainer):
         if self.args.should_save:
             path = os.path.join(output_dir, RULE_STATE_NAME)
             save_file(self.sharpness.state_dict(), path, metadata={"rule": self.sharpness.rule.name})
+            if self._early_stage is not None:
+                self._early_stage.save(output_dir)
+            if self.subspace is not None:
+                save_subspace(self.subspace, output_dir)
             if self.objectives.objectives:
                 path = os.path.join(output_dir, OBJECTIVES_STATE_NAME)
                 save_file(self.objectives.state_dict(), path, metadata={"objectives": " ".join(self.objectives.names)})
@@ -236,6 +313,18 @@ class SharpPromptTrainer(Trainer):
             )
         self.sharpness.load_state_dict(state)
         self.objectives.load_state_dict(objectives_state)
+
+
+class _Restart(TrainerCallback):
+    """Begins a run with given parameters, and logs the subspace that it moves in."""
+
+    def __init__(self, trainer: SharpPromptTrainer, initial: torch.Tensor) -> None:
+        self.trainer, self.initial = trainer, initial
+
+    def on_train_begin(self, *args: Any, **kwargs: Any) -> None:
+        self.trainer.sharpness.weights = self.initial
+        shares = self.trainer.subspace.explained_variance_ratio.tolist()
+        self.trainer.log({f"subspace_variance_{index}": share for index, share in enumerate(shares, 1)})
 
 
 class _StepsTaken(TrainerCallback):

@@ -23,6 +23,10 @@ class SharpPromptTrainingArguments(TrainingArguments):
         rho_schedule (`str`, defaults to `"constant"`):
             How the perturbation radius goes over the run: `"constant"`, `"linear"` or `"cosine"` to zero, or
             `"learning_rate"`, proportional to it (as GSAM's paper).
+        subspace_epochs (`int`, *optional*), subspace_rank (`int`, *optional*):
+            SubPT: train this many epochs, find the subspace of this rank that the parameters moved in, start again
+            and follow directions only within it (paper: 10 epochs and rank 5 for 1 shot, 30 and 10 for 4 shots and
+            base-to-novel, 50 and 10 for 16 shots). By default directions are followed as they are.
         dataset_name (`str`, *optional*):
             What the training data is called, for the model card.
 
@@ -52,6 +56,10 @@ class SharpPromptTrainingArguments(TrainingArguments):
             "choices": list(RHO_SCHEDULES),
         },
     )
+    subspace_epochs: int | None = field(
+        default=None, metadata={"help": "Epochs after which SubPT finds its subspace and starts again."}
+    )
+    subspace_rank: int | None = field(default=None, metadata={"help": "The dimension of SubPT's subspace."})
     dataset_name: str | None = field(
         default=None, metadata={"help": "What the training data is called, for the model card."}
     )
@@ -71,6 +79,18 @@ class SharpPromptTrainingArguments(TrainingArguments):
             )
         self.make_sharpness_rule()
         self.make_objectives()
+        self._check_subspace()
+
+    def _check_subspace(self) -> None:
+        epochs, rank = self.subspace_epochs, self.subspace_rank
+        if (epochs is None) != (rank is None):
+            given, missing = ("subspace_epochs", "subspace_rank")[:: 1 if rank is None else -1]
+            raise ValueError(f"{given} is set but {missing} is not; a subspace needs both.")
+        if epochs is not None and not 1 <= rank < epochs:
+            raise ValueError(
+                f"subspace_rank must be from 1 to {epochs - 1}, got {rank}: the {epochs} snapshots of subspace_epochs="
+                f"{epochs}, one per epoch, span one dimension less about their mean."
+            )
 
     def make_sharpness_rule(self) -> sharpness.SharpnessRule:
         """A fresh rule with the hyperparameters of `sharpness_args`."""

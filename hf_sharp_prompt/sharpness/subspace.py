@@ -47,7 +47,7 @@ class Subspace:
         variance = singular_values.square()
         total = variance.sum()
         ratio = variance[:rank] / total if total > 0 else torch.zeros(rank, dtype=torch.float64)
-        return cls(components[:rank].to(snapshots.dtype), ratio)
+        return cls(components[:rank].to(snapshots.dtype).contiguous(), ratio.contiguous())
 
     def project(self, direction: torch.Tensor) -> torch.Tensor:
         """`UᵀU·d`: the part of a flat vector that lies in the subspace."""
