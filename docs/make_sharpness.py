@@ -5,7 +5,9 @@ import inspect
 import re
 from pathlib import Path
 
-from hf_sharp_prompt.sharpness import SharpnessRule, names
+from hf_sharp_prompt.objectives import Objective
+from hf_sharp_prompt.sharpness import SharpnessRule
+from hf_sharp_prompt.sharpness.rule import OBJECTIVES
 
 
 PAGE = Path(__file__).with_name("sharpness.md")
@@ -17,7 +19,9 @@ Made by `python docs/make_sharpness.py` from the rules' docstrings; edit those.
 `w` all trainable parameters as one flat vector, `g = ∇L(w)` over one optimizer step's whole batch, `u(v) = v / ‖v‖`,
 `g(ε) = ∇L(w + ε)`; `d` is what the optimizer receives as the gradient. Chosen by name, in the Trainer with
 `SharpPromptTrainingArguments(sharpness="sam", sharpness_args={"rho": 0.05})`, in a loop of your own with
-`SharpnessAware(sharpness.create("sam", rho=0.05), model.parameters())`.
+`SharpnessAware(sharpness.create("sam", rho=0.05), model.parameters())`. `saf` and `mesa` change what is minimised
+rather than the direction: the Trainer takes their names just so, and in a loop of your own
+`hf_sharp_prompt.objectives.ObjectiveSum` adds their term to the loss.
 
 """
 
@@ -27,7 +31,8 @@ def main() -> None:
 
 
 def page() -> str:
-    rules = [SharpnessRule.registry[name] for name in names()]
+    members = SharpnessRule.registry | {name: Objective.registry[name] for name in OBJECTIVES}
+    rules = [members[name] for name in sorted(members)]
     rows = ["| name | what it does | gradient evaluations per step | when to choose it |", "|---|---|---|---|"]
     for rule in rules:
         sections = read_docstring(rule)
@@ -37,7 +42,7 @@ def page() -> str:
     return HEAD + "\n".join(rows) + "\n" + "".join(map(section, rules))
 
 
-def section(rule: type[SharpnessRule]) -> str:
+def section(rule: type[SharpnessRule | Objective]) -> str:
     sections = read_docstring(rule)
     text = f"\n## {rule.name}\n\n{sections['summary']}\n\n{sections['equation']}\n"
     fields = dataclasses.fields(rule)
@@ -51,7 +56,7 @@ def section(rule: type[SharpnessRule]) -> str:
     return text
 
 
-def read_docstring(rule: type[SharpnessRule]) -> dict[str, str]:
+def read_docstring(rule: type[SharpnessRule | Objective]) -> dict[str, str]:
     """The first line, the equation and the titled sections of a rule's docstring."""
     head, *rest = re.split(r"^(\w+):\n", inspect.getdoc(rule), flags=re.MULTILINE)
     summary, equation = head.split("\n", 1)

@@ -3,7 +3,7 @@
 Importing the package makes PEFT know its methods, so that `get_peft_model` and `PeftModel.from_pretrained` take them.
 """
 
-from . import sharpness
+from . import objectives, sharpness
 from .trainer import SharpPromptTrainer
 from .training_args import SharpPromptTrainingArguments
 from .tuners import CLIPPromptConfig, ViTPromptConfig
@@ -14,5 +14,6 @@ __all__ = [
     "SharpPromptTrainer",
     "SharpPromptTrainingArguments",
     "ViTPromptConfig",
+    "objectives",
     "sharpness",
 ]

@@ -54,11 +54,12 @@ def model_card(
     """
     args, model = trainer.args, trainer.model
     config = model.peft_config[model.active_adapter]
-    rule = trainer.sharpness.rule
+    rule, objectives = trainer.sharpness.rule, trainer.objectives.objectives
     dataset = dataset or args.dataset_name
     base_model = str(config.base_model_name_or_path or "a CLIP model")
     on_hub = base_model if re.fullmatch(r"[\w.-]+/[\w.-]+", base_model) and not Path(base_model).exists() else None
     tags = [tags] if isinstance(tags, str) else list(tags or ())
+    methods = {rule.name, *trainer.objectives.names} - {"none"}
     model_id = model_id or trainer.hub_model_id or args.hub_model_id or Path(args.output_dir).name
     base_model_name = on_hub or Path(base_model).name
     card_data = ModelCardData(
@@ -67,7 +68,7 @@ def model_card(
         library_name="peft",
         pipeline_tag="zero-shot-image-classification",
         base_model=on_hub,
-        tags=sorted({"hf-sharp-prompt", "prompt-learning", "clip", *tags, rule.name} - {"none"}),
+        tags=sorted({"hf-sharp-prompt", "prompt-learning", "clip", *tags, *methods}),
     )
     return ModelCard.from_template(
         card_data,
@@ -79,7 +80,7 @@ def model_card(
         where_base_model_is="" if on_hub else "  # the local directory of the base model",
         num_text_tokens=config.num_text_tokens,
         initialisation=f"initialised with “{escape(config.text_init)}”" if config.text_init else "random at first",
-        method=f"CoOp, {_describe_rule(rule)}",
+        method=f"CoOp, {_describe_rule(rule, objectives)}",
         dataset=_describe_data(trainer, dataset),
         trained_parameters=f"{sum(p.numel() for p in trainer.sharpness.parameters):,}",
         template=_in_code(config.class_template),
@@ -102,8 +103,9 @@ def _in_code(text: str) -> str:
     return re.sub(r"[\"\\`\r\n]", "", str(text))
 
 
-def _describe_rule(rule: Any) -> str:
-    return "plain training" if rule.name == "none" else f"trained along the sharpness rule `{rule}`"
+def _describe_rule(rule: Any, objectives: list[Any]) -> str:
+    described = "plain training" if rule.name == "none" else f"trained along the sharpness rule `{rule}`"
+    return " ".join([described, *(f"with the objective `{objective}`" for objective in objectives)])
 
 
 def _describe_data(trainer: SharpPromptTrainer, dataset: str | list[str] | None) -> str:

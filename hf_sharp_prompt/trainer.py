@@ -1,34 +1,42 @@
 from __future__ import annotations
 
+import copy
 import inspect
 import json
 import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
+import datasets
 import torch
 from peft import PeftModel
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
-from transformers import BaseImageProcessor, ProcessorMixin, Trainer
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, EvalLoopOutput, TrainOutput
+from torch.utils.data import DataLoader
+from transformers import BaseImageProcessor, ProcessorMixin, Trainer, TrainerCallback, set_seed
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, EvalLoopOutput, TrainOutput, get_last_checkpoint
 
 from .data import ImageCollator
+from .data.indexed import SAMPLE_INDEX, Indexed, IndexedCollator
+from .early_stage import SNAPSHOTS_NAME, EarlyStage, load_subspace, save_subspace
 from .model_card import model_card
+from .objectives import Batch, ObjectiveSum
 from .sharpness import SharpnessAware
 from .sharpness.rule import Among
+from .sharpness.subspace import Subspace
 from .training_args import SharpPromptTrainingArguments
 
 
 logger = logging.getLogger(__name__)
 
 RULE_STATE_NAME = "sharpness.safetensors"
+OBJECTIVES_STATE_NAME = "objectives.safetensors"
 TRAINER_STATE_NAME = "trainer_state.json"
 
 
@@ -40,7 +48,7 @@ class SharpPromptTrainer(Trainer):
 
     Logged besides the Trainer's own values: `gradient_norm` ‖g‖ (`grad_norm` is that of the followed direction) and,
     of rules that look elsewhere, `perturbed_loss`, `sharpness` (its difference to `loss`), `cosine` cos(g, g_p) and
-    what the rule reports.
+    what the rule reports; of objectives such as `saf` their part of the loss, `saf_loss`.
 
     Args:
         model: A model with a prompt adapter (or any other that the Trainer takes).
@@ -55,6 +63,7 @@ class SharpPromptTrainer(Trainer):
     """
 
     args: SharpPromptTrainingArguments
+    _early_stage: EarlyStage | None = None
 
     def __init__(
         self,
@@ -68,6 +77,30 @@ class SharpPromptTrainer(Trainer):
         if data_collator is None and isinstance(processor, ProcessorMixin | BaseImageProcessor):
             data_collator = ImageCollator(processor)
         super().__init__(model, args, data_collator, **kwargs)
+        self.objectives = ObjectiveSum(args.make_objectives(), self.accelerator)
+        self.subspace: Subspace | None = None
+        self.add_callback(_StepsTaken(self))
+
+    def get_train_dataloader(self) -> DataLoader:
+        """As the Trainer's; where an objective remembers samples, batches say which ones they hold."""
+        if not self.objectives.needs_index:
+            return super().get_train_dataloader()
+        dataset, collator = self.train_dataset, self.data_collator
+        if not hasattr(dataset, "__len__"):
+            raise ValueError(
+                f"{', '.join(self.objectives.names)} remembers each sample of the train dataset, but a "
+                f"{type(dataset).__name__} has no length: its samples only stream by. Load it without streaming=True."
+            )
+        try:
+            if isinstance(dataset, datasets.Dataset):
+                self.train_dataset = Indexed(self._remove_unused_columns(dataset, "training"))
+                self.data_collator = IndexedCollator(collator)
+            else:
+                self.train_dataset = Indexed(dataset)
+                self.data_collator = IndexedCollator(self._get_collator_with_removed_columns(collator, "training"))
+            return super().get_train_dataloader()
+        finally:
+            self.train_dataset, self.data_collator = dataset, collator
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         """Make the optimizer, and what puts the rule's direction in front of it."""
@@ -85,7 +118,9 @@ class SharpPromptTrainer(Trainer):
             buffers=self.model.buffers(),
             rho_schedule=self.args.rho_schedule,
             seed=self.args.seed,
+            subspace=self.subspace,
         )
+        self.objectives = ObjectiveSum(self.args.make_objectives(), self.accelerator)
         self._micro_batches: list[dict[str, Any]] = []
         _write_cards_of(self)
         return optimizer
@@ -115,6 +150,7 @@ class SharpPromptTrainer(Trainer):
 
         self.sharpness.progress = self.state.global_step / self.state.max_steps
         self.sharpness.epoch = int(self.state.epoch)
+        self.objectives.begin_step(model, self.sharpness.epoch)
         with self.accelerator.no_sync(model):  # reduced once per evaluation, as one tensor
             return self.sharpness.accumulate_direction(backward_pass)
 
@@ -134,19 +170,104 @@ class SharpPromptTrainer(Trainer):
         with getattr(self.model, "keeping_class_features", nullcontext)():
             return super().evaluation_loop(*args, **kwargs)
 
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, torch.Tensor | Any],
+        return_outputs: bool = False,
+        num_items_in_batch: torch.Tensor | int | None = None,
+    ) -> torch.Tensor | tuple[torch.Tensor, Any]:
+        """As the Trainer's, and in training the objectives' terms added."""
+        inputs = dict(inputs)
+        index, labels = inputs.pop(SAMPLE_INDEX, None), inputs.get("labels")
+        loss, outputs = super().compute_loss(model, inputs, True, num_items_in_batch)
+        if self.objectives.objectives and model.training:
+            size = num_items_in_batch
+            if size is not None and self.args.average_tokens_across_devices:
+                size = size / self.accelerator.num_processes
+            loss = loss + self.objectives.term(Batch(model, inputs, outputs, labels, index, size))
+        return (loss, outputs) if return_outputs else loss
+
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add what the rule saw to the logs of training steps."""
         if "loss" in logs:
             logs |= {name: value for name, value in self.sharpness.pop_metrics().items() if name != "loss"}
+            logs |= self.objectives.pop_metrics()
         super().log(logs, start_time)
 
     def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> TrainOutput:
-        """As the Trainer's; resuming from the last checkpoint passes over one that a crash left half-written."""
+        """As the Trainer's; resuming from the last checkpoint passes over one that a crash left half-written.
+
+        With `subspace_epochs` the run has two stages, and may be resumed in either.
+        """
+        directories = [Path(self.args.output_dir), self._early_directory]
         if resume_from_checkpoint is True:
             if self.is_world_process_zero():
-                _discard_incomplete_checkpoints(Path(self.args.output_dir))
+                for directory in directories:
+                    _discard_incomplete_checkpoints(directory)
             self.accelerator.wait_for_everyone()
-        return super().train(resume_from_checkpoint, *args, **kwargs)
+        self.subspace = None
+        if self.args.subspace_epochs is None:
+            return super().train(resume_from_checkpoint, *args, **kwargs)
+        if resume_from_checkpoint is True:
+            found = [get_last_checkpoint(directory) for directory in directories if directory.is_dir()]
+            resume_from_checkpoint = next((each for each in found if each is not None), True)
+        return self._train_in_subspace(resume_from_checkpoint, *args, **kwargs)
+
+    def _train_in_subspace(self, checkpoint: str | bool | None, *args: Any, **kwargs: Any) -> TrainOutput:
+        """SubPT: see where the run moves in its first epochs, then start again and move only there."""
+        if isinstance(checkpoint, str) and not Path(checkpoint, SNAPSHOTS_NAME).is_file():
+            self.subspace = load_subspace(checkpoint, self.args.subspace_rank)
+            output = super().train(checkpoint, *args, **kwargs)
+        else:
+            early = self._run_early_stage(checkpoint, *args, **kwargs)
+            self.subspace = early.find_subspace(self.args.subspace_rank)
+            set_seed(self.args.seed)
+            with self._callback(_Restart(self, early.initial)):
+                output = super().train(None, *args, **kwargs)
+        if self.is_world_process_zero():
+            shutil.rmtree(self._early_directory, ignore_errors=True)
+        return output
+
+    def _run_early_stage(self, checkpoint: str | bool | None, *args: Any, **kwargs: Any) -> EarlyStage:
+        early = EarlyStage(self, self.args.subspace_epochs)
+        if isinstance(checkpoint, str):
+            early.load(checkpoint)
+        if early.is_over:
+            return early
+        given = copy.deepcopy(self.optimizer.state_dict()) if self.optimizer is not None else None
+        self._early_stage = early
+        try:
+            with self._callback(early):
+                super().train(checkpoint, *args, **kwargs)
+        finally:
+            self._early_stage = None
+        if given is None:
+            self.optimizer = None  # to be made anew
+        else:
+            self.optimizer.load_state_dict(given)
+        return early
+
+    @contextmanager
+    def _callback(self, callback: TrainerCallback) -> Iterator[None]:
+        self.add_callback(callback)
+        try:
+            yield
+        finally:
+            self.remove_callback(callback)
+
+    @property
+    def _early_directory(self) -> Path:
+        # The underscore keeps it from being pushed to the Hub.
+        return Path(self.args.output_dir, "_early")
+
+    def _get_output_dir(self, trial: Any) -> str:
+        directory = super()._get_output_dir(trial)
+        return directory if self._early_stage is None else os.path.join(directory, self._early_directory.name)
+
+    def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
+        if self._early_stage is None:
+            super()._push_from_checkpoint(checkpoint_folder)
 
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
         """Write the card, `README.md`, of the trained prompts into the output directory.
@@ -184,20 +305,60 @@ class SharpPromptTrainer(Trainer):
         if self.args.should_save:
             path = os.path.join(output_dir, RULE_STATE_NAME)
             save_file(self.sharpness.state_dict(), path, metadata={"rule": self.sharpness.rule.name})
+            if self._early_stage is not None:
+                self._early_stage.save(output_dir)
+            if self.subspace is not None:
+                save_subspace(self.subspace, output_dir)
+            if self.objectives.objectives:
+                path = os.path.join(output_dir, OBJECTIVES_STATE_NAME)
+                save_file(self.objectives.state_dict(), path, metadata={"objectives": " ".join(self.objectives.names)})
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         super()._load_optimizer_and_scheduler(checkpoint)
         if checkpoint is None or not os.path.isfile(path := os.path.join(checkpoint, RULE_STATE_NAME)):
             return
-        with safe_open(path, framework="pt") as file:
-            rule = file.metadata()["rule"]
-            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-        if rule != self.sharpness.rule.name:
+        metadata, state = _read(path)
+        objectives_metadata, objectives_state = {"objectives": ""}, {}
+        if os.path.isfile(path := os.path.join(checkpoint, OBJECTIVES_STATE_NAME)):
+            objectives_metadata, objectives_state = _read(path)
+        then = objectives_metadata["objectives"] or metadata["rule"]
+        now = " ".join(self.objectives.names) or self.sharpness.rule.name
+        if then != now:
             raise ValueError(
-                f"{checkpoint} is of a run with the sharpness rule {rule!r}, but this one follows "
-                f"{self.sharpness.rule.name!r}; resume with sharpness={rule!r} or start in another output_dir."
+                f"{checkpoint} is of a run with the sharpness rule {then!r}, but this one follows {now!r}; resume "
+                f"with sharpness={then!r} or start in another output_dir."
             )
         self.sharpness.load_state_dict(state)
+        self.objectives.load_state_dict(objectives_state)
+
+
+class _Restart(TrainerCallback):
+    """Begins a run with given parameters, and logs the subspace that it moves in."""
+
+    def __init__(self, trainer: SharpPromptTrainer, initial: torch.Tensor) -> None:
+        self.trainer, self.initial = trainer, initial
+
+    def on_train_begin(self, *args: Any, **kwargs: Any) -> None:
+        self.trainer.sharpness.weights = self.initial
+        shares = self.trainer.subspace.explained_variance_ratio.tolist()
+        self.trainer.log({f"subspace_variance_{index}": share for index, share in enumerate(shares, 1)})
+
+
+class _StepsTaken(TrainerCallback):
+    """Tells the objectives of the steps that the optimizer took, which may skip one that a loss scaler refuses."""
+
+    def __init__(self, trainer: SharpPromptTrainer) -> None:
+        self.trainer = trainer
+
+    def on_optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        if not self.trainer.accelerator.optimizer_step_was_skipped:
+            self.trainer.objectives.end_step(self.trainer.model)
+
+
+def _read(path: str) -> tuple[dict[str, str], dict[str, torch.Tensor]]:
+    """Metadata and tensors of a safetensors file."""
+    with safe_open(path, framework="pt") as file:
+        return file.metadata(), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
 
 
 def _only(batch: dict[str, Any], among: Among) -> dict[str, Any]:

@@ -4,7 +4,8 @@ from dataclasses import dataclass, field
 
 from transformers import TrainingArguments
 
-from . import sharpness
+from . import objectives, sharpness
+from .sharpness.rule import OBJECTIVES
 from .sharpness.schedule import RHO_SCHEDULES
 
 
@@ -14,13 +15,18 @@ class SharpPromptTrainingArguments(TrainingArguments):
 
     Args:
         sharpness (`str`, defaults to `"sam"`):
-            The sharpness rule, one of `hf_sharp_prompt.sharpness.names()`; `"none"` is plain training.
+            The sharpness rule, one of `hf_sharp_prompt.sharpness.names()`; `"none"` is plain training. Or `"saf"` or
+            `"mesa"`, which follow the gradient, but of a loss with a term of theirs.
         sharpness_args (`dict`, *optional*):
             The rule's hyperparameters, e.g. `{"rho": 0.1}`, as a dict or as JSON; those not given take the values of
             the rule's paper.
         rho_schedule (`str`, defaults to `"constant"`):
             How the perturbation radius goes over the run: `"constant"`, `"linear"` or `"cosine"` to zero, or
             `"learning_rate"`, proportional to it (as GSAM's paper).
+        subspace_epochs (`int`, *optional*), subspace_rank (`int`, *optional*):
+            SubPT: train this many epochs, find the subspace of this rank that the parameters moved in, start again
+            and follow directions only within it (paper: 10 epochs and rank 5 for 1 shot, 30 and 10 for 4 shots and
+            base-to-novel, 50 and 10 for 16 shots). By default directions are followed as they are.
         dataset_name (`str`, *optional*):
             What the training data is called, for the model card.
 
@@ -35,7 +41,9 @@ class SharpPromptTrainingArguments(TrainingArguments):
 
     sharpness: str = field(
         default="sam",
-        metadata={"help": f"The sharpness rule: {', '.join(sharpness.names())}; none is plain training."},
+        metadata={
+            "help": f"The sharpness rule: {', '.join((*sharpness.names(), *OBJECTIVES))}; none is plain training."
+        },
     )
     sharpness_args: dict | str | None = field(
         default=None,
@@ -48,6 +56,10 @@ class SharpPromptTrainingArguments(TrainingArguments):
             "choices": list(RHO_SCHEDULES),
         },
     )
+    subspace_epochs: int | None = field(
+        default=None, metadata={"help": "Epochs after which SubPT finds its subspace and starts again."}
+    )
+    subspace_rank: int | None = field(default=None, metadata={"help": "The dimension of SubPT's subspace."})
     dataset_name: str | None = field(
         default=None, metadata={"help": "What the training data is called, for the model card."}
     )
@@ -60,12 +72,34 @@ class SharpPromptTrainingArguments(TrainingArguments):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.make_sharpness_rule()  # for its complaints, before anything is loaded
-
-    def make_sharpness_rule(self) -> sharpness.SharpnessRule:
-        """A fresh rule with the hyperparameters of `sharpness_args`."""
+        # For their complaints, before anything is loaded.
         if isinstance(self.sharpness_args, str):
             raise ValueError(
                 f"sharpness_args must be a JSON object such as '{{\"rho\": 0.1}}', got {self.sharpness_args!r}."
             )
+        self.make_sharpness_rule()
+        self.make_objectives()
+        self._check_subspace()
+
+    def _check_subspace(self) -> None:
+        epochs, rank = self.subspace_epochs, self.subspace_rank
+        if (epochs is None) != (rank is None):
+            given, missing = ("subspace_epochs", "subspace_rank")[:: 1 if rank is None else -1]
+            raise ValueError(f"{given} is set but {missing} is not; a subspace needs both.")
+        if epochs is not None and not 1 <= rank < epochs:
+            raise ValueError(
+                f"subspace_rank must be from 1 to {epochs - 1}, got {rank}: the {epochs} snapshots of subspace_epochs="
+                f"{epochs}, one per epoch, span one dimension less about their mean."
+            )
+
+    def make_sharpness_rule(self) -> sharpness.SharpnessRule:
+        """A fresh rule with the hyperparameters of `sharpness_args`."""
+        if self.sharpness in OBJECTIVES:
+            return sharpness.create("none")
         return sharpness.create(self.sharpness, **(self.sharpness_args or {}))
+
+    def make_objectives(self) -> list[objectives.Objective]:
+        """What is added to the loss, afresh."""
+        if self.sharpness in OBJECTIVES:
+            return [objectives.create(self.sharpness, **(self.sharpness_args or {}))]
+        return []

@@ -7,20 +7,24 @@ import subprocess
 import sys
 from pathlib import Path
 
+import datasets
 import pytest
 import safetensors.torch
 import torch
 from family import NEEDED, NEEDS_LABELS, make_rule
 from peft import PeftModel, get_peft_model
-from transformers import AutoProcessor, CLIPModel, CLIPProcessor, TrainerCallback
+from transformers import AutoProcessor, CLIPModel, CLIPProcessor, TrainerCallback, default_data_collator
 
-from hf_sharp_prompt import CLIPPromptConfig, SharpPromptTrainer, SharpPromptTrainingArguments, sharpness
+from hf_sharp_prompt import CLIPPromptConfig, SharpPromptTrainer, SharpPromptTrainingArguments, objectives, sharpness
 from hf_sharp_prompt.data import ImageFeatures, load_image_dataset
 from hf_sharp_prompt.demo import CLIP_PATH, DEFAULT_TASK
+from hf_sharp_prompt.sharpness.rule import OBJECTIVES
 
 
 CLASSES = ["red circle", "blue heart", "green star", "yellow ring", "grey moon"]
-RULES = sharpness.names()
+RULES = [*sharpness.names(), *OBJECTIVES]
+# What a rule cannot do without, and what makes an objective matter in runs of a few steps.
+SETTINGS = NEEDED | {"saf": {"epochs_ago": 1, "start": 1, "lmbda": 3.0}, "mesa": {"decay": 0.8, "start": 1}}
 
 
 @functools.cache
@@ -69,7 +73,7 @@ def make_trainer(output_dir, model=None, data=None, trainer_arguments=None, **ar
         "use_cpu": True,
         "dataloader_pin_memory": False,
         "seed": 3,
-        "sharpness_args": NEEDED.get(arguments.get("sharpness")),
+        "sharpness_args": SETTINGS.get(arguments.get("sharpness")),
     }
     return SharpPromptTrainer(
         model if model is not None else make_model(),
@@ -108,20 +112,26 @@ def test_the_trainer_does_what_a_hand_written_loop_does(rule, tmp_path):
     model = make_model()
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.SGD(parameters, lr=0.05, momentum=0.9)
-    sharp = sharpness.SharpnessAware(make_rule(rule), parameters, optimizer=optimizer, rho_schedule="linear", seed=3)
+    added = [objectives.create(rule, **SETTINGS[rule])] if rule in OBJECTIVES else []
+    added, followed = objectives.ObjectiveSum(added), make_rule("none" if added else rule)
+    sharp = sharpness.SharpnessAware(followed, parameters, optimizer=optimizer, rho_schedule="linear", seed=3)
 
     def loss() -> torch.Tensor:
-        output = model(image_features=data.features[:, 0], labels=data.labels)
+        inputs = {"image_features": data.features[:, 0]}
+        output = model(**inputs, labels=data.labels)
         if rule not in NEEDS_LABELS:
-            return output.loss
+            batch = objectives.Batch(model, inputs, output, data.labels, torch.arange(6))
+            return output.loss + added.term(batch)
         return torch.nn.functional.cross_entropy(output.logits, data.labels, reduction="none")
 
     for step in range(5):
         sharp.epoch, sharp.progress = step, step / 5
+        added.begin_step(model, step)
         sharp.backward(loss, data.labels)
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
         optimizer.zero_grad()
+        added.end_step(model)
     torch.testing.assert_close(by_trainer, prompt_of(model), rtol=1e-10, atol=1e-12)
 
 
@@ -215,6 +225,125 @@ def test_logs_carry_what_the_rule_saw(tmp_path):
     plain = make_trainer(tmp_path / "plain", sharpness="none")
     plain.train()
     assert "perturbed_loss" not in plain.state.log_history[0]
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_logs_carry_the_objectives_part_of_the_loss(objective, tmp_path):
+    """Without it nobody sees whether λ is in proportion; the loss has it in it."""
+    logs = []
+    for weight in (0.0, 2.0):
+        settings = {**SETTINGS[objective], "lmbda": weight}
+        trainer = make_trainer(
+            tmp_path, sharpness=objective, sharpness_args=settings, learning_rate=1e-9, gradient_accumulation_steps=2
+        )
+        trainer.add_callback(Disturb())  # so that there is something to stay close to
+        trainer.train()
+        logs.append([entry for entry in trainer.state.log_history if "loss" in entry])
+    for without, of_it in zip(*logs, strict=True):
+        assert without[f"{objective}_loss"] == 0
+        assert (of_it[f"{objective}_loss"] > 1e-3) == (of_it["epoch"] > 1)
+        assert of_it["loss"] - without["loss"] == pytest.approx(of_it[f"{objective}_loss"], abs=1e-4)
+
+
+class Disturb(TrainerCallback):
+    """Moves the prompt at the first epoch's end."""
+
+    def on_epoch_end(self, args, state, control, model=None, **kwargs):
+        with torch.no_grad():
+            for parameter in model.parameters():
+                if parameter.requires_grad:
+                    parameter += torch.linspace(-1, 1, parameter.numel()).view_as(parameter)
+
+
+@pytest.mark.parametrize("data", ["features", "images", "a collator of one's own", "columns removed"])
+def test_samples_are_remembered_whatever_the_data(data, tmp_path):
+    """Nobody has to number samples for SAF; logits are of the sample that they are kept for."""
+    arguments, features = {"per_device_train_batch_size": 4}, make_data(10)
+    if data == "a collator of one's own":
+        arguments["trainer_arguments"] = {"data_collator": default_data_collator}
+    elif data == "columns removed":
+        rows = {"image_features": features.features[:, 0].tolist(), "labels": features.labels.tolist()}
+        features = datasets.Dataset.from_dict(rows | {"note": ["unused"] * 10}).with_format("torch")
+        arguments |= {"remove_unused_columns": True, "trainer_arguments": {"data_collator": default_data_collator}}
+    elif data == "images":
+        features = load_image_dataset(DEFAULT_TASK)["train"].shuffle(0).select(range(10))
+        arguments |= {"trainer_arguments": {"processing_class": load_processor()}}
+    model = Linear().float() if data == "columns removed" else make_model()
+    names = CLASSES if data != "images" else features.features["label"].names
+    if data == "images":
+        model.set_classes(names, load_processor(), "{}.")
+    trainer = make_trainer(
+        tmp_path,
+        model,
+        features,
+        sharpness="saf",
+        sharpness_args={"start": 0, "lmbda": 0.0},
+        learning_rate=0.0,
+        **arguments,
+    )
+    trainer.train()
+    logits = trainer.objectives.state_dict()["saf.logits"][1]
+    batch = (trainer.data_collator if data == "images" else default_data_collator)(
+        [features[row] for row in range(10)]
+    )
+    if data == "images":
+        batch["pixel_values"] = batch["pixel_values"].double()
+    with torch.no_grad():
+        expected = model(**{name: value for name, value in batch.items() if name != "note"})["logits"]
+    torch.testing.assert_close(logits, expected, rtol=1e-6, atol=1e-6)
+    assert "sample_index" not in next(iter(trainer.get_eval_dataloader(trainer.train_dataset)))
+
+
+def test_data_that_only_streams_cannot_be_remembered(tmp_path):
+    stream = datasets.Dataset.from_dict({"labels": [0, 1]}).to_iterable_dataset()
+    trainer = make_trainer(tmp_path, data=stream, sharpness="saf", max_steps=1)
+    with pytest.raises(ValueError, match=r"saf remembers each sample of the train dataset, but .* no length"):
+        trainer.train()
+
+
+def test_an_objective_is_not_part_of_the_evaluation(tmp_path):
+    """eval_loss must stay comparable between methods."""
+    losses = []
+    for rule in ("none", *OBJECTIVES):
+        trainer = make_trainer(
+            tmp_path, sharpness=rule, learning_rate=0.0, trainer_arguments={"eval_dataset": make_data(5)}
+        )
+        trainer.train()
+        losses.append(trainer.evaluate()["eval_loss"])
+    assert losses == [losses[0]] * 3
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_a_step_that_fails_leaves_the_objective_alone(objective, tmp_path):
+    """As when memory runs out in the middle of a step and a notebook's user saves and goes on."""
+
+    class Fails(TrainerCallback):
+        def on_pre_optimizer_step(self, args, state, control, **kwargs):
+            if state.global_step == 5:
+                raise KeyboardInterrupt
+
+    trainer = make_trainer(tmp_path, sharpness=objective, trainer_arguments={"callbacks": [Fails()]})
+    before = {}
+
+    class Sees(TrainerCallback):
+        def on_step_end(self, args, state, control, **kwargs):
+            before.update({name: tensor.clone() for name, tensor in trainer.objectives.state_dict().items()})
+
+    trainer.add_callback(Sees())
+    with pytest.raises(KeyboardInterrupt):
+        trainer.train()
+    assert before
+    assert all(torch.equal(tensor, before[name]) for name, tensor in trainer.objectives.state_dict().items())
+
+
+def test_a_checkpoint_of_another_objective_is_refused(tmp_path):
+    """Else a run would silently go on as something else."""
+    make_trainer(tmp_path, sharpness="mesa", save_strategy="epoch").train()
+    for other in ("none", "saf"):
+        with pytest.raises(
+            ValueError, match=f"is of a run with the sharpness rule 'mesa', but this one follows '{other}'"
+        ):
+            make_trainer(tmp_path, sharpness=other, num_train_epochs=3).train(resume_from_checkpoint=True)
 
 
 def test_the_best_model_is_loaded_at_the_end(tmp_path):

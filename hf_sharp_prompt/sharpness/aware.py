@@ -12,6 +12,7 @@ from torch import nn
 from .evaluation import Evaluations
 from .rule import Among, SharpnessRule
 from .schedule import RHO_SCHEDULES
+from .subspace import Subspace
 from .vectors import cosine
 
 
@@ -38,6 +39,7 @@ class SharpnessAware:
         rho_schedule: How the rule's rho (and `graphsam`'s radius) goes over the run: `"constant"`, `"linear"` or
             `"cosine"` to zero with `progress`, or `"learning_rate"`, proportional to it.
         seed: Of the rule's own noise; the same in every process.
+        subspace: Where directions are confined to: the rule's is projected on it (SubPT).
 
     Attributes:
         progress: Where the run is, from 0 to 1; for schedules, set by the loop.
@@ -68,8 +70,10 @@ class SharpnessAware:
         buffers: Iterable[torch.Tensor] = (),
         rho_schedule: str = "constant",
         seed: int = 0,
+        subspace: Subspace | None = None,
     ) -> None:
         self.rule = rule
+        self.subspace = subspace
         self.optimizer = optimizer
         self.buffers = list(buffers)
         self.rho_schedule = rho_schedule
@@ -136,6 +140,8 @@ class SharpnessAware:
         try:
             with self._scheduled_rho(), evaluations.parameters_restored():
                 direction = self.rule.direction(evaluations)
+                if self.subspace is not None:
+                    direction = self.subspace.project(direction)
         except BaseException:
             self.load_state_dict(before)
             self._set_gradients(held)
@@ -173,6 +179,17 @@ class SharpnessAware:
         self.generator.set_state(state["generator"].cpu())
         device = self.parameters[0].device
         self.rule.state = {name: tensor.to(device) for name, tensor in state.items() if name != "generator"}
+
+    @property
+    def weights(self) -> torch.Tensor:
+        """The parameters as they are now, a flat vector of its own."""
+        return self._flatten(self.parameters)
+
+    @weights.setter
+    def weights(self, flat: torch.Tensor) -> None:
+        with torch.no_grad():
+            for parameter, part in zip(self.parameters, self._split(flat.to(self.parameters[0].device)), strict=True):
+                parameter.copy_(part)
 
     @property
     def learning_rate(self) -> float:

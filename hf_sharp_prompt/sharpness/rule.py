@@ -1,16 +1,20 @@
 from __future__ import annotations
 
-import dataclasses
-import difflib
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import ClassVar, Protocol
 
 import torch
 
+from ..by_name import WithHyperparameters, hyperparameter, make, nearest
+
+
+__all__ = ["OBJECTIVES", "Among", "Gradient", "SharpnessRule", "create", "hyperparameter", "names"]
 
 Among = Callable[[torch.Tensor], torch.Tensor]
+
+OBJECTIVES = ("mesa", "saf")
+"""What belongs to the family but changes the objective, not the direction: see `hf_sharp_prompt.objectives`."""
 
 
 class Gradient(Protocol):
@@ -39,17 +43,7 @@ class Gradient(Protocol):
         """For every parameter the norm of its filter: its row, or its whole tensor if that has one dimension."""
 
 
-def hyperparameter(
-    default: float, *, low: float = -math.inf, high: float = math.inf, above: float = -math.inf, help: str
-) -> dataclasses.Field:
-    """A rule's hyperparameter: its default, the closed range [`low`, `high`], or an open bound `above` below.
-
-    Where the default is an `int`, only whole numbers are allowed.
-    """
-    return dataclasses.field(default=default, metadata={"low": low, "high": high, "above": above, "help": help})
-
-
-class SharpnessRule(ABC):
+class SharpnessRule(WithHyperparameters, ABC):
     """Which gradient is followed: from gradients at and near the current point to the direction of the step.
 
     A subclass is a dataclass whose fields are its hyperparameters, and gives its name in the class statement:
@@ -68,7 +62,7 @@ class SharpnessRule(ABC):
     tensors by name.
     """
 
-    name: ClassVar[str]
+    state: dict[str, torch.Tensor]
     registry: ClassVar[dict[str, type[SharpnessRule]]] = {}
 
     def __init_subclass__(cls, name: str) -> None:
@@ -76,28 +70,12 @@ class SharpnessRule(ABC):
         SharpnessRule.registry[name] = cls
 
     def __post_init__(self) -> None:
-        self.state: dict[str, torch.Tensor] = {}
+        super().__post_init__()
         self.reported: dict[str, torch.Tensor] = {}
-        for field in dataclasses.fields(self):
-            value, bounds = getattr(self, field.name), field.metadata
-            if not bounds:  # no number
-                continue
-            whole = isinstance(field.default, int)
-            is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-            is_number = is_number and (not whole or value == int(value))
-            if not is_number or not bounds["low"] <= value <= bounds["high"] or not value > bounds["above"]:
-                raise ValueError(f"{self.name}: {field.name} must be {_describe(bounds, whole)}, got {value!r}.")
 
     @abstractmethod
     def direction(self, gradient: Gradient) -> torch.Tensor:
         """The direction d, a flat vector: what the base optimizer receives as the gradient at the current point."""
-
-
-def _describe(bounds: dict[str, float], whole: bool) -> str:
-    limits = [f">= {bounds['low']:g}"] if bounds["low"] > -math.inf else []
-    limits += [f"> {bounds['above']:g}"] if bounds["above"] > -math.inf else []
-    limits += [f"<= {bounds['high']:g}"] if bounds["high"] < math.inf else []
-    return " ".join(["a whole number" if whole else "a finite number", " and ".join(limits)]).strip()
 
 
 def names() -> list[str]:
@@ -121,19 +99,14 @@ def create(name: str, **hyperparameters: float) -> SharpnessRule:
         GCSAM(rho=0.1, low=0.5, high=0.8)
         ```
     """
+    if name in OBJECTIVES:
+        raise ValueError(
+            f"{name!r} changes the objective, not the direction. In a loop of your own, add the term of "
+            f"hf_sharp_prompt.objectives.create({name!r}) to the loss; the Trainer takes sharpness={name!r}."
+        )
     if name not in SharpnessRule.registry:
         raise ValueError(
-            f"There is no sharpness rule {name!r}{_nearest(name, names())} Known are: {', '.join(names())}."
+            f"There is no sharpness rule {name!r}{nearest(name, [*names(), *OBJECTIVES])} "
+            f"Known are: {', '.join(names())}; and as objectives: {', '.join(OBJECTIVES)}."
         )
-    rule = SharpnessRule.registry[name]
-    defaults = {field.name: field.default for field in dataclasses.fields(rule)}
-    for given in hyperparameters:
-        if given not in defaults:
-            known = ", ".join(f"{key}={value}" for key, value in defaults.items()) or "none"
-            raise ValueError(f"{name} has no hyperparameter {given!r}{_nearest(given, defaults)} It takes: {known}.")
-    return rule(**hyperparameters)
-
-
-def _nearest(given: str, known: list[str] | dict[str, float]) -> str:
-    matches = difflib.get_close_matches(given.lower(), known, n=1, cutoff=0.4)
-    return f"; did you mean {matches[0]!r}?" if matches else "."
+    return make(SharpnessRule.registry[name], hyperparameters)

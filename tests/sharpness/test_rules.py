@@ -374,7 +374,12 @@ class TestErrors:
     def test_an_unknown_rule(self, name, nearest):
         with pytest.raises(ValueError, match="no sharpness rule") as raised:
             create(name)
-        assert str(raised.value) == f"There is no sharpness rule {name!r}{nearest} Known are: {', '.join(names())}."
+        known = f"Known are: {', '.join(names())}; and as objectives: mesa, saf."
+        assert str(raised.value) == f"There is no sharpness rule {name!r}{nearest} {known}"
+
+    def test_a_member_of_the_family_that_is_an_objective(self):
+        with pytest.raises(ValueError, match=r"'saf' changes the objective.*create\('saf'\) to the loss"):
+            create("saf")
 
     def test_an_unknown_hyperparameter(self):
         with pytest.raises(ValueError, match=r"sam has no .* 'roh'; did you mean 'rho'\? It takes: rho=0.05\."):

@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from accelerate import Accelerator
+from torch import nn
+
+from .batch import Batch
+from .objective import Objective
+
+
+class ObjectiveSum:
+    """Several objectives' terms, added up, over the steps of a run.
+
+    Args:
+        objectives: The objectives, each once.
+        accelerator: The loop's `Accelerator`, if it has several processes.
+
+    Example:
+        ```py
+        >>> objectives = ObjectiveSum([create("saf")])
+        >>> for epoch in range(epochs):
+        ...     for index, images, labels in loader:
+        ...         objectives.begin_step(model, epoch)
+        ...         logits = model(images=images)
+        ...         loss = cross_entropy(logits, labels)
+        ...         loss = loss + objectives.term(Batch(model, {"images": images}, logits, labels, index))
+        ...         loss.backward()
+        ...         optimizer.step()
+        ...         optimizer.zero_grad()
+        ...         objectives.end_step(model)
+        ```
+    """
+
+    def __init__(self, objectives: Sequence[Objective], accelerator: Accelerator | None = None) -> None:
+        self.objectives = list(objectives)
+        self.accelerator = accelerator
+        self._step: dict[str, torch.Tensor] = {}
+        self._totals: dict[str, torch.Tensor] = {}  # sums of terms and of shares
+
+    @property
+    def names(self) -> list[str]:
+        return [objective.name for objective in self.objectives]
+
+    @property
+    def needs_index(self) -> bool:
+        """Whether one of them must know which samples of the data set a batch has."""
+        return any(objective.needs_index for objective in self.objectives)
+
+    def begin_step(self, model: nn.Module, epoch: int) -> None:
+        """Before a step's first term; what a step that was not finished left is forgotten."""
+        self._step = {}
+        for objective in self.objectives:
+            objective.epoch = epoch
+            objective.begin_step(model)
+
+    def term(self, batch: Batch) -> torch.Tensor:
+        """What a micro-batch adds to the loss. A rule may ask for it at several points in one step."""
+        terms = {objective.name: objective.term(batch) for objective in self.objectives}
+        for name, term in terms.items():
+            self._step[name] = self._step.get(name, 0) + torch.stack([term.detach(), batch.share.to(term)])
+        return sum(terms.values(), batch.logits.new_zeros(()))
+
+    def end_step(self, model: nn.Module) -> None:
+        """After the optimizer has taken the step; not to be called for one that failed or was skipped."""
+        for objective in self.objectives:
+            objective.end_step(model, self.accelerator)
+        for name, sums in self._step.items():
+            self._totals[name] = self._totals.get(name, 0) + sums
+        self._step = {}
+
+    def pop_metrics(self) -> dict[str, float]:
+        """`<name>_loss` of each objective: the mean of its term over the steps since the last call.
+
+        With several processes all of them must call it.
+        """
+        metrics = {}
+        for name, sums in self._totals.items():
+            if self.accelerator is not None:
+                sums = self.accelerator.reduce(sums, reduction="mean")
+            metrics[f"{name}_loss"] = float(sums[0] / sums[1])
+        self._totals = {}
+        return metrics
+
+    def state_dict(self) -> dict[str, torch.Tensor]:
+        """What has to be known to go on from here: `<objective>.<name>` → tensor."""
+        return {
+            f"{objective.name}.{name}": tensor
+            for objective in self.objectives
+            for name, tensor in objective.state.items()
+        }
+
+    def load_state_dict(self, state: dict[str, torch.Tensor]) -> None:
+        """Restore what `state_dict` returned."""
+        for objective in self.objectives:
+            prefix = f"{objective.name}."
+            objective.state = {
+                name.removeprefix(prefix): tensor.clone() for name, tensor in state.items() if name.startswith(prefix)
+            }
