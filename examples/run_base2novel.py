@@ -22,6 +22,7 @@ import sys
 import time
 import warnings
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from statistics import harmonic_mean, mean, stdev
 from typing import Any
@@ -38,7 +39,6 @@ from rich.table import Table
 from transformers import (
     AutoProcessor,
     CLIPModel,
-    EvalPrediction,
     HfArgumentParser,
     PrinterCallback,
     ProcessorMixin,
@@ -46,7 +46,7 @@ from transformers import (
 )
 from transformers.trainer_utils import get_last_checkpoint
 
-from hf_sharp_prompt import CLIPPromptConfig, SharpPromptTrainer, SharpPromptTrainingArguments, demo
+from hf_sharp_prompt import CLIPPromptConfig, SharpPromptTrainer, SharpPromptTrainingArguments, demo, metrics
 from hf_sharp_prompt.data import (
     ImageCollator,
     ImageFeatures,
@@ -355,26 +355,22 @@ def make_trainer(experiment: Experiment, method: Method, seed: int, directory: P
         collator,
         train_dataset=train_dataset,
         eval_dataset=experiment.evaluation,
-        compute_metrics=accuracy,
+        compute_metrics=partial(metrics.compute, "per_class_accuracy"),
         processor=experiment.processor,
     )
     trainer.remove_callback(PrinterCallback)  # a line per run says enough
     return trainer
 
 
-def accuracy(prediction: EvalPrediction) -> dict[str, float]:
-    return {"accuracy": float((prediction.predictions.argmax(-1) == prediction.label_ids).mean())}
-
-
 @torch.no_grad()
 def measure(model: PeftModel, experiment: Experiment, template: str) -> Result:
-    accuracies = {}
+    base_to_novel = metrics.load("base_to_novel")
     for half, images in experiment.evaluation.items():
         with model.using_classes(images.class_names, experiment.processor, template):
             logits = [model(image_features=batch).logits for batch in images.features[:, 0].split(512)]
         predictions = torch.cat(logits).argmax(-1)
-        accuracies[half] = float((predictions == images.labels).double().mean())
-    return with_harmonic_mean(accuracies)
+        base_to_novel.add_batch(predictions=predictions, references=images.labels, halves=[half] * len(predictions))
+    return base_to_novel.compute()
 
 
 def with_harmonic_mean(accuracies: dict[str, float]) -> Result:

@@ -8,7 +8,8 @@ import tempfile
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("OMP_NUM_THREADS", "2")
 _caches = tempfile.TemporaryDirectory(prefix="hf_sharp_prompt_tests-")
-os.environ["HF_DATASETS_CACHE"] = _caches.name
+for _name in ("HF_DATASETS_CACHE", "HF_METRICS_CACHE", "HF_MODULES_CACHE"):
+    os.environ[_name] = os.path.join(_caches.name, _name)
 
 import pytest
 import torch
