@@ -416,6 +416,17 @@ class CLIPPromptModel(BaseTuner):
         return find_vision_tower(self.model)[0].config.hidden_size
 
     @classmethod
+    def _remove_adapter_name_from_key(cls, key: str, adapter_name: str) -> str:
+        # PEFT expects at most one part of the key behind the name; modules of several parts have more.
+        path, prefix, part = key.rpartition(f".{cls.prefix}")
+        before, name, behind = part.partition(f".{adapter_name}")
+        return (
+            f"{path}{prefix}{before}{behind}"
+            if prefix and name
+            else super()._remove_adapter_name_from_key(key, adapter_name)
+        )
+
+    @classmethod
     def _remap_adapter_state_dict_for_load(
         cls, model: nn.Module, config: PeftConfig, adapter_name: str, state_dict: dict[str, torch.Tensor]
     ) -> dict[str, torch.Tensor]:
