@@ -418,13 +418,10 @@ class CLIPPromptModel(BaseTuner):
     @classmethod
     def _remove_adapter_name_from_key(cls, key: str, adapter_name: str) -> str:
         # PEFT expects at most one part of the key behind the name; modules of several parts have more.
-        path, prefix, part = key.rpartition(f".{cls.prefix}")
-        before, name, behind = part.partition(f".{adapter_name}")
-        return (
-            f"{path}{prefix}{before}{behind}"
-            if prefix and name
-            else super()._remove_adapter_name_from_key(key, adapter_name)
-        )
+        found = re.fullmatch(rf"(.+\.{cls.prefix}\w+)\.{re.escape(adapter_name)}(\..+)?", key)
+        if found is None:
+            return super()._remove_adapter_name_from_key(key, adapter_name)
+        return found[1] + (found[2] or "")
 
     @classmethod
     def _remap_adapter_state_dict_for_load(
