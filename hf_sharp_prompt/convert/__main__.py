@@ -1,0 +1,59 @@
+"""The command line: `python -m hf_sharp_prompt.convert IN OUT --base MODEL`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from .conversion import adapter_from_checkpoint, checkpoint_from_adapter
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The command line's arguments."""
+    parser = argparse.ArgumentParser(
+        prog="python -m hf_sharp_prompt.convert",
+        description="Convert prompts of CoOp, CoCoOp, KgCoOp, ProGrad, MaPLe, VPT and IVLP to adapters, and back.",
+    )
+    parser.add_argument("source", metavar="IN", type=Path, help="A model.pth.tar-N, or the directory of an adapter.")
+    parser.add_argument("target", metavar="OUT", type=Path, help="What is made of it: the other of the two.")
+    parser.add_argument("--base", help="The CLIP a model.pth.tar-N was trained on: a Hub id or directory.")
+    parser.add_argument(
+        "--class_names", nargs="+", help="The classes to classify into, or a file with one on each line."
+    )
+    parser.add_argument("--class_template", help="The text around a class name, {}; that of the design by default.")
+    parser.add_argument(
+        "--class_token_position", default="end", help="Where the name stands in CoOp's context: end, middle or front."
+    )
+    return parser
+
+
+def main() -> None:
+    """Convert what the command line names."""
+    parser = make_parser()
+    args = parser.parse_args()
+    if not args.source.is_dir() and args.base is None:
+        parser.error("--base is needed: the CLIP that the prompt was trained on")
+    try:
+        if args.source.is_dir():
+            checkpoint_from_adapter(args.source, args.target)
+            return
+        names = read_names(args.class_names)
+        config = adapter_from_checkpoint(
+            args.source, args.target, args.base, names, args.class_template, args.class_token_position
+        )
+    except (OSError, ValueError) as error:
+        sys.exit(f"{parser.prog}: {error}")
+    if config.class_names is None:
+        print(f"To classify with it, call model.set_classes(names, tokenizer, template={config.class_template!r}).")
+
+
+def read_names(given: list[str] | None) -> list[str] | None:
+    """The class names that are given, or stand on the lines of the file that is given."""
+    if given is None or len(given) > 1 or not Path(given[0]).is_file():
+        return given
+    return [line.strip() for line in Path(given[0]).read_text(encoding="utf-8").splitlines() if line.strip()]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,201 @@
+"""From a checkpoint to an adapter, and from an adapter to a checkpoint."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from peft import PeftConfig, PeftModel, get_peft_model, get_peft_model_state_dict
+from peft.utils import CONFIG_NAME, load_peft_weights
+from transformers import AutoModel, AutoTokenizer, CLIPModel
+
+from ..tuners import CLIPPromptConfig
+from .layout import Place, config_of, default_template, has_whole_model, is_in_tower, learned_tensors, places
+from .reading import read_checkpoint
+
+
+def adapter_from_checkpoint(
+    checkpoint: str | Path,
+    adapter: str | Path,
+    base_model: str | Path,
+    class_names: Sequence[str] | None = None,
+    class_template: str | None = None,
+    class_token_position: str = "end",
+) -> CLIPPromptConfig:
+    """Write a released prompt as a PEFT adapter, in float32.
+
+    Args:
+        checkpoint: A `model.pth.tar-N`. Its keys tell the design.
+        adapter: The adapter's directory, which is made.
+        base_model: The CLIP that the prompt was trained on: a Hub id or directory. (There is none for prompts of
+            CLIP's ResNets.)
+        class_names: The classes to classify into; for class-specific contexts those trained on, in their order. As in
+            these repositories, underscores stand for blanks. Without names, call `set_classes` on the loaded adapter,
+            with the template that its config holds.
+        class_template: The text around a class name. Defaults to `"{}."`, and for MaPLe's repository to what follows
+            the learned ones of the words "a photo of a", such as `"of a {}."` for 2 tokens.
+        class_token_position: Where the name stands in CoOp's context, which its file does not tell.
+
+    Returns:
+        The adapter's config.
+
+    Raises:
+        ValueError: A file that holds no prompt or more than it should, or does not fit the base model; an `adapter`
+            that exists.
+
+    Example:
+        ```py
+        >>> adapter_from_checkpoint("model.pth.tar-50", "pets-coop", "openai/clip-vit-base-patch16")
+        >>> model = PeftModel.from_pretrained(clip, "pets-coop")
+        ```
+    """
+    if isinstance(class_names, str):
+        raise ValueError(f"class_names must be a list of names, got one string: {class_names!r}.")
+    state_dict = read_checkpoint(checkpoint)
+    learned = learned_tensors(state_dict)
+    template = class_template or default_template(state_dict)
+    names = None if class_names is None else [name.replace("_", " ") for name in class_names]
+    is_class_specific = "ctx" in learned and learned["ctx"].dim() == 3
+    if is_class_specific and names is None:
+        raise ValueError(
+            f"{checkpoint} has a context for each of {len(learned['ctx'])} classes, but does not tell which; give "
+            "their names as class_names, in the order of training."
+        )
+    try:
+        config = config_of(
+            learned,
+            class_names=names if is_class_specific else None,
+            class_template=template,
+            class_token_position=class_token_position,
+        )
+    except ValueError as error:
+        raise ValueError(f"{checkpoint} is no checkpoint of a known design: {error}") from error
+
+    clip = AutoModel.from_pretrained(str(base_model), dtype=torch.float32)
+    if not isinstance(clip, CLIPModel):
+        raise ValueError(f"{checkpoint} was made for a CLIPModel, but {base_model} is a {type(clip).__name__}.")
+    try:
+        model = get_peft_model(clip, config)
+        if names is not None:
+            model.set_classes(names, AutoTokenizer.from_pretrained(str(base_model)), template)
+    except ValueError as error:
+        raise ValueError(f"{checkpoint} does not fit {base_model}: {error}") from error
+    _fill(model, learned, checkpoint, base_model)
+    _check_same_clip(state_dict, clip, checkpoint, base_model)
+    with _written_whole(adapter) as directory:
+        model.save_pretrained(str(directory))
+    return config
+
+
+def checkpoint_from_adapter(adapter: str | Path, checkpoint: str | Path) -> None:
+    """Write an adapter as a checkpoint that the repository of its design loads for evaluation.
+
+    It holds what was learned, in float32: no optimizer to go on training with, and no embeddings of class names, which
+    these repositories make anew. Their own configuration has to ask for the same design.
+
+    Args:
+        adapter: The adapter's directory.
+        checkpoint: The file, which is made. The repositories look for `model.pth.tar-N` in a folder
+            `prompt_learner`, that of MaPLe in `MultiModalPromptLearner`, of independent prompts in `VLPromptLearner`.
+
+    Raises:
+        ValueError: A directory that is no CLIP prompt's adapter, a design that no repository has, a `checkpoint` that
+            exists.
+    """
+    if not Path(adapter, CONFIG_NAME).is_file():
+        raise ValueError(f"{adapter} is not the directory of an adapter: it has no {CONFIG_NAME}.")
+    config = PeftConfig.from_pretrained(str(adapter))
+    if not isinstance(config, CLIPPromptConfig):
+        raise ValueError(f"{adapter} is an adapter of type {config.peft_type}, not a prompt for CLIP.")
+    _check_some_repository_has(config, adapter)
+    tensors = {_below_embeddings(key): tensor for key, tensor in load_peft_weights(str(adapter), "cpu").items()}
+    if besides := sorted(tensors.keys() - {place.name for place in places(config).values()}):
+        raise ValueError(f"{adapter} has {', '.join(besides)} besides its prompt, which no checkpoint has.")
+    prefix = "prompt_learner." if has_whole_model(config) else ""
+    state_dict = {}
+    for name, place in places(config).items():
+        state_dict[name if is_in_tower(name) else prefix + name] = _at(place, tensors).float().clone()
+    epoch = re.search(r"\.tar-(\d+)$", str(checkpoint))
+    content = {"state_dict": state_dict, "epoch": int(epoch[1]) if epoch else 0}
+    with _written_whole(checkpoint) as file:
+        torch.save(content | {"optimizer": None, "scheduler": None, "val_result": None}, file)
+
+
+def _fill(model: PeftModel, learned: dict[str, torch.Tensor], checkpoint: str | Path, base_model: str | Path) -> None:
+    """Copy what was learned into the model's adapter."""
+    config = model.active_peft_config
+    # The values of a state dict are the model's own, not copies.
+    tensors = {_below_embeddings(key): tensor for key, tensor in get_peft_model_state_dict(model).items()}
+    for name, place in places(config).items():
+        tensor = _at(place, tensors)
+        if learned[name].shape != tensor.shape:
+            classes = f" and {len(config.class_names)} class names" if config.class_specific else ""
+            raise ValueError(
+                f"{name} is {_by(learned[name])} in {checkpoint}, but for {base_model}{classes} it would be "
+                f"{_by(tensor)}."
+            )
+        tensor.copy_(learned[name])
+
+
+def _at(place: Place, tensors: dict[str, torch.Tensor]) -> torch.Tensor:
+    return tensors[place.name] if place.row is None else tensors[place.name][place.row]
+
+
+def _check_same_clip(
+    state_dict: dict[str, torch.Tensor], clip: CLIPModel, checkpoint: str | Path, base_model: str | Path
+) -> None:
+    """Check that the start token's embedding, which most files hold, is one of the base model's.
+
+    Text towers of CLIP with ResNets and ViTs have the same shape; nothing else tells a prompt of another one.
+    """
+    prefix = state_dict.get("token_prefix", state_dict.get("prompt_learner.token_prefix"))
+    if prefix is None:
+        return
+    start = prefix[0, 0].float()
+    distance = (clip.text_model.embeddings.token_embedding.weight - start).norm(dim=-1).min() / start.norm()
+    if distance > 0.01:  # far more than fp16 rounds
+        raise ValueError(
+            f"{checkpoint} was trained on another CLIP than {base_model}: its start token's embedding is "
+            f"{distance:.0%} from the nearest of that model's. Give the backbone that its training log names."
+        )
+
+
+def _check_some_repository_has(config: CLIPPromptConfig, adapter: str | Path) -> None:
+    of_coop_alone = {
+        "class_specific": config.class_specific,
+        "class_token_position": config.class_token_position != "end",
+    }
+    refused = [name for name, is_set in of_coop_alone.items() if is_set]
+    if has_whole_model(config) and config.conditional:
+        refused.append("conditional")
+    if refused and (has_whole_model(config) or config.conditional):
+        others = "deep or vision tokens" if has_whole_model(config) else "a conditional context"
+        raise ValueError(
+            f"{adapter} combines {', '.join(refused)} with {others}, which no repository does, so there is no layout "
+            "to write it in."
+        )
+
+
+def _below_embeddings(key: str) -> str:
+    return key.rpartition("embeddings.")[2]
+
+
+def _by(tensor: torch.Tensor) -> str:
+    return " × ".join(map(str, tensor.shape))
+
+
+@contextmanager
+def _written_whole(target: str | Path) -> Iterator[Path]:
+    """A name to write at within the block; at its end this takes `target`'s place, or after an error vanishes."""
+    target = Path(target)
+    if target.exists():
+        raise ValueError(f"{target} exists already; remove it or choose another name.")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as temporary:
+        fresh = Path(temporary, target.name)
+        yield fresh
+        fresh.rename(target)

@@ -1,0 +1,64 @@
+"""Reading the files of CoOp's repository and its descendants, whoever made them."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+
+
+class _Nothing:
+    """Stands in for an object of a checkpoint that nobody asks for."""
+
+    def __setstate__(self, state: Any) -> None:
+        """Forget it."""
+
+
+# With warm-up, Dassl's scheduler has a second one in its state, and that one its optimizer, so nearly every released
+# file names these classes. None of them is run: to the reader their names mean objects without content.
+_OPTIMIZERS_AND_SCHEDULERS = [
+    (_Nothing, name)
+    for name in (
+        "torch.optim.sgd.SGD",
+        "torch.optim.adam.Adam",
+        "torch.optim.adamw.AdamW",
+        "torch.optim.rmsprop.RMSprop",
+        "dassl.optim.radam.RAdam",
+        "torch.optim.lr_scheduler.StepLR",
+        "torch.optim.lr_scheduler.MultiStepLR",
+        "torch.optim.lr_scheduler.CosineAnnealingLR",
+    )
+]
+_OPTIMIZER_STATES = [(lambda make_default: {}, "collections.defaultdict"), (dict, "builtins.dict")]
+
+
+def read_checkpoint(path: str | Path) -> dict[str, torch.Tensor]:
+    """The `state_dict` of a `model.pth.tar-N`, without running what else the file may hold.
+
+    Raises:
+        ValueError: No such file, one that is damaged or of another layout, or one that is more than tensors,
+            optimizers and schedulers.
+
+    Reference:
+        `save_checkpoint` in https://github.com/KaiyangZhou/Dassl.pytorch, which writes these files.
+    """
+    if not Path(path).is_file():
+        raise ValueError(f"There is no file {path}.")
+    try:
+        with torch.serialization.safe_globals(_OPTIMIZERS_AND_SCHEDULERS + _OPTIMIZER_STATES):
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # a damaged pickle can fail in any way
+        if needed := re.search(r"GLOBAL (\S+)", str(error)):
+            raise ValueError(
+                f"{path} is refused: loading it would run {needed[1]}, which may do anything. Checkpoints of these "
+                "repositories hold nothing but tensors, optimizers and schedulers; get the file from its authors."
+            ) from None
+        # Torch's own message goes on to advise loading without safety.
+        reason = str(error).rpartition("WeightsUnpickler error: ")[2].partition("\n")[0] or type(error).__name__
+        raise ValueError(f"{path} is damaged, or was not written by torch.save: {reason}") from error
+    state_dict = content.get("state_dict") if isinstance(content, dict) else None
+    if not isinstance(state_dict, dict) or not all(isinstance(each, torch.Tensor) for each in state_dict.values()):
+        raise ValueError(f"{path} has no 'state_dict' of tensors, as the checkpoints of these repositories have.")
+    return state_dict
