@@ -104,19 +104,14 @@ class _Row:
     Args:
         prefix: Number of the prefix's tokens.
         groups: Pairs (number of texts, number of tokens of each).
-        hidden_from: True where the second token of a text comes after the first; as large as the longest text.
     """
 
     prefix: int
     groups: tuple[tuple[int, int], ...]
-    hidden_from: torch.BoolTensor
 
     @classmethod
-    def of(cls, prefix: torch.Tensor, texts: Sequence[Sequence[int]]) -> _Row:
-        groups = tuple((len(list(group)), length) for length, group in groupby(texts, key=len))
-        longest = len(texts[-1])
-        later = torch.ones(longest, longest, dtype=torch.bool, device=prefix.device).triu(1)
-        return cls(prefix.shape[-2], groups, later)
+    def of(cls, prefixes: torch.Tensor, texts: Sequence[Sequence[int]]) -> _Row:
+        return cls(prefixes.shape[1], tuple((len(list(same)), length) for length, same in groupby(texts, key=len)))
 
 
 def _encode(
@@ -179,40 +174,47 @@ def shared_prefix_attention(
     if shared_prefix is None:
         function = _configured_attention(module)
         return function(module, query, key, value, attention_mask, scaling=scaling, dropout=dropout, **kwargs)
-    n, groups = shared_prefix.prefix, shared_prefix.groups
-    outputs = []
-    if attended is None:
-        queries_per_text = [length for _, length in groups]
-        of_prefix = (states[:, :, :n] for states in (query, key, value))
-        outputs = [scaled_dot_product_attention(*of_prefix, dropout_p=dropout, is_causal=True, scale=scaling)]
-        query = query[:, :, n:]
-    else:
-        queries_per_text = [1] * len(groups)
+    n = shared_prefix.prefix
+    if attended is not None:
         key, value = (
             projection(attended).unflatten(-1, (-1, query.shape[-1])).transpose(1, 2)
             for projection in (module.k_proj, module.v_proj)
         )
-    prefix_value, query = value[:, :, :n], query * scaling
-    prefix_scores = query @ key[:, :, :n].transpose(-1, -2)
-    query_sizes = [count * queries for (count, _), queries in zip(groups, queries_per_text)]
-    key_sizes = [n, *(count * length for count, length in groups)]
-    for (count, _), q, k, v, scores in zip(
-        groups,
-        query.split(query_sizes, dim=2),
-        key.split(key_sizes, dim=2)[1:],
-        value.split(key_sizes, dim=2)[1:],
-        prefix_scores.split(query_sizes, dim=2),
+        outputs = _attend_from_texts(query * scaling, key, value, shared_prefix, dropout)
+    else:
+        of_prefix = (states[:, :, :n] for states in (query, key, value))
+        outputs = [
+            scaled_dot_product_attention(*of_prefix, dropout_p=dropout, is_causal=True, scale=scaling),
+            *_attend_from_texts(query[:, :, n:] * scaling, key, value, shared_prefix, dropout),
+        ]
+    return torch.cat(outputs, dim=2).transpose(1, 2), None
+
+
+def _attend_from_texts(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, row: _Row, dropout: float
+) -> list[torch.Tensor]:
+    """What the texts' tokens, or the last token of each alone, get from the prefix and their own text, by group."""
+    lengths = [length for _, length in row.groups]
+    asking = lengths if query.shape[2] == key.shape[2] - row.prefix else [1] * len(lengths)
+    query_sizes = [count * asks for (count, _), asks in zip(row.groups, asking)]
+    key_sizes = [count * length for count, length in row.groups]
+    prefix_key, *keys = key.split([row.prefix, *key_sizes], dim=2)
+    prefix_value, *values = value.split([row.prefix, *key_sizes], dim=2)
+    # One product with the prefix for all texts, and none of its keys and values is copied for any.
+    prefix_scores = (query @ prefix_key.transpose(-1, -2)).split(query_sizes, dim=2)
+    outputs = []
+    for (count, length), asks, *states in zip(
+        row.groups, asking, query.split(query_sizes, dim=2), keys, values, prefix_scores
     ):
-        q, k, v, scores = (states.unflatten(2, (count, -1)) for states in (q, k, v, scores))
-        own_scores = q @ k.transpose(-1, -2)
-        if attended is None:
-            own_scores = own_scores.masked_fill(shared_prefix.hidden_from[: q.shape[3], : q.shape[3]], -torch.inf)
+        q, k, v, scores = (each.unflatten(2, (count, -1)) for each in states)
+        later = torch.ones(asks, length, dtype=torch.bool, device=q.device).triu(1 + length - asks)
+        own_scores = (q @ k.transpose(-1, -2)).masked_fill(later, -torch.inf)
         weights = torch.cat([scores, own_scores], dim=-1).softmax(dim=-1)
         if dropout:
             weights = drop(weights, dropout)
-        to_prefix, to_itself = weights.split([n, k.shape[3]], dim=-1)
+        to_prefix, to_itself = weights.split([row.prefix, length], dim=-1)
         outputs.append(to_prefix.flatten(2, 3) @ prefix_value + (to_itself @ v).flatten(2, 3))
-    return torch.cat(outputs, dim=2).transpose(1, 2), None
+    return outputs
 
 
 AttentionInterface.register(ATTENTION, shared_prefix_attention)
