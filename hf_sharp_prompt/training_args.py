@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from transformers import TrainingArguments
 
 from . import objectives, sharpness
+from .sharpness.aware import M_SHARPNESS
 from .sharpness.rule import OBJECTIVES
 from .sharpness.schedule import RHO_SCHEDULES
 
@@ -23,6 +24,9 @@ class SharpPromptTrainingArguments(TrainingArguments):
         rho_schedule (`str`, defaults to `"constant"`):
             How the perturbation radius goes over the run: `"constant"`, `"linear"` or `"cosine"` to zero, or
             `"learning_rate"`, proportional to it (as GSAM's paper).
+        m_sharpness (`str`, defaults to `"batch"`):
+            Over what the rule is applied: the step's whole `"batch"`; or each `"micro_batch"`, or each `"process"`'s
+            share of the batch, by itself, with the mean of their directions followed.
         dataset_name (`str`, *optional*):
             What the training data is called, for the model card.
 
@@ -50,6 +54,13 @@ class SharpPromptTrainingArguments(TrainingArguments):
         metadata={
             "help": "How rho goes over the run: constant, linear or cosine to zero, or with the learning_rate.",
             "choices": list(RHO_SCHEDULES),
+        },
+    )
+    m_sharpness: str = field(
+        default="batch",
+        metadata={
+            "help": "Over what the rule is applied: the whole batch, or each micro_batch or process by itself.",
+            "choices": list(M_SHARPNESS),
         },
     )
     dataset_name: str | None = field(
