@@ -9,6 +9,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -117,6 +118,7 @@ class SharpPromptTrainer(Trainer):
             optimizer=optimizer,
             buffers=self.model.buffers(),
             rho_schedule=self.args.rho_schedule,
+            m_sharpness=self.args.m_sharpness,
             seed=self.args.seed,
             subspace=self.subspace,
         )
@@ -138,21 +140,24 @@ class SharpPromptTrainer(Trainer):
         micro_batches, self._micro_batches = self._micro_batches, []
         forward_and_backward = super().training_step
 
-        def backward_pass(among: Among | None = None) -> torch.Tensor:
+        def backward_pass(batch: dict[str, Any], among: Among | None = None) -> torch.Tensor:
             if among is not None and num_items_in_batch is None:
                 raise ValueError(
                     f"The rule {self.args.sharpness!r} tells classes apart, so the loss of a part of the batch is "
                     "divided by the size of the whole: the model's forward must take num_items_in_batch, or else give "
                     "the Trainer a compute_loss_func, which does."
                 )
-            batches = micro_batches if among is None else [_only(batch, among) for batch in micro_batches]
-            return sum(forward_and_backward(model, batch, num_items_in_batch) for batch in batches)
+            return forward_and_backward(model, batch if among is None else _only(batch, among), num_items_in_batch)
 
+        passes = [partial(backward_pass, batch) for batch in micro_batches]
+        size, shares = self._size_of_batch(num_items_in_batch), None
+        if size is not None and self.args.m_sharpness != "batch":
+            shares = [float((batch["labels"] != -100).sum()) / float(size) for batch in micro_batches]
         self.sharpness.progress = self.state.global_step / self.state.max_steps
         self.sharpness.epoch = int(self.state.epoch)
         self.objectives.begin_step(model, self.sharpness.epoch)
         with self.accelerator.no_sync(model):  # reduced once per evaluation, as one tensor
-            return self.sharpness.accumulate_direction(backward_pass)
+            return self.sharpness.accumulate_direction(passes, shares)
 
     def _with_image_features(self, inputs: dict[str, torch.Tensor | Any]) -> dict[str, torch.Tensor | Any]:
         """Encode the images now where all gradient evaluations of the step would see the same of them."""
@@ -182,11 +187,18 @@ class SharpPromptTrainer(Trainer):
         index, labels = inputs.pop(SAMPLE_INDEX, None), inputs.get("labels")
         loss, outputs = super().compute_loss(model, inputs, True, num_items_in_batch)
         if self.objectives.objectives and model.training:
-            size = num_items_in_batch
-            if size is not None and self.args.average_tokens_across_devices:
-                size = size / self.accelerator.num_processes
+            size = self._size_of_batch(num_items_in_batch)
             loss = loss + self.objectives.term(Batch(model, inputs, outputs, labels, index, size))
         return (loss, outputs) if return_outputs else loss
+
+    def _size_of_batch(self, num_items_in_batch: torch.Tensor | int | None) -> torch.Tensor | float | None:
+        """What the Trainer divides this process's losses by: the step's samples over the number of processes.
+
+        None where it takes the mean of each micro-batch and over them.
+        """
+        if num_items_in_batch is None or not self.args.average_tokens_across_devices:
+            return num_items_in_batch
+        return num_items_in_batch / self.accelerator.num_processes
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add what the rule saw to the logs of training steps."""

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from transformers import TrainingArguments
 
 from . import objectives, sharpness
+from .sharpness.aware import M_SHARPNESS
 from .sharpness.rule import OBJECTIVES
 from .sharpness.schedule import RHO_SCHEDULES
 
@@ -27,6 +28,9 @@ class SharpPromptTrainingArguments(TrainingArguments):
             SubPT: train this many epochs, find the subspace of this rank that the parameters moved in, start again
             and follow directions only within it (paper: 10 epochs and rank 5 for 1 shot, 30 and 10 for 4 shots and
             base-to-novel, 50 and 10 for 16 shots). By default directions are followed as they are.
+        m_sharpness (`str`, defaults to `"batch"`):
+            Over what the rule is applied: the step's whole `"batch"`; or each `"micro_batch"`, or each `"process"`'s
+            share of the batch, by itself, with the mean of their directions followed.
         dataset_name (`str`, *optional*):
             What the training data is called, for the model card.
 
@@ -60,6 +64,13 @@ class SharpPromptTrainingArguments(TrainingArguments):
         default=None, metadata={"help": "Epochs after which SubPT finds its subspace and starts again."}
     )
     subspace_rank: int | None = field(default=None, metadata={"help": "The dimension of SubPT's subspace."})
+    m_sharpness: str = field(
+        default="batch",
+        metadata={
+            "help": "Over what the rule is applied: the whole batch, or each micro_batch or process by itself.",
+            "choices": list(M_SHARPNESS),
+        },
+    )
     dataset_name: str | None = field(
         default=None, metadata={"help": "What the training data is called, for the model card."}
     )

@@ -151,6 +151,44 @@ def test_accumulated_micro_batches_give_the_same_update(rule, tmp_path):
         torch.testing.assert_close(accumulated, whole, rtol=1e-10, atol=1e-12)
 
 
+@pytest.mark.parametrize("rule", ["sam", "sagm", "fsam"])
+def test_m_sharpness_applies_the_rule_to_each_micro_batch(rule, tmp_path):
+    """Who wants SAM's perturbations per micro-batch gets them by asking, weighted by the micro-batches' sizes."""
+    data = make_data(12)
+    arguments = {"data": data, "per_device_train_batch_size": 5, "gradient_accumulation_steps": 3, "max_grad_norm": 0}
+    steps = {"max_steps": 2, "lr_scheduler_type": "constant"}
+    trainer = make_trainer(tmp_path, sharpness=rule, m_sharpness="micro_batch", **arguments, **steps)
+    order = []
+
+    class Sees(TrainerCallback):
+        def on_step_end(self, args, state, control, **kwargs):
+            order.append(trainer.seen)
+            trainer.seen = []
+
+    trainer.seen = []
+    real = trainer.training_step
+    trainer.training_step = lambda model, inputs, count: trainer.seen.append(inputs) or real(model, inputs, count)
+    trainer.add_callback(Sees())
+    trainer.train()
+    model = make_model()
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.SGD(parameters, lr=0.05, momentum=0.9)
+    sharp = sharpness.SharpnessAware(make_rule(rule), parameters, optimizer=optimizer, m_sharpness="micro_batch")
+    for batches in order:
+        assert [len(batch["labels"]) for batch in batches] == [5, 5, 2]
+
+        def losses(batch) -> torch.Tensor:
+            logits = model(image_features=batch["image_features"]).logits
+            return torch.nn.functional.cross_entropy(logits, batch["labels"], reduction="none")
+
+        sharp.backward([functools.partial(losses, batch) for batch in batches])
+        optimizer.step()
+        optimizer.zero_grad()
+    torch.testing.assert_close(prompt_of(trainer.model), prompt_of(model), rtol=1e-10, atol=1e-12)
+    whole = train(tmp_path, sharpness=rule, **arguments, **steps)
+    assert not torch.allclose(prompt_of(model), whole, rtol=1e-10, atol=1e-12)
+
+
 def test_accumulation_also_holds_with_label_smoothing(tmp_path):
     """Label smoothing takes another path through compute_loss."""
     arguments = {"data": make_data(12), "label_smoothing_factor": 0.1}

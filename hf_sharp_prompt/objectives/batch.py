@@ -53,7 +53,8 @@ class Batch:
         Args:
             values: One for each sample; or a scalar, of what depends on the model alone.
         """
-        return values[self.counted].sum() / self._whole if values.dim() else self.share * values
+        total = values[self.counted].sum() if values.dim() else values * self.counted.sum()
+        return total / self._whole
 
     @property
     def _whole(self) -> torch.Tensor | float:

@@ -9,15 +9,15 @@ from accelerate import Accelerator
 from accelerate.utils import DistributedType
 from torch import nn
 
-from .evaluation import Evaluations
+from .parts import BackwardPass, Followed, follow, follow_parts
 from .rule import Among, SharpnessRule
 from .schedule import RHO_SCHEDULES
 from .subspace import Subspace
-from .vectors import cosine
 
 
 Closure = Callable[[], torch.Tensor]
-BackwardPass = Callable[[Among | None], torch.Tensor]
+
+M_SHARPNESS = ("batch", "micro_batch", "process")
 
 ENGINES_THAT_OWN_THE_GRADIENT = (DistributedType.DEEPSPEED, DistributedType.FSDP, DistributedType.MEGATRON_LM)
 
@@ -38,6 +38,11 @@ class SharpnessAware:
             step's first evaluation does, then.
         rho_schedule: How the rule's rho (and `graphsam`'s radius) goes over the run: `"constant"`, `"linear"` or
             `"cosine"` to zero with `progress`, or `"learning_rate"`, proportional to it.
+        m_sharpness: Over what the rule is applied: the step's whole `"batch"`; or each `"micro_batch"`, or each
+            `"process"`'s share of the batch, by itself, with the mean of their directions followed (m-sharpness,
+            Foret et al. §4.1). Each part then has a perturbation, and noise, of its own; what a rule remembers is
+            common to all, the mean of what it would remember of each. A model in DistributedDataParallel is to be
+            called under `accelerator.no_sync(model)` then, which must not average before the rule has looked.
         seed: Of the rule's own noise; the same in every process.
         subspace: Where directions are confined to: the rule's is projected on it (SubPT).
 
@@ -69,6 +74,7 @@ class SharpnessAware:
         optimizer: torch.optim.Optimizer | None = None,
         buffers: Iterable[torch.Tensor] = (),
         rho_schedule: str = "constant",
+        m_sharpness: str = "batch",
         seed: int = 0,
         subspace: Subspace | None = None,
     ) -> None:
@@ -77,14 +83,18 @@ class SharpnessAware:
         self.optimizer = optimizer
         self.buffers = list(buffers)
         self.rho_schedule = rho_schedule
+        self.m_sharpness = m_sharpness
         self.progress, self.epoch, self.stage = 0.0, 0, 0
         self.generator = torch.Generator().manual_seed(seed)
         self.parameters = [parameter for parameter in parameters if parameter.requires_grad]
         self.accelerator = accelerator
+        self._noise_seed: int | None = None  # of the current step, where parts have noise of their own
         self._samples: int | None = None  # of the current evaluation, where losses come per sample
         self._totals: dict[str, tuple[torch.Tensor, int]] = {}  # on the device, so that no step waits for it
         if rho_schedule not in RHO_SCHEDULES:
             raise ValueError(f"rho_schedule must be one of {', '.join(RHO_SCHEDULES)}, got {rho_schedule!r}.")
+        if m_sharpness not in M_SHARPNESS:
+            raise ValueError(f"m_sharpness must be one of {', '.join(M_SHARPNESS)}, got {m_sharpness!r}.")
         if not self.parameters:
             raise ValueError("There is nothing to train: none of the parameters has requires_grad=True.")
         if len(devices := {str(parameter.device) for parameter in self.parameters}) > 1:
@@ -119,46 +129,58 @@ class SharpnessAware:
         closures = [closure] if callable(closure) else list(closure)
         labels = list(labels) if isinstance(labels, Sequence) else [labels] * len(closures)
 
-        def backward_pass(among: Among | None = None) -> torch.Tensor:
-            return sum(self._backward_pass(each, of, among) for each, of in zip(closures, labels, strict=True))
+        def backward_pass(closure: Closure, labels: torch.Tensor | None) -> BackwardPass:
+            return lambda among=None: self._backward_pass(closure, labels, among)
 
-        return self.accumulate_direction(backward_pass)
+        return self.accumulate_direction([backward_pass(*each) for each in zip(closures, labels, strict=True)])
 
-    def accumulate_direction(self, backward_pass: BackwardPass) -> torch.Tensor:
+    def accumulate_direction(
+        self,
+        backward_pass: BackwardPass | Sequence[BackwardPass],
+        shares: Sequence[torch.Tensor | float] | None = None,
+    ) -> torch.Tensor:
         """As `backward`, for loops that run the backward pass themselves.
 
         Args:
             backward_pass: Computes the loss, runs its backward pass (with loss scaling, where the loop has it) and
-                returns the loss, detached. Called with what a rule gives as `among`.
+                returns the loss, detached. Called with what a rule gives as `among`. Several are micro-batches, whose
+                losses add up.
+            shares: Where a rule is applied to micro-batches or processes by themselves: of each micro-batch the share
+                of the loss that it makes up, 1 in all as the mean over the processes. By default they are equal.
 
         Returns:
             The loss at the un-perturbed parameters.
         """
+        passes = [backward_pass] if callable(backward_pass) else list(backward_pass)
+        shares = [1 / len(passes)] * len(passes) if shares is None else list(shares)
         held = [parameter.grad for parameter in self.parameters]
         before = self.state_dict()
-        evaluations = Evaluations(self, backward_pass)
+        self._noise_seed = None
         try:
-            with self._scheduled_rho(), evaluations.parameters_restored():
-                direction = self.rule.direction(evaluations)
-                if self.subspace is not None:
-                    direction = self.subspace.project(direction)
+            with self._scheduled_rho():
+                followed = self._follow(passes, shares)
+            if self.subspace is not None:
+                followed.direction = self.subspace.project(followed.direction)
         except BaseException:
             self.load_state_dict(before)
             self._set_gradients(held)
             raise
-        scaler = self._scaler
+        scaler, direction = self._scaler, followed.direction
         remembers = bool(self.rule.state) or not torch.equal(before["generator"], self.generator.get_state())
-        if (remembers or scaler) and not evaluations.all_finite():
+        failed = bool(remembers or scaler) and not followed.finite
+        if failed:
             self.load_state_dict(before)
             direction = torch.full_like(direction, torch.inf if scaler else torch.nan)
         elif scaler:
             direction = direction * scaler.get_scale()
         direction = direction.clone()  # a rule may remember it, and clipping changes `.grad` in place
         self._set_gradients(
-            part if grad is None else grad + part for grad, part in zip(held, self._split(direction), strict=True)
+            grad if not reached else part if grad is None else grad + part
+            for grad, part, reached in zip(held, self._split(direction), followed.reached, strict=True)
         )
-        self._record(evaluations)
-        return evaluations.loss
+        if not (failed and scaler):  # a step that is skipped
+            self._record(followed.metrics)
+        return followed.metrics["loss"]
 
     def pop_metrics(self) -> dict[str, float]:
         """Means since the last call, each over the steps that had it.
@@ -192,6 +214,11 @@ class SharpnessAware:
                 parameter.copy_(part)
 
     @property
+    def processes(self) -> int:
+        """How many there are."""
+        return 1 if self.accelerator is None else self.accelerator.num_processes
+
+    @property
     def learning_rate(self) -> float:
         """The optimizer's.
 
@@ -223,6 +250,23 @@ class SharpnessAware:
         finally:
             for name, radius in radii.items():
                 setattr(self.rule, name, radius)
+
+    def _follow(self, passes: list[BackwardPass], shares: list[torch.Tensor | float]) -> Followed:
+        if self.m_sharpness == "micro_batch":
+            return follow_parts(self, passes, shares)
+
+        def all_passes(among: Among | None = None) -> torch.Tensor:
+            return sum(each(among) for each in passes)
+
+        if self.m_sharpness == "process":
+            return follow_parts(self, [all_passes], [sum(shares)])
+        return follow(self, all_passes)
+
+    def _generator_of_part(self, part: int) -> torch.Generator:
+        """Noise of a part's own; each process knows all parts' and goes on with the same generator."""
+        if self._noise_seed is None:
+            self._noise_seed = int(torch.randint(2**62, (), generator=self.generator))
+        return torch.Generator().manual_seed(self._noise_seed + part)
 
     @property
     def _scaler(self) -> torch.amp.GradScaler | None:
@@ -258,13 +302,7 @@ class SharpnessAware:
         for parameter, gradient in zip(self.parameters, gradients, strict=True):
             parameter.grad = gradient
 
-    def _record(self, evaluations: Evaluations) -> None:
-        metrics = {"loss": evaluations.loss, "gradient_norm": evaluations.gradient.norm(), **self.rule.reported}
-        if evaluations.perturbed is not None:
-            perturbed_loss, perturbed_gradient = evaluations.perturbed
-            metrics["perturbed_loss"] = perturbed_loss
-            metrics["sharpness"] = perturbed_loss - evaluations.loss
-            metrics["cosine"] = cosine(evaluations.gradient, perturbed_gradient)
+    def _record(self, metrics: dict[str, torch.Tensor]) -> None:
         for name, value in metrics.items():
             total, count = self._totals.get(name, (0, 0))
             self._totals[name] = total + value, count + 1

@@ -1,15 +1,16 @@
-"""One step's gradient evaluations: what a rule calls as `gradient`."""
+"""A step's gradient evaluations: what a rule calls as `gradient`."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import torch
 
 from .rule import Among
-from .vectors import filter_norms
+from .vectors import cosine, filter_norms
 
 
 if TYPE_CHECKING:
@@ -22,11 +23,25 @@ class Evaluations:
     Args:
         sharp: Whose parameters, processes and scaling count.
         backward_pass: Computes the loss, runs its backward pass and returns the loss.
+        part: Where the gradients are those of one part of the batch, a micro-batch or a process's share: its number.
+        share: The part's share of the loss.
+
+    Attributes:
+        reached: For each parameter whether the loss depended on it, in any evaluation.
+        weight: What the part counts among the others: its number of samples, or else its share.
     """
 
-    def __init__(self, sharp: SharpnessAware, backward_pass: Callable[[Among | None], torch.Tensor]) -> None:
+    def __init__(
+        self,
+        sharp: SharpnessAware,
+        backward_pass: Callable[[Among | None], torch.Tensor],
+        part: int | None = None,
+        share: torch.Tensor | float = 1.0,
+    ) -> None:
         self.sharp = sharp
         self.backward_pass = backward_pass
+        self.part, self.share = part, share
+        self.reached = [False] * len(sharp.parameters)
         self.origin = [parameter.detach().clone() for parameter in sharp.parameters]
         self.random_state = _RandomState(self.origin[0].device)
         self.evaluated: list[_Evaluation] = []
@@ -50,7 +65,11 @@ class Evaluations:
     def draw_normal(self) -> torch.Tensor:
         """Standard normal noise; drawn on the CPU in float64, so the same on every device and in any precision."""
         like = self.weights
-        return torch.randn(like.shape, generator=self.sharp.generator, dtype=torch.float64).to(like)
+        return torch.randn(like.shape, generator=self._generator, dtype=torch.float64).to(like)
+
+    @cached_property
+    def _generator(self) -> torch.Generator:
+        return self.sharp.generator if self.part is None else self.sharp._generator_of_part(self.part)
 
     def filter_norms(self) -> torch.Tensor:
         """The norm of each parameter's row, or of its whole tensor if that has one dimension or none."""
@@ -70,27 +89,39 @@ class Evaluations:
         finally:
             for buffer, before in zip(sharp.buffers, buffers):
                 buffer.copy_(before)
-        if all(parameter.grad is None for parameter in sharp.parameters):
+        reached = [parameter.grad is not None for parameter in sharp.parameters]
+        if not any(reached):
             raise ValueError("No gradient reached the trainable parameters; does the loss depend on them?")
         gradient = sharp._flatten(
             torch.zeros_like(parameter) if parameter.grad is None else parameter.grad for parameter in sharp.parameters
         )
-        gradient, loss = self._reduce(gradient, loss)
+        if sharp._scaler:
+            gradient = gradient / sharp._scaler.get_scale()
+        if self.part is None:
+            gradient, loss, reached = self._reduce(gradient, loss, reached)
+        else:
+            self.weight = loss.new_tensor(sharp._samples if sharp._samples is not None else self.share)
+            whole = self.weight.where(self.weight > 0, 1)
+            gradient, loss = gradient / whole.to(gradient), loss / whole
+        self.reached = [before or now for before, now in zip(self.reached, reached, strict=True)]
         self.evaluated.append(_Evaluation(gradient, loss, offset is not None, among is None))
         return gradient
 
-    def _reduce(self, gradient: torch.Tensor, loss: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def _reduce(
+        self, gradient: torch.Tensor, loss: torch.Tensor, reached: list[bool]
+    ) -> tuple[torch.Tensor, torch.Tensor, list[bool]]:
         """Over processes as one tensor, the loss with it; and from sums over samples to means."""
         sharp = self.sharp
-        if sharp._scaler:
-            gradient = gradient / sharp._scaler.get_scale()
         samples = 1 if sharp._samples is None else sharp._samples
-        if sharp.accelerator is not None and sharp.accelerator.num_processes > 1:
+        if sharp.processes > 1:
             # On gradients that DDP has reduced already this changes nothing.
-            flat = torch.cat([gradient, loss.reshape(1).to(gradient), gradient.new_tensor([samples])])
+            flat = torch.cat([gradient, loss.reshape(1).to(gradient), gradient.new_tensor([samples, *reached])])
             flat = sharp.accelerator.reduce(flat, reduction="mean")
-            gradient, loss, samples = flat[:-2], flat[-2].to(loss), flat[-1]
-        return gradient / samples, loss / samples
+            gradient, rest = flat.split([len(gradient), len(flat) - len(gradient)])
+            loss, samples = rest[0].to(loss), rest[1]
+            if not all(reached):  # else there is nothing to learn, and no reason to wait for the device
+                reached = [value > 0 for value in rest[2:].tolist()]
+        return gradient / samples, loss / samples, reached
 
     @contextmanager
     def parameters_restored(self) -> Iterator[None]:
@@ -116,8 +147,19 @@ class Evaluations:
         elsewhere = [each for each in self.evaluated if each.whole and each not in self._here]
         return (elsewhere[0].loss, elsewhere[0].gradient) if elsewhere else None
 
-    def all_finite(self) -> bool:
-        return all(bool(torch.isfinite(each.gradient).all()) for each in self.evaluated)
+    def metrics(self) -> dict[str, torch.Tensor]:
+        """What is to be logged: the loss, ‖g‖, and of rules that look elsewhere what they saw there."""
+        metrics = {"loss": self.loss, "gradient_norm": self.gradient.norm()}
+        if self.perturbed is not None:
+            perturbed_loss, perturbed_gradient = self.perturbed
+            metrics["perturbed_loss"] = perturbed_loss
+            metrics["sharpness"] = perturbed_loss - self.loss
+            metrics["cosine"] = cosine(self.gradient, perturbed_gradient)
+        return metrics
+
+    def finite(self) -> torch.Tensor:
+        """Whether all gradients were."""
+        return torch.stack([torch.isfinite(each.gradient).all() for each in self.evaluated]).all()
 
     @property
     def _here(self) -> list[_Evaluation]:
