@@ -54,6 +54,9 @@ class CLIPPromptConfig(PeftConfig):
             The classes the adapter classifies into, their token ids and the positions behind their names. Set by
             `model.set_classes(names, tokenizer, template)`, saved with the adapter so that a loaded one classifies at
             once.
+        made_for (`dict[str, str]`, *optional*):
+            What the tokens were learned for: by name each part of the model that they depend on, and its sizes. Filled
+            in when the adapter is made; another model refuses it.
         modules_to_save (`list[str]`, *optional*):
             Modules trained and saved besides, e.g. `["classifier"]` of a `CLIPForImageClassification`.
 
@@ -106,6 +109,9 @@ class CLIPPromptConfig(PeftConfig):
     )
     class_name_ends: list[int] | None = field(
         default=None, metadata={"help": "Where in its token ids each class's name ends; see set_classes."}
+    )
+    made_for: dict[str, str] | None = field(
+        default=None, metadata={"help": "The parts of the model that the tokens were learned for; filled in."}
     )
     modules_to_save: list[str] | None = field(
         default=None, metadata={"help": "Modules that are trained and saved besides, such as a classifier."}
