@@ -118,6 +118,7 @@ class VisionTokens:
         tokens: Callable[[], Sequence[torch.Tensor] | torch.Tensor | None],
         dropout: Callable[[torch.Tensor], torch.Tensor] | None = None,
     ) -> None:
+        self.tower = tower
         self.tokens = tokens
         self.dropout = dropout
         self._outputs: list[torch.Tensor] | None = None

@@ -74,11 +74,16 @@ def test_contract(name: str, design: str, check: Callable, tmp_path: Path):
     check(a_case(name, design), tmp_path)
 
 
-# Every design once and every model once.
+# Compiling takes seconds: every pooling and every type once; the tower's own tests compile more.
 @pytest.mark.parametrize(
     ("name", "design"),
-    [("ViTForImageClassification", design) for design in DESIGNS | OWN_HEAD]
-    + [(name, "rsam-pt") for name in BARE + WITH_HEAD[1:]],
+    [
+        ("ViTModel", "vpt shallow"),
+        ("DeiTForImageClassification", "own head"),
+        ("BeitForImageClassification", "vpt deep"),
+        ("Dinov2Model", "cls, linear"),
+        ("Dinov2WithRegistersForImageClassification", "rsam-pt"),
+    ],
 )
 def test_slow_contract(name: str, design: str, tmp_path: Path):
     for check in contract.SLOW_CHECKS:

@@ -74,6 +74,10 @@ class ViTPrompt(nn.Module, BaseTunerLayer):
     def drop_tokens(self, tokens: torch.Tensor) -> torch.Tensor:
         return dropout(tokens, self.active_config.dropout, self.training)
 
+    def get_base_layer(self) -> nn.Module:
+        """What PEFT takes for the module that a tuner layer wraps; this one wraps none, and stands in the tower."""
+        return self.travelling.tower
+
     def update_layer(
         self, adapter_name: str, config: ViTPromptConfig, embeddings: nn.Module, depth: int, feature_width: int
     ) -> None:
@@ -102,6 +106,14 @@ class ViTPrompt(nn.Module, BaseTunerLayer):
             self.vit_prompt_head[adapter_name] = head
         self.configs[adapter_name] = config
         self.set_adapter(self.active_adapters, inference_mode=config.inference_mode)
+
+    def _move_adapter_to_device_of_base_layer(self, adapter_name: str, device: torch.device | None = None) -> None:
+        """Called by PEFT where it loads without copying; keeps the saved precision, which PEFT's own would not."""
+        device = device or self.travelling.tower.device
+        tokens = self.vit_prompt_tokens[adapter_name]
+        tokens.data = tokens.data.to(device)
+        if adapter_name in self.vit_prompt_head:
+            self.vit_prompt_head[adapter_name].to(device)
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         """Logits of the active adapter's head, batch × classes.

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from peft import PeftConfig
 from peft.tuners.tuners_utils import BaseTuner
+from peft.utils import ModulesToSaveWrapper
 from torch import nn
 from transformers import PreTrainedConfig
 from transformers.backbone_utils import BackboneMixin
@@ -150,6 +151,9 @@ class ViTPromptModel(BaseTuner):
         vars(self.model).update(self._replaced_forward)
         self.prompt.travelling.remove()
         del self.tower.prompt
+        for module in self.model.modules():
+            if isinstance(module, ModulesToSaveWrapper):
+                module.set_adapter([])  # or else PEFT would leave the trained copy in the place of the original
         return super().unload()
 
     def _class_features(
