@@ -273,7 +273,7 @@ class CLIPPromptModel(BaseTuner):
 
     @property
     def _is_conditional(self) -> bool:
-        return self.active_config.conditional and not self._is_disabled
+        return bool(self.active_adapters) and self.active_config.conditional and not self._is_disabled
 
     def _encode_texts(
         self,
