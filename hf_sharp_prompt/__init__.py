@@ -4,9 +4,10 @@ Importing the package makes PEFT know its methods, so that `get_peft_model` and 
 """
 
 from . import sharpness
+from .image_encoder import ImageEncoder
 from .trainer import SharpPromptTrainer
 from .training_args import SharpPromptTrainingArguments
 from .tuners import CLIPPromptConfig
 
 
-__all__ = ["CLIPPromptConfig", "SharpPromptTrainer", "SharpPromptTrainingArguments", "sharpness"]
+__all__ = ["CLIPPromptConfig", "ImageEncoder", "SharpPromptTrainer", "SharpPromptTrainingArguments", "sharpness"]

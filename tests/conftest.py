@@ -9,6 +9,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("OMP_NUM_THREADS", "2")
 _caches = tempfile.TemporaryDirectory(prefix="hf_sharp_prompt_tests-")
 os.environ["HF_DATASETS_CACHE"] = _caches.name
+os.environ["HF_ASSETS_CACHE"] = os.path.join(_caches.name, "assets")
 
 import pytest
 import torch
