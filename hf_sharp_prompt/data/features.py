@@ -105,7 +105,7 @@ class ImageFeatures(Dataset):
             encode: An encoder with a `fingerprint`, such as [`~hf_sharp_prompt.ImageEncoder`].
             dtype: `torch.float32`, or `torch.float16` for half the space.
             cache_dir: The directory of the files, which all processes share. Defaults to
-                `hf_sharp_prompt/image_features` in Hugging Face's assets cache (`HF_ASSETS_CACHE`, by default
+                `hf_sharp_prompt/image_features/default` in Hugging Face's assets cache (`HF_ASSETS_CACHE`, by default
                 `~/.cache/huggingface/assets`).
 
         Raises:
