@@ -37,6 +37,12 @@ class SharpPromptTrainingArguments(TrainingArguments):
     Of the inherited arguments, `label_names` defaults to `["labels"]` and `remove_unused_columns` to `False`, since
     images only become `pixel_values` when a batch is made of them.
 
+    Images are decoded and augmented where batches are made, which with the Trainer's default of no workers is the
+    training process, and there the GPU waits for it. When training on pixels, set `dataloader_num_workers` to the
+    number of cores per process (8 are often enough), and `dataloader_persistent_workers=True` so that epochs begin
+    without starting them; a resumed run then draws other random crops than one that was never interrupted, where
+    workers that start with each epoch draw the same. Features ([`~data.ImageFeatures`]) need no workers.
+
     Raises:
         ValueError: An unknown rule or hyperparameter, or a value outside its range.
     """
