@@ -2,6 +2,7 @@
 
 import copy
 import functools
+import math
 import os
 import subprocess
 import sys
@@ -11,9 +12,9 @@ import datasets
 import pytest
 import safetensors.torch
 import torch
-from family import NEEDED, NEEDS_LABELS, make_rule
+from family import NEEDED, NEEDS_LABELS, make_rule, promised_cost
 from peft import PeftModel, get_peft_model
-from transformers import AutoProcessor, CLIPModel, CLIPProcessor, TrainerCallback, default_data_collator
+from transformers import AutoProcessor, CLIPConfig, CLIPModel, CLIPProcessor, TrainerCallback, default_data_collator
 
 from hf_sharp_prompt import CLIPPromptConfig, SharpPromptTrainer, SharpPromptTrainingArguments, objectives, sharpness
 from hf_sharp_prompt.data import ImageFeatures, load_image_dataset
@@ -23,13 +24,27 @@ from hf_sharp_prompt.sharpness.rule import OBJECTIVES
 
 CLASSES = ["red circle", "blue heart", "green star", "yellow ring", "grey moon"]
 RULES = [*sharpness.names(), *OBJECTIVES]
+WIDTH = 24  # of image features
 # What a rule cannot do without, and what makes an objective matter in runs of a few steps.
 SETTINGS = NEEDED | {"saf": {"epochs_ago": 1, "start": 1, "lmbda": 3.0}, "mesa": {"decay": 0.8, "start": 1}}
 
 
 @functools.cache
 def load(dtype: torch.dtype) -> CLIPModel:
-    return CLIPModel.from_pretrained(CLIP_PATH).to(dtype)
+    """A random CLIP that reads and sees like the demo's; what it knows does not matter here."""
+    tokenizer, small = (
+        load_processor().tokenizer,
+        {"hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 4},
+    )
+    ids = {name: getattr(tokenizer, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
+    config = CLIPConfig(
+        text_config={**small, **ids, "num_hidden_layers": 2, "vocab_size": len(tokenizer)},
+        vision_config={**small, "num_hidden_layers": 1, "image_size": 48, "patch_size": 16},
+        projection_dim=WIDTH,
+        attn_implementation="sdpa" if dtype == torch.float64 else "eager",  # eager attention sums in float32
+    )
+    torch.manual_seed(0)
+    return CLIPModel(config).to(dtype)
 
 
 @functools.cache
@@ -47,8 +62,8 @@ def make_model(dtype=torch.float64) -> PeftModel:
 def make_data(count=24, dtype=torch.float64) -> ImageFeatures:
     generator = torch.Generator().manual_seed(1)
     labels = torch.arange(count) % len(CLASSES)
-    centres = torch.randn(len(CLASSES), 1, 128, generator=generator, dtype=dtype)
-    features = centres[labels] + 0.5 * torch.randn(count, 1, 128, generator=generator, dtype=dtype)
+    centres = torch.randn(len(CLASSES), 1, WIDTH, generator=generator, dtype=dtype)
+    features = centres[labels] + 0.5 * torch.randn(count, 1, WIDTH, generator=generator, dtype=dtype)
     return ImageFeatures(features, labels, CLASSES)
 
 
@@ -143,6 +158,105 @@ def test_accumulated_micro_batches_give_the_same_update(rule, tmp_path):
             gradient_accumulation_steps=steps,
         )
         torch.testing.assert_close(accumulated, whole, rtol=1e-10, atol=1e-12)
+
+
+class Tampering(TrainerCallback):
+    """Lets gradient evaluations overflow in steps 2 and 3, and 5, and keeps what there was before and after each.
+
+    Args:
+        evaluation: Which of the step's; -1 is the last.
+    """
+
+    def __init__(self, trainer: SharpPromptTrainer, evaluations: dict[int, int]) -> None:
+        self.trainer, self.evaluations = trainer, evaluations
+        self.calls, self.before, self.after = 0, {}, {}
+        self.compute_loss = trainer.compute_loss
+        trainer.compute_loss = self.tampered
+        trainer.add_callback(self)
+
+    def tampered(self, *args, **kwargs):
+        loss = self.compute_loss(*args, **kwargs)
+        number, self.calls = self.calls, self.calls + 1
+        return loss * 1e38 if self.evaluations.get(self.trainer.state.global_step) == number else loss
+
+    def on_step_begin(self, args, state, control, **kwargs):
+        self.calls, self.before[state.global_step] = 0, self.snapshot()
+
+    def on_step_end(self, args, state, control, **kwargs):
+        self.after[state.global_step - 1] = self.snapshot()
+
+    def snapshot(self) -> dict[str, torch.Tensor | float]:
+        trainer = self.trainer
+        momentum = [each["momentum_buffer"] for each in trainer.optimizer.state.values()]
+        tensors = {"prompt": prompt_of(trainer.model), **dict(enumerate(momentum))}
+        tensors |= trainer.sharpness.state_dict() | trainer.objectives.state_dict()
+        return {name: tensor.clone() for name, tensor in tensors.items()} | {
+            "scale": trainer.accelerator.scaler.get_scale() if trainer.accelerator.scaler else 1.0
+        }
+
+
+def scale_losses(trainer: SharpPromptTrainer, scale: float = 2.0**16) -> SharpPromptTrainer:
+    """Gives a Trainer with fp16=True what it has on a GPU and not on the CPU."""
+    trainer.accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=scale)
+    trainer.accelerator.native_amp = True
+    return trainer
+
+
+def make_trainer_in(precision: str, output_dir, **arguments) -> SharpPromptTrainer:
+    mixed = {"fp16": precision == "fp16", "bf16": precision == "bf16"}
+    data = make_data(12, torch.float32)
+    trainer = make_trainer(output_dir, make_model(torch.float32), data, **mixed, **arguments)
+    return scale_losses(trainer, 2.0**8) if precision == "fp16" else trainer
+
+
+def evaluations_of(rule: str) -> int:
+    return round(promised_cost("none" if rule in OBJECTIVES else rule, 1, 1))
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_a_step_that_overflows_is_skipped_and_training_goes_on(rule, tmp_path):
+    """Under fp16 overflows are daily business: nothing of such a step may stay, in the first pass or the last."""
+    steps = [2, 3, 5]
+    trainer = scale_losses(make_trainer_in("fp16", tmp_path, sharpness=rule, num_train_epochs=4), 2.0**8)
+    first_evaluation_only = rule in {"looksam", "graphsam"}  # which look once in most steps
+    last = 0 if first_evaluation_only else evaluations_of(rule) - 1
+    tampering = Tampering(trainer, {2: 0, 3: last, 5: last})
+    trainer.train()
+    assert trainer.state.global_step == 8
+    for step in range(8):
+        before, after = tampering.before[step], tampering.after[step]
+        skipped = step in steps
+        assert after["scale"] == before["scale"] / (2 if skipped else 1)
+        assert before.keys() <= after.keys()
+        same = {name: torch.equal(tensor, after[name]) for name, tensor in before.items() if name != "scale"}
+        assert all(same.values()) if skipped else not same["prompt"]
+    seen = [entry for entry in trainer.state.log_history if "loss" in entry]
+    for entry in seen:
+        values = [
+            value for name, value in entry.items() if name != "grad_norm"
+        ]  # the Trainer's, of the refused direction
+        assert all(math.isfinite(value) for value in values)
+        assert ("gradient_norm" in entry) == (entry["step"] - 1 not in steps)
+
+
+@pytest.mark.parametrize(("precision", "tolerance"), [("fp16", 0.01), ("bf16", 0.1)])
+@pytest.mark.parametrize("rule", RULES)
+def test_mixed_precision_follows_the_same_direction(rule, precision, tolerance, tmp_path):
+    """Otherwise fp16 or bf16 is another method than the one whose figures were published."""
+
+    class Sees(TrainerCallback):
+        def on_pre_optimizer_step(self, args, state, control, model=None, **kwargs):
+            directions.append(torch.cat([each.grad.flatten() for each in model.parameters() if each.grad is not None]))
+
+    directions = []
+    # The prompt stands still but for a leap, so that in the second step there is something to look back to.
+    arguments = {"learning_rate": 0.0, "max_grad_norm": 1e9, "per_device_train_batch_size": 12}
+    for each in ("none", precision):
+        callbacks = {"callbacks": [Sees(), Disturb()]}
+        make_trainer_in(each, tmp_path, sharpness=rule, trainer_arguments=callbacks, **arguments).train()
+    expected, actual = torch.stack(directions[:2]), torch.stack(directions[2:])
+    assert (actual - expected).norm() < tolerance * expected.norm()
+    assert not torch.equal(actual, expected)
 
 
 @pytest.mark.parametrize("rule", ["sam", "sagm", "fsam"])
@@ -604,7 +718,7 @@ class Linear(torch.nn.Module):
     def __init__(self):
         super().__init__()
         torch.manual_seed(0)
-        self.linear = torch.nn.Linear(128, len(CLASSES), dtype=torch.float64)
+        self.linear = torch.nn.Linear(WIDTH, len(CLASSES), dtype=torch.float64)
 
     def forward(self, image_features, labels=None):
         logits = self.linear(image_features)
