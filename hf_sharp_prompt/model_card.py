@@ -99,11 +99,22 @@ def _clip_design(config: CLIPPromptConfig) -> dict[str, Any]:
         "tower": "clip",
         "some_model": "a CLIP model",
         "pipeline_tag": "zero-shot-image-classification",
-        "method": "CoOp",
+        "method": _clip_method(config),
         "num_text_tokens": config.num_text_tokens,
         "initialisation": f"initialised with “{escape(config.text_init)}”" if config.text_init else "random at first",
         "template": _in_code(config.class_template),
     }
+
+
+def _clip_method(config: CLIPPromptConfig) -> str:
+    """The published design that the config is of."""
+    if config.coupled:
+        return "MaPLe"
+    if config.num_text_tokens and config.num_vision_tokens:
+        return "IVLP"
+    if config.num_vision_tokens:
+        return "VPT"
+    return "CoCoOp" if config.conditional else "CoOp"
 
 
 def _vit_design(config: ViTPromptConfig) -> dict[str, Any]:

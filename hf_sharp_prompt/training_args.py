@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 from transformers import TrainingArguments
@@ -31,6 +32,9 @@ class SharpPromptTrainingArguments(TrainingArguments):
         m_sharpness (`str`, defaults to `"batch"`):
             Over what the rule is applied: the step's whole `"batch"`; or each `"micro_batch"`, or each `"process"`'s
             share of the batch, by itself, with the mean of their directions followed.
+        reweighting_epochs (`list[int]`, *optional*):
+            The epochs, from 0, at whose beginning the classes are weighted anew. Here they set the stage that rules
+            such as `gnm` ask for, which halves its noise at each.
         dataset_name (`str`, *optional*):
             What the training data is called, for the model card.
 
@@ -77,6 +81,9 @@ class SharpPromptTrainingArguments(TrainingArguments):
             "choices": list(M_SHARPNESS),
         },
     )
+    reweighting_epochs: list[int] | None = field(
+        default=None, metadata={"help": "Epochs, from 0, at whose beginning the classes are weighted anew."}
+    )
     dataset_name: str | None = field(
         default=None, metadata={"help": "What the training data is called, for the model card."}
     )
@@ -97,6 +104,7 @@ class SharpPromptTrainingArguments(TrainingArguments):
         self.make_sharpness_rule()
         self.make_objectives()
         self._check_subspace()
+        self._check_reweighting_epochs()
 
     def _check_subspace(self) -> None:
         epochs, rank = self.subspace_epochs, self.subspace_rank
@@ -120,3 +128,13 @@ class SharpPromptTrainingArguments(TrainingArguments):
         if self.sharpness in OBJECTIVES:
             return [objectives.create(self.sharpness, **(self.sharpness_args or {}))]
         return []
+
+    def _check_reweighting_epochs(self) -> None:
+        epochs = self.reweighting_epochs or ()
+        if any(isinstance(epoch, bool) or not isinstance(epoch, int) or epoch < 0 for epoch in epochs):
+            raise ValueError(f"reweighting_epochs must be whole numbers from 0 on, got {epochs!r}.")
+        if self.max_steps <= 0 and max(epochs, default=0) >= self.num_train_epochs > 0:
+            raise ValueError(
+                f"reweighting_epochs has {max(epochs)}, but the last of {self.num_train_epochs:g} epochs, counted "
+                f"from 0, is {math.ceil(self.num_train_epochs) - 1}."
+            )
