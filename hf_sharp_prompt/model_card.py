@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from huggingface_hub import ModelCard, ModelCardData
+from torch import nn
 
 from .tuners import CLIPPromptConfig, ViTPromptConfig
 from .tuners.registration import PromptPeftType
@@ -59,7 +60,11 @@ def model_card(
     config = model.peft_config[model.active_adapter]
     rule, objectives = trainer.sharpness.rule, trainer.objectives.objectives
     dataset = dataset or args.dataset_name
-    design = _vit_design(config) if config.peft_type == PromptPeftType.VIT_PROMPT else _clip_design(config)
+    design = (
+        _vit_design(config)
+        if config.peft_type == PromptPeftType.VIT_PROMPT
+        else _clip_design(config, model.get_base_model())
+    )
     base_model = str(config.base_model_name_or_path or design["some_model"])
     on_hub = base_model if re.fullmatch(r"[\w.-]+/[\w.-]+", base_model) and not Path(base_model).exists() else None
     tags = [tags] if isinstance(tags, str) else list(tags or ())
@@ -94,16 +99,48 @@ def model_card(
     )
 
 
-def _clip_design(config: CLIPPromptConfig) -> dict[str, Any]:
+def _clip_design(config: CLIPPromptConfig, model: nn.Module) -> dict[str, Any]:
     return {
         "tower": "clip",
         "some_model": "a CLIP model",
         "pipeline_tag": "zero-shot-image-classification",
         "method": _clip_method(config),
-        "num_text_tokens": config.num_text_tokens,
+        "model_class": type(model).__name__,
+        "tokens": _clip_tokens(config),
+        "prompted_text": _prompted_text(config),
         "initialisation": f"initialised with “{escape(config.text_init)}”" if config.text_init else "random at first",
         "template": _in_code(config.class_template),
     }
+
+
+def _clip_tokens(config: CLIPPromptConfig) -> str:
+    """What is learned."""
+
+    def in_layers(depth: int) -> str:
+        return f" in each of the first {depth} layers" if depth > 1 else ""
+
+    parts = []
+    if config.num_text_tokens:
+        of_classes = " for each class" if config.class_specific else ""
+        of_images = ", shifted by what a meta-net makes of the image" if config.conditional else ""
+        parts.append(f"{config.num_text_tokens} context tokens{of_classes}{in_layers(config.text_depth)}{of_images}")
+    if config.num_vision_tokens:
+        made = ", projected from them" if config.coupled else ""
+        parts.append(f"{config.num_vision_tokens} vision tokens{in_layers(config.vision_depth)}{made}")
+    return " and ".join(parts)
+
+
+def _prompted_text(config: CLIPPromptConfig) -> str | None:
+    """How a text is encoded."""
+    n = config.num_text_tokens
+    if not n:
+        return None
+    half = n // 2
+    return {
+        "end": f"[SOS][V1 … V{n}][text][EOS]",
+        "middle": f"[SOS][V1 … V{half}][text][V{half + 1} … V{n}][EOS]",
+        "front": f"[SOS][text][V1 … V{n}][EOS]",
+    }[config.class_token_position]
 
 
 def _clip_method(config: CLIPPromptConfig) -> str:
