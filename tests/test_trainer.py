@@ -17,7 +17,7 @@ import datasets
 import pytest
 import safetensors.torch
 import torch
-from family import NEEDED, NEEDS_LABELS, make_rule, promised_cost
+from family import DRAWS, NEEDED, NEEDS_LABELS, REMEMBERS, make_rule, promised_cost
 from peft import PeftModel, get_peft_model
 from transformers import AutoProcessor, CLIPConfig, CLIPModel, CLIPProcessor, TrainerCallback, default_data_collator
 from transformers.trainer_utils import get_last_checkpoint
@@ -162,7 +162,7 @@ def test_accumulated_micro_batches_give_the_same_update(rule, tmp_path):
     """SAM per micro-batch is another method; who lowers the batch size for memory must not get it by accident."""
     data = make_data(12)
     whole = train(tmp_path / "whole", sharpness=rule, data=data, per_device_train_batch_size=12)
-    for micro_batch, steps in ((3, 4), (4, 3), (5, 3)):  # the last is 5 + 5 + 2
+    for micro_batch, steps in ((3, 4), (5, 3)):  # the last is 5 + 5 + 2
         accumulated = train(
             tmp_path / "accumulated",
             sharpness=rule,
@@ -562,8 +562,10 @@ def test_a_checkpoint_holds_the_adapter_and_not_the_base_model(tmp_path):
     assert not list(tmp_path.rglob("_saving-*"))
 
 
-@pytest.mark.parametrize("accumulation", [1, 2])
-@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize(
+    ("rule", "accumulation"),
+    [(rule, 2) for rule in RULES] + [(rule, 1) for rule in sorted(REMEMBERS | DRAWS | {*OBJECTIVES})],
+)
 def test_a_resumed_run_ends_on_the_same_bits(rule, accumulation, tmp_path):
     """Preemption must not show in the result."""
     arguments = {
