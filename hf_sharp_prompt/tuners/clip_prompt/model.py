@@ -253,7 +253,9 @@ class CLIPPromptModel(BaseTuner):
         layer = self._text_layer
         context = layer.clip_prompt_context[self.active_adapters[0]].detach()
         tokenizer = getattr(tokenizer, "tokenizer", tokenizer)
-        arguments = layer.token_embedding.weight, tokenizer, count
+        # Looked up rather than taken, since it may be quantised.
+        words = torch.arange(layer.token_embedding.num_embeddings, device=layer.token_embedding.weight.device)
+        arguments = layer.token_embedding(words), tokenizer, count
         if context.dim() == 2:
             return nearest_tokens(context, *arguments)
         return [nearest_tokens(of_class, *arguments) for of_class in context]
@@ -590,7 +592,7 @@ def _by(tensor: torch.Tensor) -> str:
 
 
 def _listed(made_for: dict[str, str]) -> str:
-    return " and ".join(f"{name} ({sizes})" for name, sizes in made_for.items())
+    return " and ".join(f"{name} ({sizes})" for name, sizes in sorted(made_for.items()))
 
 
 def _check_context(config: CLIPPromptConfig, tower: nn.Module) -> None:
