@@ -1,0 +1,1 @@
+"""What is minimised; independent of which gradient is followed."""
