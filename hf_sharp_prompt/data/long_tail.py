@@ -136,16 +136,17 @@ def subsample(
     order = range(len(names)) if order is None else order
     if len(counts) != len(names):
         raise ValueError(
-            f"The dataset has {len(names)} classes, but there are {len(counts)} counts; give one for each."
+            f"The dataset has {len(names)} classes, but {len(counts)} counts are given; give one for each."
         )
     if sorted(order) != list(range(len(names))):
         raise ValueError(f"order must hold each label from 0 to {len(names) - 1} once, got {list(order)}.")
     wanted = dict(zip(order, counts, strict=True))
     labels = _labels(dataset, label_column)
+    available = np.bincount(labels, minlength=len(names))
+    by_class = np.split(np.argsort(labels, kind="stable"), available.cumsum()[:-1])
     random = np.random.RandomState(seed)
     kept = []
-    for label, name in enumerate(names):
-        members = np.flatnonzero(labels == label)
+    for label, (name, members) in enumerate(zip(names, by_class, strict=True)):
         _check_enough(name, wanted[label], len(members))
         random.shuffle(members)
         kept.append(members[: wanted[label]])
@@ -199,10 +200,11 @@ def _names(dataset: Dataset, label_column: str) -> list[str]:
 
 
 def _labels(dataset: Dataset, label_column: str) -> np.ndarray:
-    labels = np.asarray(dataset.select_columns(label_column).with_format("numpy")[:][label_column])
-    if len(labels) and not labels.min() >= 0:  # -1 or, of None, NaN
+    column = dataset.select_columns(label_column).with_format("arrow")[:][label_column]
+    labels = column.fill_null(-1).to_numpy()
+    if unlabelled := int((labels < 0).sum()):
         raise ValueError(
-            f"{np.sum(~(labels >= 0))} samples have no label in column {label_column!r}; drop them with "
-            "dataset.filter(), or use a split that is labelled."
+            f"{unlabelled} samples have no label in column {label_column!r}; drop them with dataset.filter(), or use "
+            "a split that is labelled."
         )
     return labels
