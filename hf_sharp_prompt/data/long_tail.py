@@ -35,8 +35,7 @@ def exponential_counts(num_classes: int, largest: float, imbalance: float) -> li
     _check_two_classes(num_classes)
     if not imbalance >= 1:
         raise ValueError(f"imbalance must be at least 1, the largest class over the smallest; got {imbalance!r}.")
-    # Written as CIFAR-LT's code computes it: rounding down asks for the same floats.
-    counts = [int(largest * (1 / imbalance) ** (c / (num_classes - 1.0))) for c in range(num_classes)]
+    counts = [int(largest / imbalance ** (c / (num_classes - 1))) for c in range(num_classes)]
     if counts[-1] == 0:
         raise ValueError(
             f"With {largest:g} samples in the largest class and an imbalance of {imbalance:g}, the smallest class "

@@ -34,10 +34,18 @@ def test_the_exponential_profile_is_cifar_lt_s():
     assert sum(exponential_counts(10, largest=5000, imbalance=100)) == 12406
 
 
-@pytest.mark.parametrize("imbalance", [1, 10, 50, 100, 200])
-def test_the_smallest_class_is_not_rounded_away(imbalance):
-    assert exponential_counts(100, largest=500, imbalance=imbalance)[-1] in (500 // imbalance, 500 // imbalance - 1)
-    assert exponential_counts(10, largest=5000, imbalance=imbalance)[0] == 5000
+@pytest.mark.parametrize(("num_classes", "largest"), [(10, 5000), (100, 500), (200, 500), (1000, 1280)])
+@pytest.mark.parametrize("imbalance", [1, 10, 20, 50, 100, 200])
+def test_rounding_is_that_of_cifar_lt_s_code(num_classes, largest, imbalance):
+    factor = 1 / imbalance
+    theirs = [int(largest * factor ** (c / (num_classes - 1.0))) for c in range(num_classes)]
+    assert exponential_counts(num_classes, largest, imbalance) == theirs
+
+
+@pytest.mark.parametrize("largest", [49, 98, 103, 107])
+def test_the_last_sample_is_not_rounded_away(largest):
+    """In floats 49 times 1/49 is below 1, and the rarest class would be empty."""
+    assert exponential_counts(5, largest, imbalance=largest)[-1] == 1
 
 
 def test_the_pareto_profile_is_close_to_imagenet_lt():
