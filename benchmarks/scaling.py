@@ -2,7 +2,8 @@
 
 A CoOp step from image features, with the text tower of a CLIP of ViT-B/16's size and random weights: seconds (median)
 and peak memory (in a fresh process, above what it held before) while one of classes, context tokens, batch and
-gradient evaluations grows and the others stay. The last column is the exponent k of `cost ∝ size^k` from one row to the next.
+gradient evaluations grows and the others stay. The last column is the exponent k of `cost ∝ size^k` from one row to
+the next.
 """
 
 from __future__ import annotations
