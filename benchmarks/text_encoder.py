@@ -17,7 +17,6 @@ value, for 100 classes.
 import argparse
 import json
 import random
-import resource
 import subprocess
 import sys
 from collections import defaultdict
@@ -238,10 +237,15 @@ def peak_memory(case: Case, way: str) -> int:
         before = torch.accelerator.memory_allocated()
         case.run(way, case.classes_at_once(way))
         return torch.accelerator.max_memory_allocated() - before
-    with open("/proc/self/statm") as statm:
-        before = int(statm.read().split()[1]) * resource.getpagesize()
+    before = resident_memory("VmRSS")
     case.run(way, case.classes_at_once(way))
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before
+    return resident_memory("VmHWM") - before
+
+
+def resident_memory(field: str) -> int:
+    """Bytes, now (VmRSS) or at the most since the process began (VmHWM); `ru_maxrss` would include the parent's."""
+    with open("/proc/self/status") as status:
+        return 1024 * next(int(line.split()[1]) for line in status if line.startswith(field))
 
 
 if __name__ == "__main__":
