@@ -69,6 +69,7 @@ from hf_sharp_prompt.plots import plot_accuracy_by_epoch
 logger = logging.getLogger(__name__)
 
 RECIPES = Path(__file__).parent / "recipes"
+CORES_PER_PROCESS = (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", 1))
 DEFAULTS = {
     "output_dir": "runs/base2novel",
     "eval_strategy": "epoch",
@@ -77,8 +78,8 @@ DEFAULTS = {
     "save_total_limit": 1,
     "per_device_eval_batch_size": 512,
     "report_to": "none",
-    # Of these, only runs on pixels make use: images are decoded and augmented in the workers.
-    "dataloader_num_workers": min(8, max(1, (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))),
+    # Images are decoded and augmented in workers; a core is left to the process itself.
+    "dataloader_num_workers": min(8, max(0, CORES_PER_PROCESS - 1)),
     "dataloader_persistent_workers": True,
     "dataloader_pin_memory": torch.cuda.is_available(),
     "disable_tqdm": not sys.stderr.isatty(),
