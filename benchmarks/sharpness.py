@@ -2,7 +2,7 @@
 
 Per rule, counted and timed in one run:
 
-- gradient evaluations per step;
+- gradient evaluations per step (`mesa`'s second forward pass is none, and takes time);
 - time per step on the demo (its CLIP, all classes of one task, image features computed beforehand, batches of 32),
   relative to `none`: rules take turns, an epoch each, and the median over the rounds counts;
 - the share of a step that is not gradient evaluations (flatten, perturb, restore, record) with a text tower of
@@ -26,16 +26,22 @@ from transformers import (
     ProcessorMixin,
 )
 
-from hf_sharp_prompt import CLIPPromptConfig, sharpness
+from hf_sharp_prompt import CLIPPromptConfig, objectives, sharpness
 from hf_sharp_prompt.demo import CLIP_PATH, DEFAULT_TASK, TASKS
-from hf_sharp_prompt.sharpness.rule import Among
+from hf_sharp_prompt.objectives import Batch, ObjectiveSum
+from hf_sharp_prompt.sharpness.rule import OBJECTIVES, Among
 
 
 BATCH_SIZE = 32
 STEPS_PER_EPOCH = 10  # a whole number of looksam's cycles of five
-HYPERPARAMETERS = {"imbsam": {"tail_classes": range(36, 72)}}
+HYPERPARAMETERS = {
+    "imbsam": {"tail_classes": range(36, 72)},
+    "saf": {"start": 0, "epochs_ago": 1},
+    "mesa": {"start": 0},
+}
+SMALL = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 1}
 
-Batch = tuple[torch.Tensor, torch.Tensor]
+Samples = tuple[torch.Tensor, torch.Tensor]
 
 
 @dataclass
@@ -59,28 +65,42 @@ class Run:
         self.optimizer = torch.optim.SGD(
             [parameter for parameter in model.parameters() if parameter.requires_grad], lr=0.002, momentum=0.9
         )
+        hyperparameters, added = HYPERPARAMETERS.get(rule, {}), rule in OBJECTIVES
+        self.objectives = ObjectiveSum([objectives.create(rule, **hyperparameters)] if added else [])
         self.sharp = sharpness.SharpnessAware(
-            sharpness.create(rule, **HYPERPARAMETERS.get(rule, {})), model.parameters(), optimizer=self.optimizer
+            sharpness.create("none") if added else sharpness.create(rule, **hyperparameters),
+            model.parameters(),
+            optimizer=self.optimizer,
         )
 
-    def epoch(self, batches: list[Batch]) -> Cost:
+    def epoch(self, batches: list[Samples]) -> Cost:
         """Train on the batches, a step each; the optimizer's own time does not count."""
         cost = Cost()
-        for features, labels in batches:
+        for number, (features, labels) in enumerate(batches):
+            index = torch.arange(len(labels)) + number * BATCH_SIZE
 
-            def backward_pass(among: Among | None = None, features=features, labels=labels) -> torch.Tensor:
+            def backward_pass(among: Among | None = None, batch=(features, labels, index)) -> torch.Tensor:
+                features, labels, index = batch
                 started = perf_counter()
-                losses = cross_entropy(self.model(image_features=features).logits, labels, reduction="none")
+                output = self.model(image_features=features)
+                losses = cross_entropy(output.logits, labels, reduction="none")
                 loss = (losses if among is None else losses * among(labels)).mean()
+                loss = loss + self.objectives.term(
+                    Batch(self.model, {"image_features": features}, output, labels, index)
+                )
                 loss.backward()
                 cost.in_evaluations += perf_counter() - started
                 cost.evaluations += 1
                 return loss.detach()
 
             started = perf_counter()
+            self.objectives.begin_step(self.model, self.sharp.epoch)
             self.sharp.accumulate_direction(backward_pass)
             cost.seconds += perf_counter() - started
             self.optimizer.step()
+            started = perf_counter()
+            self.objectives.end_step(self.model)
+            cost.seconds += perf_counter() - started
             self.optimizer.zero_grad()
         self.sharp.epoch += 1
         return cost
@@ -90,21 +110,23 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=9, help="epochs of each rule on the demo")
     parser.add_argument("--large_steps", type=int, default=2, help="steps of each rule at ViT-B/32's size")
+    parser.add_argument("--small", action="store_true", help="one tiny text tower for both, to see that it runs")
     args = parser.parse_args()
-    rules = ["none", *(name for name in sharpness.names() if name != "none")]
+    rules = ["none", *sorted({*sharpness.names(), *OBJECTIVES} - {"none"})]
     processor = AutoProcessor.from_pretrained(CLIP_PATH)
 
-    model, batches = demo(processor)
+    large, large_batches = vit_b32_size(processor.tokenizer, SMALL if args.small else {})
+    model, batches = (large, large_batches) if args.small else demo(processor)
     runs = {rule: Run(rule, model) for rule in rules}
     for run in runs.values():  # whatever happens only once
         run.epoch(batches[:1])
         run.sharp.epoch, run.sharp.rule.state = 0, {}
+        run.objectives.load_state_dict({})
     costs = {rule: [] for rule in rules}
     for _ in range(args.rounds):
         for rule, run in runs.items():
             costs[rule].append(run.epoch(batches))
 
-    large, large_batches = vit_b32_size(processor.tokenizer)
     Run("none", large).epoch(large_batches[:1])
     large_costs = {rule: Run(rule, large).epoch(large_batches[: args.large_steps]) for rule in rules}
 
@@ -120,7 +142,7 @@ def main() -> None:
     print(f"\nA step of `none` takes {1000 * step:.1f} ms on the demo and {large_step:.2f} s at ViT-B/32's size.")
 
 
-def demo(processor: ProcessorMixin) -> tuple[PeftModel, list[Batch]]:
+def demo(processor: ProcessorMixin) -> tuple[PeftModel, list[Samples]]:
     """The demo's CLIP with a prompt, and an epoch of image features of its default task."""
     task = TASKS[DEFAULT_TASK]
     clip = CLIPModel.from_pretrained(CLIP_PATH).eval()
@@ -134,12 +156,15 @@ def demo(processor: ProcessorMixin) -> tuple[PeftModel, list[Batch]]:
     )
 
 
-def vit_b32_size(tokenizer: PreTrainedTokenizerBase) -> tuple[PeftModel, list[Batch]]:
-    """A random CLIP with ViT-B/32's text tower and hardly any image tower, 100 classes and image features of noise."""
+def vit_b32_size(tokenizer: PreTrainedTokenizerBase, text: dict[str, int]) -> tuple[PeftModel, list[Samples]]:
+    """A random CLIP with ViT-B/32's text tower and hardly any image tower, 100 classes and image features of noise.
+
+    `text` is what of its text tower is other than that.
+    """
     ids = {name: getattr(tokenizer, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
     small = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 1}
     torch.manual_seed(0)
-    clip = CLIPModel(CLIPConfig(text_config=ids, vision_config=small, projection_dim=512)).eval()
+    clip = CLIPModel(CLIPConfig(text_config={**ids, **text}, vision_config=small, projection_dim=512)).eval()
     classes = sorted({name for task in TASKS.values() for name in task.classes})[:100]
     features = torch.randn(STEPS_PER_EPOCH * BATCH_SIZE, 512)
     return with_prompt(clip, classes, tokenizer), list(split(features, torch.arange(len(features)) % len(classes)))
@@ -151,7 +176,7 @@ def with_prompt(clip: CLIPModel, classes: list[str], tokenizer: PreTrainedTokeni
     return model
 
 
-def split(features: torch.Tensor, labels: torch.Tensor) -> Iterator[Batch]:
+def split(features: torch.Tensor, labels: torch.Tensor) -> Iterator[Samples]:
     return zip(features.split(BATCH_SIZE)[:STEPS_PER_EPOCH], labels.split(BATCH_SIZE))
 
 

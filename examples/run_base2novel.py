@@ -22,7 +22,7 @@ import sys
 import time
 import warnings
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from statistics import harmonic_mean, mean, stdev
 from typing import Any
@@ -36,6 +36,7 @@ from datasets import Dataset
 from peft import PeftModel, get_peft_model
 from rich.console import Console
 from rich.table import Table
+from torch.utils.data import DataLoader
 from transformers import (
     AutoProcessor,
     CLIPModel,
@@ -46,7 +47,14 @@ from transformers import (
 )
 from transformers.trainer_utils import get_last_checkpoint
 
-from hf_sharp_prompt import CLIPPromptConfig, SharpPromptTrainer, SharpPromptTrainingArguments, demo, metrics
+from hf_sharp_prompt import (
+    CLIPPromptConfig,
+    ImageEncoder,
+    SharpPromptTrainer,
+    SharpPromptTrainingArguments,
+    demo,
+    metrics,
+)
 from hf_sharp_prompt.data import (
     ImageCollator,
     ImageFeatures,
@@ -61,6 +69,7 @@ from hf_sharp_prompt.plots import plot_accuracy_by_epoch
 logger = logging.getLogger(__name__)
 
 RECIPES = Path(__file__).parent / "recipes"
+CORES_PER_PROCESS = (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", 1))
 DEFAULTS = {
     "output_dir": "runs/base2novel",
     "eval_strategy": "epoch",
@@ -69,9 +78,13 @@ DEFAULTS = {
     "save_total_limit": 1,
     "per_device_eval_batch_size": 512,
     "report_to": "none",
+    # Images are decoded and augmented in workers; a core is left to the process itself.
+    "dataloader_num_workers": min(8, max(0, CORES_PER_PROCESS - 1)),
+    "dataloader_persistent_workers": True,
     "dataloader_pin_memory": torch.cuda.is_available(),
     "disable_tqdm": not sys.stderr.isatty(),
 }
+VIEWS = 10  # of each training image whose features are cached, where the papers have a new one in every step
 COLUMNS = {"base": "base", "novel": "novel", "HM": "hm"}
 # What makes two runs the same run, so that one may be continued as the other.
 SETTINGS = (
@@ -132,11 +145,23 @@ class ExperimentArguments:
         default="test",
         metadata={"help": "The split to measure on: test, or validation to choose hyperparameters."},
     )
+    cache_features: str | None = field(
+        default=None,
+        metadata={
+            "help": "Encode each image once, and train and measure on its features, kept in memory or, for later runs "
+            "as well, on disk (in HF_ASSETS_CACHE), which is what the flag alone means. With 'no', training images "
+            "are augmented and encoded anew in every step, as in the papers. Default: memory on the demo or with "
+            "--augmented_views, else no.",
+            "choices": ["memory", "disk", "no"],
+            "nargs": "?",
+            "const": "disk",
+        },
+    )
     augmented_views: int | None = field(
         default=None,
         metadata={
-            "help": "0 encodes each training image once, as it is; K encodes K randomly cropped and flipped views "
-            "of it once. Default: 0 on the demo; else new views are encoded at every step, as in the papers."
+            "help": "How many randomly cropped and flipped views of each training image have their features cached, "
+            f"each step drawing one; 0 is the image as it is. Default: 0 on the demo, else {VIEWS}."
         },
     )
 
@@ -150,6 +175,10 @@ class PromptArguments:
     class_template: str = field(
         default="{}.", metadata={"help": "The text after the context tokens; {} is the class name."}
     )
+    num_vision_tokens: int = field(
+        default=0, metadata={"help": "Number of learned tokens in the image tower; images are then never cached."}
+    )
+    vision_depth: int = field(default=1, metadata={"help": "Image layers that get tokens of their own."})
 
 
 # Accuracies "base" and "novel", their harmonic mean "hm", and of a run also seconds, adapter and history.
@@ -164,6 +193,29 @@ class Method:
     prompt: PromptArguments
     training: SharpPromptTrainingArguments
 
+    @property
+    def learns_in_image_tower(self) -> bool:
+        """Whether an image's features change in training, so that pixels have to be trained on."""
+        return self.prompt.num_vision_tokens > 0
+
+
+Images = Dataset | ImageFeatures
+
+
+def class_names(images: Images) -> list[str]:
+    return images.class_names if isinstance(images, ImageFeatures) else images.features["label"].names
+
+
+def load_in_order(images: Images, processor: ProcessorMixin, training: SharpPromptTrainingArguments) -> DataLoader:
+    """Batches to measure on: not augmented, and decoded in workers if there is anything to decode."""
+    return DataLoader(
+        images,
+        training.eval_batch_size,
+        collate_fn=ImageCollator(processor),
+        num_workers=0 if isinstance(images, ImageFeatures) else training.dataloader_num_workers,
+        pin_memory=training.dataloader_pin_memory,
+    )
+
 
 class BaseToNovelTrainer(SharpPromptTrainer):
     """Classifies each evaluation set among its own class names: base images among base, novel among novel ones."""
@@ -172,57 +224,83 @@ class BaseToNovelTrainer(SharpPromptTrainer):
         super().__init__(*args, **kwargs)
         self.processor = processor
 
-    def evaluation_loop(self, dataloader: torch.utils.data.DataLoader, *args: Any, **kwargs: Any) -> Any:
+    def get_eval_dataloader(self, eval_dataset: str) -> DataLoader:
+        return self.accelerator.prepare(load_in_order(self.eval_dataset[eval_dataset], self.processor, self.args))
+
+    def evaluation_loop(self, dataloader: DataLoader, *args: Any, **kwargs: Any) -> Any:
         template = self.model.active_config.class_template
-        with self.model.using_classes(dataloader.dataset.class_names, self.processor, template):
+        with self.model.using_classes(class_names(dataloader.dataset), self.processor, template):
             return super().evaluation_loop(dataloader, *args, **kwargs)
 
 
 class Experiment:
-    """One data set, its images as the frozen image tower sees them, and where its results go."""
+    """One data set, its images as pixels and as the frozen image tower sees them, and where its results go."""
 
-    def __init__(self, dataset: str, args: ExperimentArguments, output_dir: str) -> None:
+    def __init__(self, dataset: str, args: ExperimentArguments, output_dir: str, num_workers: int) -> None:
         task = demo.TASKS.get(dataset)
-        self.dataset, self.args = dataset, args
+        self.dataset, self.args, self.num_workers = dataset, args, num_workers
         self.name = Path(dataset).name
         self.directory = Path(output_dir, self.name)
         self.template = args.template or (task.template if task else "a photo of a {}.")
-        self.views = 0 if task and args.augmented_views is None else args.augmented_views
+        views = args.augmented_views
+        self.cache = args.cache_features or ("memory" if task or views is not None else "no")
+        if self.cache == "no" and views is not None:
+            raise ValueError(
+                "--augmented_views says how many views of an image have their features cached, and with "
+                "--cache_features no there are new ones in every step; leave one of the two out."
+            )
+        # None: new ones in every step.
+        self.views = None if self.cache == "no" else views if views is not None else 0 if task else VIEWS
         with PartialState().main_process_first():
             self.splits = load_image_dataset(dataset, args.image_column, args.label_column)
             self.processor = AutoProcessor.from_pretrained(args.model)
         if args.eval_split not in self.splits:
             raise ValueError(f"{dataset} has no {args.eval_split} split; it has {', '.join(self.splits)}.")
-        self.evaluation = {
-            half: self.encode(splits[args.eval_split], ImageCollator(self.processor))
-            for half, splits in zip(("base", "novel"), base_to_novel(self.splits))
-        }
-        self.training: dict[int, Dataset | ImageFeatures] = {}
+        halves = dict(zip(("base", "novel"), base_to_novel(self.splits)))
+        self.evaluation_pixels = {half: splits[args.eval_split] for half, splits in halves.items()}
+        self.training: dict[tuple[int, bool], Images] = {}
 
     def load_clip(self) -> CLIPModel:
         return CLIPModel.from_pretrained(self.args.model).eval()
 
-    def encode(self, images: Dataset, collator: ImageCollator, views: int = 1) -> ImageFeatures:
-        device = PartialState().device
-        clip = self.load_clip().to(device)
-        return ImageFeatures.compute(
-            images, lambda pixels: clip.get_image_features(pixels.to(device)).pooler_output.cpu(), collator, views
-        )
+    @cached_property
+    def encoder(self) -> ImageEncoder:
+        return ImageEncoder(self.load_clip().to(PartialState().device))
 
-    def draw_shots(self, seed: int) -> tuple[Dataset | ImageFeatures, ImageCollator]:
-        """The base classes' training images, encoded unless they are anew at every step, and what batches them."""
+    @cached_property
+    def evaluation_features(self) -> dict[str, ImageFeatures]:
+        collator = ImageCollator(self.processor)
+        return {half: self.encode(images, collator) for half, images in self.evaluation_pixels.items()}
+
+    def encode(self, images: Dataset, collator: ImageCollator, views: int = 1, seed: int = 0) -> ImageFeatures:
+        if sys.stderr.isatty():
+            datasets.enable_progress_bars()  # for this one, which may take long
+        encode = ImageFeatures.cached if self.cache == "disk" else ImageFeatures.compute
+        features = encode(images, self.encoder, collator, views, seed, num_workers=self.num_workers)
+        datasets.disable_progress_bars()
+        return features
+
+    def images_to_measure(self, method: Method) -> dict[str, Images]:
+        return self.evaluation_pixels if method.learns_in_image_tower else self.evaluation_features
+
+    def draw_shots(self, seed: int, method: Method) -> tuple[Images, ImageCollator]:
+        """The base classes' training images, encoded unless they are anew in every step, and what batches them."""
         size = self.processor.image_processor.crop_size["height"]
         collator = ImageCollator(self.processor, None if self.views == 0 else RandomResizedCropFlip(size))
-        if seed not in self.training:
+        as_pixels = self.views is None or method.learns_in_image_tower
+        if (seed, as_pixels) not in self.training:
             base, _ = base_to_novel(few_shot(self.splits, self.args.shots, seed))
-            set_seed(seed)  # of the crops and flips
             train = base["train"]
-            self.training[seed] = train if self.views is None else self.encode(train, collator, max(self.views, 1))
-        return self.training[seed], collator
+            self.training[seed, as_pixels] = (
+                train if as_pixels else self.encode(train, collator, max(self.views, 1), seed)
+            )
+        return self.training[seed, as_pixels], collator
 
 
 def main() -> None:
     args, methods = parse_arguments(sys.argv[1:])
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger("hf_sharp_prompt").setLevel(logging.INFO)
     transformers.utils.logging.disable_progress_bar()
     datasets.disable_progress_bars()
     # Of PEFT's asking transformers about its gradient checkpointing under the old name.
@@ -231,9 +309,11 @@ def main() -> None:
     console = Console(quiet=not PartialState().is_main_process)
     results: dict[str, dict[str, list[Result]]] = {}
     for dataset in list(demo.TASKS) if args.dataset == ["all"] else args.dataset:
-        experiment = Experiment(dataset, args, output_dir)
-        results[dataset] = {"zero-shot": [measure_zero_shot(experiment)]}
+        experiment = Experiment(dataset, args, output_dir, methods[0].training.dataloader_num_workers)
+        results[dataset] = {"zero-shot": [measure_zero_shot(experiment, methods[0].training)]}
         for method in methods:
+            if method.learns_in_image_tower and experiment.cache != "no":
+                logger.warning(f"{method.name} learns tokens in the image tower: images are encoded in every step.")
             runs = results[dataset][method.name] = []
             for seed in args.seeds:
                 runs.append(run(experiment, method, seed))
@@ -295,11 +375,12 @@ def read_recipe(path: Path, on_demo: bool) -> dict[str, Any]:
     return values | (for_demo if on_demo else {})
 
 
-def measure_zero_shot(experiment: Experiment) -> Result:
+def measure_zero_shot(experiment: Experiment, training: SharpPromptTrainingArguments) -> Result:
     model = get_peft_model(experiment.load_clip(), CLIPPromptConfig())
+    images = experiment.evaluation_features
     with model.disable_adapter():
-        accuracies = measure(model, experiment, experiment.template)
-    return accuracies | {"history": {half: [accuracies[half]] for half in experiment.evaluation}}
+        accuracies = measure(model, images, experiment.processor, experiment.template, training)
+    return accuracies | {"history": {half: [accuracies[half]] for half in images}}
 
 
 def run(experiment: Experiment, method: Method, seed: int) -> Result:
@@ -316,7 +397,7 @@ def run(experiment: Experiment, method: Method, seed: int) -> Result:
     trainer.train(resume_from_checkpoint=get_last_checkpoint(directory) is not None)
     history = {
         half: [entry[key] for entry in trainer.state.log_history if (key := f"eval_{half}_accuracy") in entry]
-        for half in experiment.evaluation
+        for half in experiment.evaluation_pixels
     }
     result = with_harmonic_mean({half: by_epoch[-1] for half, by_epoch in history.items()}) | {
         "seconds": time.perf_counter() - started,
@@ -333,18 +414,20 @@ def run(experiment: Experiment, method: Method, seed: int) -> Result:
 
 
 def make_trainer(experiment: Experiment, method: Method, seed: int, directory: Path) -> BaseToNovelTrainer:
-    train_dataset, collator = experiment.draw_shots(seed)
+    train_dataset, collator = experiment.draw_shots(seed, method)
     set_seed(seed)
-    model = get_peft_model(
-        experiment.load_clip(),
-        CLIPPromptConfig(num_text_tokens=method.prompt.num_text_tokens, text_init=method.prompt.text_init),
-    )
-    model.set_classes(experiment.evaluation["base"].class_names, experiment.processor, method.prompt.class_template)
+    prompt = dataclasses.asdict(method.prompt)
+    class_template = prompt.pop("class_template")
+    model = get_peft_model(experiment.load_clip(), CLIPPromptConfig(**prompt))
+    model.set_classes(class_names(train_dataset), experiment.processor, class_template)
+    num_workers = 0 if isinstance(train_dataset, ImageFeatures) else method.training.dataloader_num_workers
     repository = "-".join([method.training.hub_model_id or "prompts", experiment.name, method.name, f"seed{seed}"])
     training = dataclasses.replace(
         method.training,
         output_dir=str(directory),
         seed=seed,
+        dataloader_num_workers=num_workers,
+        dataloader_persistent_workers=method.training.dataloader_persistent_workers and num_workers > 0,
         dataset_name=experiment.name if Path(experiment.dataset).exists() else experiment.dataset,
         hub_model_id=repository if method.training.push_to_hub else None,
         hub_strategy="end",
@@ -354,7 +437,7 @@ def make_trainer(experiment: Experiment, method: Method, seed: int, directory: P
         training,
         collator,
         train_dataset=train_dataset,
-        eval_dataset=experiment.evaluation,
+        eval_dataset=experiment.images_to_measure(method),
         compute_metrics=partial(metrics.compute, "per_class_accuracy"),
         processor=experiment.processor,
     )
@@ -363,13 +446,24 @@ def make_trainer(experiment: Experiment, method: Method, seed: int, directory: P
 
 
 @torch.no_grad()
-def measure(model: PeftModel, experiment: Experiment, template: str) -> Result:
+def measure(
+    model: PeftModel,
+    evaluation: dict[str, Images],
+    processor: ProcessorMixin,
+    template: str,
+    training: SharpPromptTrainingArguments,
+) -> Result:
+    device = PartialState().device
+    model.to(device)
     base_to_novel = metrics.load("base_to_novel")
-    for half, images in experiment.evaluation.items():
-        with model.using_classes(images.class_names, experiment.processor, template):
-            logits = [model(image_features=batch).logits for batch in images.features[:, 0].split(512)]
-        predictions = torch.cat(logits).argmax(-1)
-        base_to_novel.add_batch(predictions=predictions, references=images.labels, halves=[half] * len(predictions))
+    for half, images in evaluation.items():
+        with model.using_classes(class_names(images), processor, template):
+            for batch in load_in_order(images, processor, training):
+                labels = batch.pop("labels")
+                logits = model(**{name: tensor.to(device) for name, tensor in batch.items()}).logits
+                base_to_novel.add_batch(
+                    predictions=logits.argmax(-1).cpu(), references=labels, halves=[half] * len(labels)
+                )
     return base_to_novel.compute()
 
 
@@ -380,8 +474,9 @@ def with_harmonic_mean(accuracies: dict[str, float]) -> Result:
 def check_reloaded(experiment: Experiment, method: Method, result: Result) -> None:
     """What was saved is what was measured: load it onto a fresh base model and measure again."""
     model = PeftModel.from_pretrained(experiment.load_clip(), result["adapter"])
-    reloaded = measure(model, experiment, method.prompt.class_template)
-    if any(reloaded[half] != result[half] for half in experiment.evaluation):
+    images = experiment.images_to_measure(method)
+    reloaded = measure(model, images, experiment.processor, method.prompt.class_template, method.training)
+    if any(reloaded[half] != result[half] for half in images):
         raise RuntimeError(f"The adapter in {result['adapter']} was measured at {result} but reloads as {reloaded}.")
 
 

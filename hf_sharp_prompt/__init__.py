@@ -4,6 +4,7 @@ Importing the package makes PEFT know its methods, so that `get_peft_model` and 
 """
 
 from . import objectives, sharpness
+from .image_encoder import ImageEncoder
 from .trainer import SharpPromptTrainer
 from .training_args import SharpPromptTrainingArguments
 from .tuners import CLIPPromptConfig, ViTPromptConfig
@@ -11,6 +12,7 @@ from .tuners import CLIPPromptConfig, ViTPromptConfig
 
 __all__ = [
     "CLIPPromptConfig",
+    "ImageEncoder",
     "SharpPromptTrainer",
     "SharpPromptTrainingArguments",
     "ViTPromptConfig",

@@ -11,6 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from huggingface_hub import ModelCard, ModelCardData
+from torch import nn
+
+from .tuners import CLIPPromptConfig, ViTPromptConfig
+from .tuners.registration import PromptPeftType
 
 
 if TYPE_CHECKING:
@@ -58,7 +62,12 @@ def model_card(
     config = model.peft_config[model.active_adapter]
     rule, objectives = trainer.sharpness.rule, trainer.objectives.objectives
     dataset = dataset or args.dataset_name
-    base_model = str(config.base_model_name_or_path or "a CLIP model")
+    design = (
+        _vit_design(config)
+        if config.peft_type == PromptPeftType.VIT_PROMPT
+        else _clip_design(config, model.get_base_model())
+    )
+    base_model = str(config.base_model_name_or_path or design["some_model"])
     on_hub = base_model if re.fullmatch(r"[\w.-]+/[\w.-]+", base_model) and not Path(base_model).exists() else None
     tags = [tags] if isinstance(tags, str) else list(tags or ())
     methods = {rule.name, *trainer.objectives.names} - {"none"}
@@ -68,9 +77,9 @@ def model_card(
         language=language,
         license=license,
         library_name="peft",
-        pipeline_tag="zero-shot-image-classification",
+        pipeline_tag=design.pop("pipeline_tag"),
         base_model=on_hub,
-        tags=sorted({"hf-sharp-prompt", "prompt-learning", "clip", *tags, *methods}),
+        tags=sorted({"hf-sharp-prompt", "prompt-learning", design["tower"], *tags, *methods}),
     )
     return ModelCard.from_template(
         card_data,
@@ -80,18 +89,85 @@ def model_card(
         base_model=_in_code(base_model_name),
         base_model_link=f"[{on_hub}](https://huggingface.co/{on_hub})" if on_hub else escape(base_model_name),
         where_base_model_is="" if on_hub else "  # the local directory of the base model",
-        num_text_tokens=config.num_text_tokens,
-        initialisation=f"initialised with “{escape(config.text_init)}”" if config.text_init else "random at first",
-        method=f"CoOp, {_describe_rule(rule, objectives)}",
+        method=f"{design.pop('method')}, {_describe_rule(rule, objectives)}",
         dataset=_describe_data(trainer, dataset),
         trained_parameters=f"{sum(p.numel() for p in trainer.sharpness.parameters):,}",
-        template=_in_code(config.class_template),
         results=_results(trainer.state.log_history),
         training=_training(args),
         sharpness_summary=_sharpness_summary(trainer.state.log_history),
         classes=_classes(config.class_names),
         versions=[(package, version(package)) for package in PACKAGES],
+        **design,
     )
+
+
+def _clip_design(config: CLIPPromptConfig, model: nn.Module) -> dict[str, Any]:
+    return {
+        "tower": "clip",
+        "some_model": "a CLIP model",
+        "pipeline_tag": "zero-shot-image-classification",
+        "method": _clip_method(config),
+        "model_class": type(model).__name__,
+        "tokens": _clip_tokens(config),
+        "prompted_text": _prompted_text(config),
+        "initialisation": f"initialised with “{escape(config.text_init)}”" if config.text_init else "random at first",
+        "template": _in_code(config.class_template),
+    }
+
+
+def _clip_tokens(config: CLIPPromptConfig) -> str:
+    """What is learned."""
+
+    def in_layers(depth: int) -> str:
+        return f" in each of the first {depth} layers" if depth > 1 else ""
+
+    parts = []
+    if config.num_text_tokens:
+        of_classes = " for each class" if config.class_specific else ""
+        of_images = ", shifted by what a meta-net makes of the image" if config.conditional else ""
+        parts.append(f"{config.num_text_tokens} context tokens{of_classes}{in_layers(config.text_depth)}{of_images}")
+    if config.num_vision_tokens:
+        made = ", projected from them" if config.coupled else ""
+        parts.append(f"{config.num_vision_tokens} vision tokens{in_layers(config.vision_depth)}{made}")
+    return " and ".join(parts)
+
+
+def _prompted_text(config: CLIPPromptConfig) -> str | None:
+    """How a text is encoded."""
+    n = config.num_text_tokens
+    if not n:
+        return None
+    half = n // 2
+    return {
+        "end": f"[SOS][V1 … V{n}][text][EOS]",
+        "middle": f"[SOS][V1 … V{half}][text][V{half + 1} … V{n}][EOS]",
+        "front": f"[SOS][text][V1 … V{n}][EOS]",
+    }[config.class_token_position]
+
+
+def _clip_method(config: CLIPPromptConfig) -> str:
+    """The published design that the config is of."""
+    if config.coupled:
+        return "MaPLe"
+    if config.num_text_tokens and config.num_vision_tokens:
+        return "IVLP"
+    if config.num_vision_tokens:
+        return "VPT"
+    return "CoCoOp" if config.conditional else "CoOp"
+
+
+def _vit_design(config: ViTPromptConfig) -> dict[str, Any]:
+    layers = config.depth or config.made_for["layers"]
+    where = "at the input" if layers == 1 else f"in each of {layers} layers"
+    return {
+        "tower": "vit",
+        "some_model": "a vision transformer",
+        "pipeline_tag": "image-classification",
+        "method": "VPT",
+        "model_class": config.made_for["model"],
+        "tokens": f"{config.num_tokens} learned tokens {where}",
+        "head": f"a {config.head} head" if config.head else "the model's own head",
+    }
 
 
 def escape(text: str) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 
 import datasets
 import torch
+from accelerate.data_loader import BatchSamplerShard
 from peft import PeftModel
 from safetensors import safe_open
 from safetensors.torch import save_file
@@ -54,7 +55,9 @@ class SharpPromptTrainer(Trainer):
     """A `transformers.Trainer` whose steps follow a sharpness rule's direction.
 
     One optimizer step's micro-batches, over all processes, form one batch, and the rule runs once per step over all of
-    it. Everything else is the Trainer's: its arguments, callbacks, checkpoints, logs and launchers.
+    it; `m_sharpness` asks for other scopes. Samples that Accelerate repeats to fill the last processes' shares do not
+    count, where the loss is divided by `num_items_in_batch`. Everything else is the Trainer's: its arguments,
+    callbacks, checkpoints, logs and launchers.
 
     Logged besides the Trainer's own values: `gradient_norm` ‖g‖ (`grad_norm` is that of the followed direction) and,
     of rules that look elsewhere, `perturbed_loss`, `sharpness` (its difference to `loss`), `cosine` cos(g, g_p) and
@@ -94,8 +97,13 @@ class SharpPromptTrainer(Trainer):
 
     def get_train_dataloader(self) -> DataLoader:
         """As the Trainer's; where an objective remembers samples, batches say which ones they hold."""
-        if not self.objectives.needs_index:
-            return super().get_train_dataloader()
+        loader = (
+            self._get_indexed_train_dataloader() if self.objectives.needs_index else super().get_train_dataloader()
+        )
+        self._samples_in_last_round = _samples_in_last_round(loader)
+        return loader
+
+    def _get_indexed_train_dataloader(self) -> DataLoader:
         dataset, collator = self.train_dataset, self.data_collator
         if not hasattr(dataset, "__len__"):
             raise ValueError(
@@ -177,6 +185,7 @@ class SharpPromptTrainer(Trainer):
             shares = [float((batch["labels"] != -100).sum()) / float(size) for batch in micro_batches]
         self.sharpness.progress = self.state.global_step / self.state.max_steps
         self.sharpness.epoch = int(self.state.epoch)
+        self.sharpness.stage = sum(self.sharpness.epoch >= epoch for epoch in self.args.reweighting_epochs or ())
         self.objectives.begin_step(model, self.sharpness.epoch)
         with self.accelerator.no_sync(model):  # reduced once per evaluation, as one tensor
             return self.sharpness.accumulate_direction(passes, shares, constraints)
@@ -200,6 +209,27 @@ class SharpPromptTrainer(Trainer):
         """As the Trainer's; the classes' features are computed once for all batches."""
         with getattr(self.model, "keeping_class_features", nullcontext)():
             return super().evaluation_loop(*args, **kwargs)
+
+    def get_batch_samples(
+        self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
+    ) -> tuple[list[Any], torch.Tensor | int | None]:
+        """As the Trainer's; samples that only fill up the last processes' shares do not count."""
+        return super().get_batch_samples(map(self._ignore_repeated, epoch_iterator), num_batches, device)
+
+    def _ignore_repeated(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """Ignore the labels of samples that Accelerate repeats so that the processes' last batches are of one size.
+
+        Where the Trainer takes the mean of each process's loss, and not of all samples', they stay.
+        """
+        left = self._samples_in_last_round
+        if left is None or not self.accelerator.gradient_state.end_of_dataloader or "labels" not in batch:
+            return batch
+        counts_samples = self.model_accepts_loss_kwargs or self.compute_loss_func is not None
+        if not counts_samples or not self.args.average_tokens_across_devices:
+            return batch
+        labels = batch["labels"].clone()
+        labels[max(left - self.accelerator.process_index * len(labels), 0) :] = -100
+        return {**batch, "labels": labels}
 
     def compute_loss(
         self,
@@ -429,6 +459,15 @@ def _read(path: str) -> tuple[dict[str, str], dict[str, torch.Tensor]]:
     """Metadata and tensors of a safetensors file."""
     with safe_open(path, framework="pt") as file:
         return file.metadata(), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+
+
+def _samples_in_last_round(loader: DataLoader) -> int | None:
+    """How many samples are left for the processes' last batches together, where Accelerate fills them up."""
+    shard = loader.batch_sampler
+    if not isinstance(shard, BatchSamplerShard) or not shard.even_batches or shard.drop_last or not shard.batch_size:
+        return None
+    in_a_round = shard.batch_size * (1 if shard.split_batches else shard.num_processes)
+    return len(shard.batch_sampler.sampler) % in_a_round or None
 
 
 def _only(batch: dict[str, Any], among: Among) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -37,11 +38,20 @@ class SharpPromptTrainingArguments(TrainingArguments):
         m_sharpness (`str`, defaults to `"batch"`):
             Over what the rule is applied: the step's whole `"batch"`; or each `"micro_batch"`, or each `"process"`'s
             share of the batch, by itself, with the mean of their directions followed.
+        reweighting_epochs (`list[int]`, *optional*):
+            The epochs, from 0, at whose beginning the classes are weighted anew. Here they set the stage that rules
+            such as `gnm` ask for, which halves its noise at each.
         dataset_name (`str`, *optional*):
             What the training data is called, for the model card.
 
     Of the inherited arguments, `label_names` defaults to `["labels"]` and `remove_unused_columns` to `False`, since
     images only become `pixel_values` when a batch is made of them.
+
+    Images are decoded and augmented where batches are made, which with the Trainer's default of no workers is the
+    training process, and there the GPU waits for it. When training on pixels, set `dataloader_num_workers` to the
+    number of cores per process (8 are often enough), and `dataloader_persistent_workers=True` so that epochs begin
+    without starting them; a resumed run then draws other random crops than one that was never interrupted, where
+    workers that start with each epoch draw the same. Features ([`~data.ImageFeatures`]) need no workers.
 
     Raises:
         ValueError: An unknown rule or hyperparameter, or a value outside its range.
@@ -84,6 +94,9 @@ class SharpPromptTrainingArguments(TrainingArguments):
             "choices": list(M_SHARPNESS),
         },
     )
+    reweighting_epochs: list[int] | None = field(
+        default=None, metadata={"help": "Epochs, from 0, at whose beginning the classes are weighted anew."}
+    )
     dataset_name: str | None = field(
         default=None, metadata={"help": "What the training data is called, for the model card."}
     )
@@ -104,6 +117,7 @@ class SharpPromptTrainingArguments(TrainingArguments):
         self.make_sharpness_rule()
         self.make_objectives()
         self._check_subspace()
+        self._check_reweighting_epochs()
 
     def _check_subspace(self) -> None:
         epochs, rank = self.subspace_epochs, self.subspace_rank
@@ -147,3 +161,13 @@ class SharpPromptTrainingArguments(TrainingArguments):
                     f"{name!r} there is {hyperparameters!r}."
                 )
         return given
+
+    def _check_reweighting_epochs(self) -> None:
+        epochs = self.reweighting_epochs or ()
+        if any(isinstance(epoch, bool) or not isinstance(epoch, int) or epoch < 0 for epoch in epochs):
+            raise ValueError(f"reweighting_epochs must be whole numbers from 0 on, got {epochs!r}.")
+        if self.max_steps <= 0 and max(epochs, default=0) >= self.num_train_epochs > 0:
+            raise ValueError(
+                f"reweighting_epochs has {max(epochs)}, but the last of {self.num_train_epochs:g} epochs, counted "
+                f"from 0, is {math.ceil(self.num_train_epochs) - 1}."
+            )

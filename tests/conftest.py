@@ -6,9 +6,9 @@ import tempfile
 
 
 os.environ["HF_HUB_OFFLINE"] = "1"
-os.environ.setdefault("OMP_NUM_THREADS", "2")
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # as many workers as cores
 _caches = tempfile.TemporaryDirectory(prefix="hf_sharp_prompt_tests-")
-for _name in ("HF_DATASETS_CACHE", "HF_METRICS_CACHE", "HF_MODULES_CACHE"):
+for _name in ("HF_DATASETS_CACHE", "HF_METRICS_CACHE", "HF_MODULES_CACHE", "HF_ASSETS_CACHE"):
     os.environ[_name] = os.path.join(_caches.name, _name)
 
 import pytest

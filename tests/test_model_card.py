@@ -3,6 +3,7 @@
 import subprocess
 import sys
 
+import pytest
 import torch
 import yaml
 from local_hub import LocalHub
@@ -128,3 +129,29 @@ for name in ("me/pets", "me/from-model"):
 
 def test_a_long_list_of_classes_is_cut():
     assert _classes([f"class {index}" for index in range(130)]).endswith("class 99 and 30 more.")
+
+
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        (CLIPPromptConfig(num_text_tokens=3), ["CoOp", "3 context tokens", "`[SOS][V1 … V3][text][EOS]`"]),
+        (CLIPPromptConfig.cocoop(text_init=None), ["CoCoOp", "shifted by what a meta-net makes of the image"]),
+        (
+            CLIPPromptConfig.maple(text_init=None, text_depth=2, vision_depth=2),
+            ["MaPLe", "2 context tokens in each of the first 2 layers", "vision tokens", "projected from them"],
+        ),
+        (CLIPPromptConfig.vpt(vision_depth=1), ["VPT", "8 vision tokens"]),
+    ],
+)
+def test_the_card_says_which_design_was_learned(config, words, tmp_path):
+    """Whoever loads it should know whether images or texts are changed."""
+    model = get_peft_model(CLIPModel.from_pretrained(CLIP_PATH), config)
+    model.set_classes(["red heart", "blue star"], AutoProcessor.from_pretrained(CLIP_PATH))
+    data = [{"pixel_values": torch.randn(3, 48, 48), "labels": torch.tensor(label)} for label in (0, 1)]
+    args = SharpPromptTrainingArguments(str(tmp_path), report_to="none", max_steps=1)
+    trainer = SharpPromptTrainer(model, args, train_dataset=data)
+    trainer.train()
+    card = str(model_card(trainer))
+    for each in words:
+        assert each in card
+    assert ("text is encoded as" in card) == bool(config.num_text_tokens)

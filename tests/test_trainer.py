@@ -2,34 +2,56 @@
 
 import copy
 import functools
+import itertools
+import math
 import os
+import random
+import shutil
+import signal
 import subprocess
 import sys
+import traceback
 from pathlib import Path
 
 import datasets
 import pytest
 import safetensors.torch
 import torch
-from family import NEEDED, NEEDS_LABELS, make_rule
+from family import DRAWS, NEEDED, NEEDS_LABELS, REMEMBERS, make_rule, promised_cost
 from peft import PeftModel, get_peft_model
-from transformers import AutoProcessor, CLIPModel, CLIPProcessor, TrainerCallback, default_data_collator
+from transformers import AutoProcessor, CLIPConfig, CLIPModel, CLIPProcessor, TrainerCallback, default_data_collator
+from transformers.trainer_utils import get_last_checkpoint
 
 from hf_sharp_prompt import CLIPPromptConfig, SharpPromptTrainer, SharpPromptTrainingArguments, objectives, sharpness
 from hf_sharp_prompt.data import ImageFeatures, load_image_dataset
 from hf_sharp_prompt.demo import CLIP_PATH, DEFAULT_TASK
+from hf_sharp_prompt.sharpness.evaluation import Evaluations
 from hf_sharp_prompt.sharpness.rule import OBJECTIVES
 
 
 CLASSES = ["red circle", "blue heart", "green star", "yellow ring", "grey moon"]
 RULES = [*sharpness.names(), *OBJECTIVES]
+WIDTH = 24  # of image features
 # What a rule cannot do without, and what makes an objective matter in runs of a few steps.
 SETTINGS = NEEDED | {"saf": {"epochs_ago": 1, "start": 1, "lmbda": 3.0}, "mesa": {"decay": 0.8, "start": 1}}
 
 
 @functools.cache
 def load(dtype: torch.dtype) -> CLIPModel:
-    return CLIPModel.from_pretrained(CLIP_PATH).to(dtype)
+    """A random CLIP that reads and sees like the demo's; what it knows does not matter here."""
+    tokenizer, small = (
+        load_processor().tokenizer,
+        {"hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 4},
+    )
+    ids = {name: getattr(tokenizer, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
+    config = CLIPConfig(
+        text_config={**small, **ids, "num_hidden_layers": 2, "vocab_size": len(tokenizer)},
+        vision_config={**small, "num_hidden_layers": 1, "image_size": 48, "patch_size": 16},
+        projection_dim=WIDTH,
+        attn_implementation="sdpa" if dtype == torch.float64 else "eager",  # eager attention sums in float32
+    )
+    torch.manual_seed(0)
+    return CLIPModel(config).to(dtype)
 
 
 @functools.cache
@@ -47,8 +69,8 @@ def make_model(dtype=torch.float64, **config) -> PeftModel:
 def make_data(count=24, dtype=torch.float64) -> ImageFeatures:
     generator = torch.Generator().manual_seed(1)
     labels = torch.arange(count) % len(CLASSES)
-    centres = torch.randn(len(CLASSES), 1, 128, generator=generator, dtype=dtype)
-    features = centres[labels] + 0.5 * torch.randn(count, 1, 128, generator=generator, dtype=dtype)
+    centres = torch.randn(len(CLASSES), 1, WIDTH, generator=generator, dtype=dtype)
+    features = centres[labels] + 0.5 * torch.randn(count, 1, WIDTH, generator=generator, dtype=dtype)
     return ImageFeatures(features, labels, CLASSES)
 
 
@@ -140,7 +162,7 @@ def test_accumulated_micro_batches_give_the_same_update(rule, tmp_path):
     """SAM per micro-batch is another method; who lowers the batch size for memory must not get it by accident."""
     data = make_data(12)
     whole = train(tmp_path / "whole", sharpness=rule, data=data, per_device_train_batch_size=12)
-    for micro_batch, steps in ((3, 4), (4, 3), (5, 3)):  # the last is 5 + 5 + 2
+    for micro_batch, steps in ((3, 4), (5, 3)):  # the last is 5 + 5 + 2
         accumulated = train(
             tmp_path / "accumulated",
             sharpness=rule,
@@ -149,6 +171,105 @@ def test_accumulated_micro_batches_give_the_same_update(rule, tmp_path):
             gradient_accumulation_steps=steps,
         )
         torch.testing.assert_close(accumulated, whole, rtol=1e-10, atol=1e-12)
+
+
+class Tampering(TrainerCallback):
+    """Lets gradient evaluations overflow in steps 2 and 3, and 5, and keeps what there was before and after each.
+
+    Args:
+        evaluation: Which of the step's; -1 is the last.
+    """
+
+    def __init__(self, trainer: SharpPromptTrainer, evaluations: dict[int, int]) -> None:
+        self.trainer, self.evaluations = trainer, evaluations
+        self.calls, self.before, self.after = 0, {}, {}
+        self.compute_loss = trainer.compute_loss
+        trainer.compute_loss = self.tampered
+        trainer.add_callback(self)
+
+    def tampered(self, *args, **kwargs):
+        loss = self.compute_loss(*args, **kwargs)
+        number, self.calls = self.calls, self.calls + 1
+        return loss * 1e38 if self.evaluations.get(self.trainer.state.global_step) == number else loss
+
+    def on_step_begin(self, args, state, control, **kwargs):
+        self.calls, self.before[state.global_step] = 0, self.snapshot()
+
+    def on_step_end(self, args, state, control, **kwargs):
+        self.after[state.global_step - 1] = self.snapshot()
+
+    def snapshot(self) -> dict[str, torch.Tensor | float]:
+        trainer = self.trainer
+        momentum = [each["momentum_buffer"] for each in trainer.optimizer.state.values()]
+        tensors = {"prompt": prompt_of(trainer.model), **dict(enumerate(momentum))}
+        tensors |= trainer.sharpness.state_dict() | trainer.objectives.state_dict()
+        return {name: tensor.clone() for name, tensor in tensors.items()} | {
+            "scale": trainer.accelerator.scaler.get_scale() if trainer.accelerator.scaler else 1.0
+        }
+
+
+def scale_losses(trainer: SharpPromptTrainer, scale: float = 2.0**16) -> SharpPromptTrainer:
+    """Gives a Trainer with fp16=True what it has on a GPU and not on the CPU."""
+    trainer.accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=scale)
+    trainer.accelerator.native_amp = True
+    return trainer
+
+
+def make_trainer_in(precision: str, output_dir, **arguments) -> SharpPromptTrainer:
+    mixed = {"fp16": precision == "fp16", "bf16": precision == "bf16"}
+    data = make_data(12, torch.float32)
+    trainer = make_trainer(output_dir, make_model(torch.float32), data, **mixed, **arguments)
+    return scale_losses(trainer, 2.0**8) if precision == "fp16" else trainer
+
+
+def evaluations_of(rule: str) -> int:
+    return round(promised_cost("none" if rule in OBJECTIVES else rule, 1, 1))
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_a_step_that_overflows_is_skipped_and_training_goes_on(rule, tmp_path):
+    """Under fp16 overflows are daily business: nothing of such a step may stay, in the first pass or the last."""
+    steps = [2, 3, 5]
+    trainer = scale_losses(make_trainer_in("fp16", tmp_path, sharpness=rule, num_train_epochs=4), 2.0**8)
+    first_evaluation_only = rule in {"looksam", "graphsam"}  # which look once in most steps
+    last = 0 if first_evaluation_only else evaluations_of(rule) - 1
+    tampering = Tampering(trainer, {2: 0, 3: last, 5: last})
+    trainer.train()
+    assert trainer.state.global_step == 8
+    for step in range(8):
+        before, after = tampering.before[step], tampering.after[step]
+        skipped = step in steps
+        assert after["scale"] == before["scale"] / (2 if skipped else 1)
+        assert before.keys() <= after.keys()
+        same = {name: torch.equal(tensor, after[name]) for name, tensor in before.items() if name != "scale"}
+        assert all(same.values()) if skipped else not same["prompt"]
+    seen = [entry for entry in trainer.state.log_history if "loss" in entry]
+    for entry in seen:
+        values = [
+            value for name, value in entry.items() if name != "grad_norm"
+        ]  # the Trainer's, of the refused direction
+        assert all(math.isfinite(value) for value in values)
+        assert ("gradient_norm" in entry) == (entry["step"] - 1 not in steps)
+
+
+@pytest.mark.parametrize(("precision", "tolerance"), [("fp16", 0.01), ("bf16", 0.1)])
+@pytest.mark.parametrize("rule", RULES)
+def test_mixed_precision_follows_the_same_direction(rule, precision, tolerance, tmp_path):
+    """Otherwise fp16 or bf16 is another method than the one whose figures were published."""
+
+    class Sees(TrainerCallback):
+        def on_pre_optimizer_step(self, args, state, control, model=None, **kwargs):
+            directions.append(torch.cat([each.grad.flatten() for each in model.parameters() if each.grad is not None]))
+
+    directions = []
+    # The prompt stands still but for a leap, so that in the second step there is something to look back to.
+    arguments = {"learning_rate": 0.0, "max_grad_norm": 1e9, "per_device_train_batch_size": 12}
+    for each in ("none", precision):
+        callbacks = {"callbacks": [Sees(), Disturb()]}
+        make_trainer_in(each, tmp_path, sharpness=rule, trainer_arguments=callbacks, **arguments).train()
+    expected, actual = torch.stack(directions[:2]), torch.stack(directions[2:])
+    assert (actual - expected).norm() < tolerance * expected.norm()
+    assert not torch.equal(actual, expected)
 
 
 @pytest.mark.parametrize("rule", ["sam", "sagm", "fsam"])
@@ -207,7 +328,7 @@ def trained_by_two_processes(tmp_path_factory) -> list[dict[str, torch.Tensor]]:
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     finished = subprocess.run(
-        [*command, __file__, str(output_dir)], env=environment, capture_output=True, text=True, timeout=240
+        [*command, __file__, "two", str(output_dir)], env=environment, capture_output=True, text=True, timeout=240
     )
     assert finished.returncode == 0, finished.stderr[-3000:]
     return [torch.load(output_dir / f"prompts{rank}.pt", weights_only=True) for rank in range(2)]
@@ -215,26 +336,52 @@ def trained_by_two_processes(tmp_path_factory) -> list[dict[str, torch.Tensor]]:
 
 @pytest.mark.parametrize("rule", RULES)
 def test_two_processes_give_the_same_prompts_as_one(rule, tmp_path, trained_by_two_processes):
-    """A second GPU must change the time a run takes, not its result; the last step's shares are 3 and 1 images."""
+    """A second GPU must change the time a run takes, not its result.
+
+    The last step's shares are 3 and 1 images; of the second one Accelerate makes 3, which must not count twice.
+    """
     alone = train(tmp_path, sharpness=rule, data=make_data(22), per_device_train_batch_size=6)
     first, second = trained_by_two_processes
     torch.testing.assert_close(first[rule], second[rule], rtol=0, atol=0)
     torch.testing.assert_close(first[rule], alone, rtol=1e-10, atol=1e-12)
 
 
+# What differs from the runs of all rules.
+OTHER_SHARES = {
+    "shares of different sizes": {"accelerator_config": {"even_batches": False}},
+    "a share of nothing but repeated images": {"count": 20},
+    "fewer images than processes take": {"count": 2},
+    "batches that are split": {
+        "count": 20,
+        "per_device_train_batch_size": 6,
+        "accelerator_config": {"split_batches": True},
+    },
+    "accumulation": {"count": 20, "per_device_train_batch_size": 1, "gradient_accumulation_steps": 3},
+    "label smoothing": {"count": 20, "label_smoothing_factor": 0.1},
+}
+
+
+@pytest.mark.parametrize("shares", OTHER_SHARES)
+def test_two_processes_may_share_the_last_images_in_any_way(shares, tmp_path, trained_by_two_processes):
+    """Otherwise the size of the data set decides whether a second GPU changes the result."""
+    arguments = {"label_smoothing_factor": OTHER_SHARES[shares].get("label_smoothing_factor", 0.0)}
+    data = make_data(OTHER_SHARES[shares].get("count", 22))
+    alone = train(tmp_path, sharpness="saf", data=data, per_device_train_batch_size=6, **arguments)
+    exact = "smoothing" not in shares  # the smoother sums in float32
+    torch.testing.assert_close(
+        trained_by_two_processes[0][shares], alone, rtol=1e-10 if exact else 1e-5, atol=1e-12 if exact else 1e-7
+    )
+
+
 def run_as_one_of_two_processes(output_dir: str) -> None:
-    prompts = {rule: train_as_one_of_two_processes(rule, output_dir) for rule in RULES}
+    prompts = {rule: train_as_one_of_two_processes(output_dir, sharpness=rule) for rule in RULES}
+    for shares, arguments in OTHER_SHARES.items():
+        prompts[shares] = train_as_one_of_two_processes(output_dir, sharpness="saf", **arguments)
     torch.save(prompts, Path(output_dir, f"prompts{torch.distributed.get_rank()}.pt"))
 
 
-def train_as_one_of_two_processes(rule: str, output_dir: str) -> torch.Tensor:
-    trainer = make_trainer(
-        output_dir,
-        sharpness=rule,
-        data=make_data(22),
-        per_device_train_batch_size=3,
-        accelerator_config={"even_batches": False},  # by default Accelerate repeats images to fill the last share
-    )
+def train_as_one_of_two_processes(output_dir: str, count: int = 22, **arguments) -> torch.Tensor:
+    trainer = make_trainer(output_dir, data=make_data(count), **{"per_device_train_batch_size": 3, **arguments})
     assert trainer.accelerator.num_processes == 2
     assert trainer.accelerator.distributed_type.value == "MULTI_CPU"
     trainer.train()
@@ -415,8 +562,10 @@ def test_a_checkpoint_holds_the_adapter_and_not_the_base_model(tmp_path):
     assert not list(tmp_path.rglob("_saving-*"))
 
 
-@pytest.mark.parametrize("accumulation", [1, 2])
-@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize(
+    ("rule", "accumulation"),
+    [(rule, 2) for rule in RULES] + [(rule, 1) for rule in sorted(REMEMBERS | DRAWS | {*OBJECTIVES})],
+)
 def test_a_resumed_run_ends_on_the_same_bits(rule, accumulation, tmp_path):
     """Preemption must not show in the result."""
     arguments = {
@@ -439,6 +588,82 @@ def test_a_resumed_run_ends_on_the_same_bits(rule, accumulation, tmp_path):
     resumed = make_trainer(tmp_path / "parts", **arguments)
     resumed.train(resume_from_checkpoint=True)
     assert torch.equal(prompt_of(resumed.model), uninterrupted)
+
+
+# Without memory, with a vector of it, with a noise generator, with logits per sample, with a mean of the weights.
+KILLED = [("sam", 1), ("sam", 2), ("fsam", 1), ("fsam", 2), ("gnm", 1), ("saf", 1), ("saf", 2), ("mesa", 2)]
+
+
+@pytest.fixture(scope="module")
+def killed_and_resumed(tmp_path_factory) -> dict[str, list[torch.Tensor]]:
+    """Prompts of runs that were killed and resumed, and of runs that were not, all by forks of one process."""
+    output_dir = tmp_path_factory.mktemp("killed")
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    command = [sys.executable, __file__, "killed", str(output_dir)]
+    finished = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240)
+    assert finished.returncode == 0, finished.stderr[-3000:]
+    return torch.load(output_dir / "prompts.pt", weights_only=True)
+
+
+@pytest.mark.parametrize(("rule", "accumulation"), KILLED)
+def test_a_run_that_was_killed_ends_on_the_same_bits(rule, accumulation, killed_and_resumed):
+    """Preempted jobs get SIGKILL, in the middle of whatever they do."""
+    resumed, uninterrupted = killed_and_resumed[f"{rule} {accumulation}"]
+    assert torch.equal(resumed, uninterrupted)
+    assert not torch.equal(resumed, prompt_of(make_model()))
+
+
+def kill_and_resume(output_dir: str) -> None:
+    """Each run once with a kill in a random forward pass, and once without."""
+    chosen, prompts = random.Random(0), {}
+    for rule, accumulation in KILLED:
+        run = functools.partial(run_with_checkpoints, rule=rule, accumulation=accumulation)
+        killed, whole = (Path(output_dir, f"{rule}-{accumulation}-{end}") for end in ("killed", "whole"))
+        assert fork(run, killed, forward_passes=chosen.randint(7, 14)) == -signal.SIGKILL
+        assert get_last_checkpoint(killed)
+        assert fork(run, killed, resume=True) == 0
+        assert fork(run, whole) == 0
+        prompts[f"{rule} {accumulation}"] = [torch.load(folder / "prompt.pt") for folder in (killed, whole)]
+    torch.save(prompts, Path(output_dir, "prompts.pt"))
+
+
+def run_with_checkpoints(
+    folder: Path, rule: str, accumulation: int, forward_passes: float = math.inf, resume: bool = False
+) -> None:
+    """A run that saves every second step, and dies after so many forward passes."""
+    trainer = make_trainer(
+        folder,
+        sharpness=rule,
+        data=make_data(9),
+        per_device_train_batch_size=3,
+        gradient_accumulation_steps=accumulation,
+        num_train_epochs=5,
+        save_strategy="steps",
+        save_steps=2,
+        rho_schedule="cosine",
+    )
+    compute_loss, calls = trainer.compute_loss, itertools.count()
+
+    def die_in_time(*args, **kwargs):
+        if next(calls) == forward_passes:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return compute_loss(*args, **kwargs)
+
+    trainer.compute_loss = die_in_time
+    trainer.train(resume_from_checkpoint=resume)
+    torch.save(prompt_of(trainer.model), folder / "prompt.pt")
+
+
+def fork(function, *args, **kwargs) -> int:
+    """The exit code of a child that calls the function."""
+    if child := os.fork():
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    try:
+        function(*args, **kwargs)
+        os._exit(0)
+    except BaseException:
+        traceback.print_exc()
+    os._exit(1)
 
 
 def test_rule_state_is_in_the_checkpoint_and_restored(tmp_path, stateful_rule):
@@ -473,6 +698,43 @@ def stateful_rule():
     Momentum.__dataclass_fields__ = {}
     yield "test_momentum"
     del sharpness.SharpnessRule.registry["test_momentum"]
+
+
+@pytest.mark.parametrize("resumed", [False, True])
+def test_gnms_noise_is_halved_at_each_reweighting_stage(resumed, tmp_path, monkeypatch):
+    """RSAM-PT's σ decays when the classes are weighted anew, also in a run that was interrupted in between."""
+    monkeypatch.setattr(Evaluations, "draw_normal", lambda self: torch.ones_like(self.weights))
+    arguments = {"sharpness": "gnm", "reweighting_epochs": [2, 3], "num_train_epochs": 4, "save_strategy": "epoch"}
+    if resumed:
+        make_trainer(tmp_path, **arguments).train()
+        shutil.rmtree(tmp_path / "checkpoint-16")
+    trainer, offsets, here = make_trainer(tmp_path, **arguments), {}, []
+    compute_loss = trainer.compute_loss
+
+    def see(*args, **kwargs):
+        offsets.setdefault(int(trainer.state.epoch), []).append(prompt_of(trainer.model) - here[-1])
+        return compute_loss(*args, **kwargs)
+
+    class Here(TrainerCallback):
+        def on_step_begin(self, args, state, control, **kwargs):
+            here.append(prompt_of(trainer.model))
+
+    trainer.compute_loss = see
+    trainer.add_callback(Here())
+    trainer.train(resume_from_checkpoint=resumed)
+    assert set(offsets) == ({3} if resumed else {0, 1, 2, 3})
+    for epoch, seen in offsets.items():
+        sigma = 0.1 * {0: 1, 1: 1, 2: 1 / 2, 3: 1 / 4}[epoch]
+        for offset in seen:
+            torch.testing.assert_close(offset, torch.full_like(offset, 0.05 * sigma / 3**0.5), rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("epochs", "message"), [([1, 2], "has 2, but the last of 2 epochs, .* is 1"), ([-1], "from 0 on")]
+)
+def test_a_reweighting_epoch_that_never_comes_is_refused(epochs, message, tmp_path):
+    with pytest.raises(ValueError, match=f"reweighting_epochs .*{message}"):
+        SharpPromptTrainingArguments(str(tmp_path), num_train_epochs=2, reweighting_epochs=epochs)
 
 
 def test_a_full_disk_leaves_the_previous_checkpoint(tmp_path, monkeypatch):
@@ -657,7 +919,7 @@ class Linear(torch.nn.Module):
     def __init__(self):
         super().__init__()
         torch.manual_seed(0)
-        self.linear = torch.nn.Linear(128, len(CLASSES), dtype=torch.float64)
+        self.linear = torch.nn.Linear(WIDTH, len(CLASSES), dtype=torch.float64)
 
     def forward(self, image_features, labels=None):
         logits = self.linear(image_features)
@@ -720,4 +982,4 @@ def test_data_parallel_within_a_process_is_refused(tmp_path):
 
 
 if __name__ == "__main__":
-    run_as_one_of_two_processes(*sys.argv[1:])
+    {"two": run_as_one_of_two_processes, "killed": kill_and_resume}[sys.argv[1]](sys.argv[2])

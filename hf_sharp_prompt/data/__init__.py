@@ -4,14 +4,22 @@ from .augment import RandomResizedCropFlip
 from .collator import ImageCollator
 from .features import ImageFeatures
 from .loading import load_image_dataset
+from .long_tail import class_counts, exponential_counts, pareto_counts, subsample, tail_classes
 from .protocols import base_to_novel, few_shot
+from .samplers import ClassFrequencySampler
 
 
 __all__ = [
+    "ClassFrequencySampler",
     "ImageCollator",
     "ImageFeatures",
     "RandomResizedCropFlip",
     "base_to_novel",
+    "class_counts",
+    "exponential_counts",
     "few_shot",
     "load_image_dataset",
+    "pareto_counts",
+    "subsample",
+    "tail_classes",
 ]

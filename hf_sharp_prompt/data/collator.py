@@ -5,6 +5,7 @@ from typing import Any
 
 import datasets
 import torch
+from datasets.fingerprint import Hasher
 from PIL import Image
 from transformers import BaseImageProcessor, ProcessorMixin, default_data_collator
 
@@ -29,6 +30,12 @@ class ImageCollator:
     ) -> None:
         self.image_processor = getattr(processor, "image_processor", processor)
         self.augment = augment
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash of all that decides the pixel values: the processor's class and configuration, the augmentation."""
+        processor = self.image_processor  # of which there is one class for Pillow and one for torchvision
+        return Hasher.hash((type(processor).__name__, processor.to_dict(), self.augment))
 
     def __call__(self, examples: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
         if "image" not in examples[0]:

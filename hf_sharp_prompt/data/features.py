@@ -1,24 +1,48 @@
 from __future__ import annotations
 
+import logging
+from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from pathlib import Path
 
 import datasets
 import torch
-from torch.utils.data import DataLoader, Dataset
+import transformers
+from accelerate import PartialState
+from accelerate.utils import broadcast_object_list
+from datasets.fingerprint import Hasher
+from huggingface_hub import cached_assets_path
+from huggingface_hub.utils import WeakFileLock
+from torch.utils.data import Dataset
 
+from . import feature_file
 from .collator import ImageCollator
+from .encoding import encode_images
+
+
+logger = logging.getLogger(__name__)
 
 
 class ImageFeatures(Dataset):
     """Images as a frozen image tower sees them: computed once, used in every step, run and evaluation.
 
-    Items are `{"image_features": (width,), "labels": ()}`, as the model takes them instead of pixels. With several
-    augmented views per image, every access draws one.
+    Items are `{"image_features": (width,), "labels": ()}`, as the model takes them instead of pixels; features kept in
+    half precision are handed out in single. With several augmented views per image, every access draws one.
+
+    [`ImageFeatures.compute`] makes them in memory; [`ImageFeatures.cached`] makes them once and keeps them in a file.
 
     Args:
         features: images × views × width.
         labels: images.
         class_names: The names of the classes.
+
+    Example:
+        ```python
+        clip = CLIPModel.from_pretrained("openai/clip-vit-base-patch16")
+        collator = ImageCollator(processor, augment=RandomResizedCropFlip(224))
+        train = ImageFeatures.cached(dataset, ImageEncoder(clip), collator, views=10, num_workers=8)
+        ```
     """
 
     def __init__(self, features: torch.Tensor, labels: torch.Tensor, class_names: Sequence[str]) -> None:
@@ -27,33 +51,108 @@ class ImageFeatures(Dataset):
         self.class_names = list(class_names)
 
     @classmethod
-    @torch.no_grad()
     def compute(
         cls,
         dataset: datasets.Dataset,
         encode: Callable[[torch.Tensor], torch.Tensor],
         collator: ImageCollator,
         views: int = 1,
+        seed: int = 0,
+        dtype: torch.dtype = torch.float32,
         batch_size: int = 64,
         num_workers: int = 0,
     ) -> ImageFeatures:
-        """Encode a data set.
+        """Encode a data set, in memory.
+
+        To be called by all processes: each encodes a share and gets the whole, the same bits as one process alone.
 
         Args:
             dataset: With an `image` column and a `label` column, a `ClassLabel`.
-            encode: Pixel values (batch × channels × height × width) to features (batch × width).
+            encode: Pixel values (batch × channels × height × width) to features (batch × width), e.g. an
+                [`~hf_sharp_prompt.ImageEncoder`].
             collator: Makes the pixel values, augmenting or not.
             views: How often each image is encoded; more than one makes sense with augmentation.
+            seed: Of the augmentation's random numbers, which are torch's; each view of each image has its own.
+            dtype: What the features are kept as.
             batch_size: Images encoded at a time.
             num_workers: Processes that decode and augment.
         """
-        loader = DataLoader(dataset, batch_size, collate_fn=collator, num_workers=num_workers)
-        passes = [torch.cat([encode(batch["pixel_values"]) for batch in loader]) for _ in range(views)]
-        return cls(torch.stack(passes, dim=1), torch.tensor(dataset["label"]), dataset.features["label"].names)
+        batches = encode_images(dataset, encode, collator, views, seed, dtype, batch_size, num_workers)
+        return cls(torch.cat(list(batches)), *_labels_of(dataset))
+
+    @classmethod
+    def cached(
+        cls,
+        dataset: datasets.Dataset,
+        encode: Callable[[torch.Tensor], torch.Tensor],
+        collator: ImageCollator,
+        views: int = 1,
+        seed: int = 0,
+        dtype: torch.dtype = torch.float32,
+        batch_size: int = 64,
+        num_workers: int = 0,
+        cache_dir: str | Path | None = None,
+    ) -> ImageFeatures:
+        """Encode a data set, unless an earlier call did, into a file that is mapped into memory.
+
+        The file's name and metadata say what the features were made from: the encoder's weights, the preprocessing,
+        the data set's fingerprint, `views`, `seed`, `dtype` and the version of transformers. Where one differs, the
+        images are encoded into another file; where the file is torn or another's, it is made anew. Files are only
+        added: delete the directory to get the space back.
+
+        Args:
+            dataset, collator, views, seed, batch_size, num_workers: As of [`ImageFeatures.compute`].
+            encode: An encoder with a `fingerprint`, such as [`~hf_sharp_prompt.ImageEncoder`].
+            dtype: `torch.float32`, or `torch.float16` for half the space.
+            cache_dir: The directory of the files, which all processes share. Defaults to
+                `hf_sharp_prompt/image_features/default` in Hugging Face's assets cache (`HF_ASSETS_CACHE`, by default
+                `~/.cache/huggingface/assets`).
+
+        Raises:
+            ValueError: An encoder without a fingerprint, or another dtype.
+        """
+        if not hasattr(encode, "fingerprint"):
+            raise ValueError(
+                "Features are cached by what they were made from, and this encoder has no fingerprint of its weights; "
+                "give ImageEncoder(model), or use ImageFeatures.compute."
+            )
+        if dtype not in feature_file.DTYPES:
+            raise ValueError(f"Features are cached as torch.float16 or torch.float32, not as {dtype}.")
+        made_from = {
+            "encoder": encode.fingerprint,
+            "preprocessing": collator.fingerprint,
+            "data": dataset._fingerprint,
+            "views": str(views),
+            "seed": str(seed),
+            "dtype": str(dtype),
+            "transformers": transformers.__version__,
+        }
+        directory = Path(cache_dir or cached_assets_path("hf_sharp_prompt", "image_features")).expanduser()
+        directory.mkdir(parents=True, exist_ok=True)
+        path = directory / f"{Hasher.hash(made_from)}.safetensors"
+        main = PartialState().is_main_process
+        # Runs that want the same features at the same time wait for the first of them.
+        with WeakFileLock(path.with_suffix(".lock")) if main else nullcontext():
+            (held,) = broadcast_object_list([main and feature_file.holds(path, made_from)])
+            if not held:
+                batches = encode_images(dataset, encode, collator, views, seed, dtype, batch_size, num_workers)
+                if main:
+                    feature_file.write(path, batches, *_labels_of(dataset), made_from)
+                deque(batches, maxlen=0)  # the other processes encode their shares
+            PartialState().wait_for_everyone()
+        if main:
+            logger.info(f"{len(dataset)} images' features are {'read from' if held else 'encoded into'} {path}.")
+        return cls(*feature_file.read(path))
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
         view = int(torch.randint(self.features.shape[1], ()))
-        return {"image_features": self.features[index, view], "labels": self.labels[index]}
+        features = self.features[index, view]
+        features = features.to(torch.promote_types(features.dtype, torch.float32))
+        return {"image_features": features, "labels": self.labels[index]}
+
+
+def _labels_of(dataset: datasets.Dataset) -> tuple[torch.Tensor, list[str]]:
+    return torch.tensor(dataset["label"]), dataset.features["label"].names

@@ -1,4 +1,4 @@
-"""A rendered world, a CLIP trained on it, and few-shot tasks in styles it has never seen: all that runs offline.
+"""A rendered world, a CLIP and a ViT trained on it, and tasks in styles they have never seen: all that runs offline.
 
 ```python
 from transformers import CLIPModel
@@ -12,10 +12,22 @@ splits = load_task(DEFAULT_TASK)
 
 from pathlib import Path
 
-from .tasks import DEFAULT_TASK, TASKS, Task, load_task
+from .tasks import DEFAULT_TASK, LONG_TAIL_TASK, TASKS, Task, load_long_tail, load_task
 
 
 CLIP_PATH = Path(__file__).parent / "clip"
 """The checkpoint's directory: model, tokenizer and image processor, as `from_pretrained` takes it."""
 
-__all__ = ["CLIP_PATH", "DEFAULT_TASK", "TASKS", "Task", "load_task"]
+VIT_PATH = Path(__file__).parent / "vit"
+"""The ViT's: model and image processor."""
+
+__all__ = [
+    "CLIP_PATH",
+    "DEFAULT_TASK",
+    "LONG_TAIL_TASK",
+    "TASKS",
+    "VIT_PATH",
+    "Task",
+    "load_long_tail",
+    "load_task",
+]

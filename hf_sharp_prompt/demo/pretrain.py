@@ -6,17 +6,15 @@ python -m hf_sharp_prompt.demo.pretrain --output my_clip --steps 200  # tries it
 ```
 """
 
-import shutil
-import tempfile
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch.nn.functional import cross_entropy
-from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data import IterableDataset
 from transformers import (
     CLIPConfig,
     CLIPImageProcessorPil,
@@ -24,34 +22,26 @@ from transformers import (
     CLIPProcessor,
     CLIPTokenizer,
     HfArgumentParser,
-    get_cosine_schedule_with_warmup,
     set_seed,
 )
 
 from .captions import Caption, describe
 from .styles import SEEN_STYLES
 from .tokenizer import train_tokenizer
+from .training import OptimizationArguments, save, train, waves
 from .world import IMAGE_SIZE, Scene, Stream, draw_scene, render
 
 
 @dataclass
-class PretrainArguments:
+class PretrainArguments(OptimizationArguments):
     """What to train, for how long, and where to put it."""
 
     output: Path = field(
         default=Path(__file__).parent / "clip",
         metadata={"help": "directory of the checkpoint; replaced as a whole once training has ended"},
     )
-    steps: int = field(default=3000, metadata={"help": "updates"})
-    batch_size: int = field(default=128, metadata={"help": "pairs of image and caption per update"})
-    learning_rate: float = field(default=1e-3, metadata={"help": "AdamW's peak, after a warm-up of 5 % of the steps"})
-    muon_learning_rate: float = field(default=4e-3, metadata={"help": "Muon's, which trains the layers' matrices"})
-    weight_decay: float = field(default=0.02, metadata={"help": "of both optimizers"})
     vision_layers: int = field(default=5, metadata={"help": "layers of the image tower, 128 wide"})
     text_layers: int = field(default=4, metadata={"help": "layers of the text tower, 128 wide"})
-    bf16: bool = field(default=True, metadata={"help": "multiply in bfloat16: twice as fast where the CPU can"})
-    log_steps: int = field(default=50, metadata={"help": "updates between two lines of the log"})
-    seed: int = field(default=0, metadata={"help": "decides images, captions and initial weights"})
 
 
 def pair(seed: int, index: int) -> tuple[Scene, Caption]:
@@ -138,22 +128,6 @@ def build_model(args: PretrainArguments, tokenizer: CLIPTokenizer) -> CLIPModel:
     return model
 
 
-def waves(side: int, width: int) -> torch.Tensor:
-    """Sines and cosines of row and column: positions that are told apart from the first step on.
-
-    Args:
-        side: of the square grid of patches.
-        width: of an embedding, a multiple of 4.
-
-    Returns:
-        One embedding per patch, (side * side, width).
-    """
-    frequencies = 20 ** -torch.linspace(0, 1, width // 4)
-    rows, columns = torch.meshgrid(torch.arange(side), torch.arange(side), indexing="ij")
-    angles = [place.reshape(-1, 1) * frequencies for place in (rows, columns)]
-    return torch.cat([wave(angle) for angle in angles for wave in (torch.sin, torch.cos)], dim=1)
-
-
 class PairBatches(IterableDataset):
     """Batches ready for the model, rendered as they are asked for: no pair comes twice."""
 
@@ -170,56 +144,15 @@ class PairBatches(IterableDataset):
             yield {**batch, "true": true_pairs(captions, scenes)}
 
 
-def train(args: PretrainArguments, model: CLIPModel, processor: CLIPProcessor) -> None:
-    """Trains `model` in place."""
-    # A plain vision transformer takes long to see shapes and textures; with Muon it took fewer images than with AdamW.
-    matrices = [p for name, p in model.named_parameters() if ".layers." in name and p.ndim == 2]
-    others = [p for name, p in model.named_parameters() if ".layers." not in name or p.ndim != 2]
-    muon = torch.optim.Muon(
-        matrices, lr=args.muon_learning_rate, weight_decay=args.weight_decay, adjust_lr_fn="match_rms_adamw"
-    )
-    adamw = torch.optim.AdamW(others, lr=args.learning_rate, betas=(0.9, 0.98), weight_decay=args.weight_decay)
-    optimizers = (muon, adamw)
-    schedules = [get_cosine_schedule_with_warmup(each, args.steps // 20, args.steps) for each in optimizers]
-    model.train()
-    began = time.perf_counter()
-    # One worker renders the next batches on whatever the matrix products leave idle.
-    batches = DataLoader(PairBatches(args, processor), batch_size=None, num_workers=1)
-    for step, batch in enumerate(batches, start=1):
-        true = batch.pop("true")
-        with torch.autocast("cpu", torch.bfloat16, enabled=args.bf16):
-            logits = model(**batch).logits_per_image
-        loss = contrastive_loss(logits.float(), true)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        for optimizer, schedule in zip(optimizers, schedules):
-            optimizer.step()
-            optimizer.zero_grad()
-            schedule.step()
-        with torch.no_grad():
-            model.logit_scale.clamp_(max=np.log(100))
-        if step % args.log_steps == 0 or step == args.steps:
-            scale, seconds = model.logit_scale.exp().item(), time.perf_counter() - began
-            print(f"step {step}/{args.steps}  loss {loss.item():.3f}  scale {scale:.1f}  {seconds:.0f} s", flush=True)
-
-
-def save(model: CLIPModel, processor: CLIPProcessor, output: Path) -> None:
-    """Writes the checkpoint next to `output`, then puts it in `output`'s place.
-
-    The weights are stored in fp16, but the configuration asks for float32, which is what `from_pretrained` follows.
-    """
-    output.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}.") as temporary:
-        fresh = Path(temporary, output.name)
-        model.half().save_pretrained(fresh)
-        model.float()
-        for config in (model.config, model.config.text_config, model.config.vision_config):
-            config.dtype = torch.float32
-        model.config.save_pretrained(fresh)
-        processor.save_pretrained(fresh)
-        if output.exists():
-            shutil.rmtree(output)
-        fresh.rename(output)
+def contrast(args: PretrainArguments, model: CLIPModel, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+    """The contrastive loss of a batch of `PairBatches`."""
+    with torch.no_grad():
+        model.logit_scale.clamp_(max=np.log(100))
+    batch = dict(batch)
+    true = batch.pop("true")
+    with torch.autocast("cpu", torch.bfloat16, enabled=args.bf16):
+        logits = model(**batch).logits_per_image
+    return contrastive_loss(logits.float(), true)
 
 
 def main(args: PretrainArguments) -> None:
@@ -227,7 +160,7 @@ def main(args: PretrainArguments) -> None:
     set_seed(args.seed)
     processor = build_processor(args)
     model = build_model(args, processor.tokenizer)
-    train(args, model, processor)
+    train(args, model, PairBatches(args, processor), partial(contrast, args, model))
     save(model.eval(), processor, args.output)
 
 

@@ -1,8 +1,10 @@
-"""What is there to learn? Few-shot tasks in styles that the demo's CLIP has never seen."""
+"""What is there to learn? Few-shot tasks and a long-tailed one, in styles that the demo's models have never seen."""
 
 import difflib
 import io
-from dataclasses import dataclass
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import product
 
 import numpy as np
@@ -21,46 +23,50 @@ IMAGES_PER_CLASS = {"train": 32, "validation": 12, "test": 20}
 
 @dataclass(frozen=True)
 class Task:
-    """Telling pairs of words apart in one style.
+    """Telling combinations of words apart in one style.
 
     Args:
         name: its kinds and style, as `load_task` takes it.
         description: one sentence.
-        kinds: the two fields of a scene that a class names, in the order of the words.
-        words: the words of each kind that the task's classes use; every pair of them is a class.
+        kinds: the fields of a scene that a class names, in the order of the words.
+        words: the words of each kind that the task's classes use; every combination of them is a class.
         style: the style of all its images, held out from pre-training.
         template: the hand-written prompt, with `{}` for the name of a class.
         seed: decides its images, with the split, the class and the image's number.
+        images_per_class: split → number of images of each class.
     """
 
     name: str
     description: str
-    kinds: tuple[str, str]
-    words: tuple[tuple[str, ...], tuple[str, ...]]
+    kinds: tuple[str, ...]
+    words: tuple[tuple[str, ...], ...]
     style: str
     template: str
     seed: int
+    images_per_class: Mapping[str, int] = field(default_factory=lambda: IMAGES_PER_CLASS)
 
     @property
     def classes(self) -> tuple[str, ...]:
         """The names of the classes, sorted."""
-        return tuple(sorted(" ".join(pair) for pair in product(*self.words)))
+        return tuple(sorted(" ".join(words) for words in product(*self.words)))
 
-    def images(self, split: str, per_class: int | None = None) -> tuple[np.ndarray, list[int]]:
+    def images(self, split: str, per_class: int | Sequence[int] | None = None) -> tuple[np.ndarray, list[int]]:
         """Renders a split, or the first images of each of its classes.
 
         Args:
-            split: a key of `IMAGES_PER_CLASS`.
-            per_class: how many images of each class; default: all.
+            split: a key of `images_per_class`.
+            per_class: how many images of each class, or of the first class, the second and so on; default: all.
 
         Returns:
             Images, uint8, (n, 48, 48, 3), and their labels, class by class.
         """
-        splits = list(IMAGES_PER_CLASS)
+        per_class = self.images_per_class[split] if per_class is None else per_class
+        counts = [per_class] * len(self.classes) if isinstance(per_class, int) else per_class
+        splits = list(self.images_per_class)
         scenes, keys, labels = [], [], []
-        for label, name in enumerate(self.classes):
+        for label, (name, count) in enumerate(zip(self.classes, counts, strict=True)):
             given = dict(zip(self.kinds, name.split()))
-            for number in range(per_class or IMAGES_PER_CLASS[split]):
+            for number in range(count):
                 key = (self.seed, splits.index(split), label, number)
                 rng = np.random.default_rng((Stream.TASK_SCENE, *key))
                 scenes.append(draw_scene(rng, (self.style,), **given))
@@ -68,20 +74,32 @@ class Task:
                 labels.append(label)
         return render(scenes, keys), labels
 
-    def load(self) -> DatasetDict:
+    def load(self, train_counts: Sequence[int] | None = None) -> DatasetDict:
         """Renders the task.
 
+        Args:
+            train_counts: how many training images of each class; default: as of every split, `images_per_class`.
+
         Returns:
-            The splits of `IMAGES_PER_CLASS`, each with the columns `image` (`datasets.Image`) and `label`
+            The splits of `images_per_class`, each with the columns `image` (`datasets.Image`) and `label`
             (`datasets.ClassLabel` with the names of the classes).
         """
         features = Features({"image": ImageFeature(), "label": ClassLabel(names=list(self.classes))})
         splits = DatasetDict()
-        for split in IMAGES_PER_CLASS:
-            images, labels = self.images(split)
+        for split in self.images_per_class:
+            images, labels = self.images(split, train_counts if split == "train" else None)
             columns = {"image": [{"bytes": _png(image), "path": None} for image in images], "label": labels}
             splits[split] = Dataset.from_dict(columns, features=features)
         return splits
+
+
+class LongTailTask(Task):
+    """A task of which classes may have few training images, in an order in which no word is rarer than others."""
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The names of the classes, mixed: those at the end share no word that those at the front lack."""
+        return tuple(random.Random(self.seed).sample(super().classes, k=len(super().classes)))
 
 
 def _png(image: np.ndarray) -> bytes:
@@ -147,6 +165,19 @@ DEFAULT_TASK = "colour_shape_tint"
 """The name of the task that examples take when none is named."""
 
 
+LONG_TAIL_TASK = LongTailTask(
+    name="long_tail_print",
+    description="Tell striped red hearts from plain blue moons in the dots of a newspaper, most of them seen rarely.",
+    kinds=("texture", "colour", "shape"),
+    words=(("dotted", "plain", "striped"), ("blue", "red"), ("circle", "heart", "moon", "star")),
+    style="print",
+    template="a photo of a {}.",
+    seed=9,
+    images_per_class={"train": 150, "validation": 10, "test": 25},
+)
+"""The task of `load_long_tail`."""
+
+
 def load_task(name: str) -> DatasetDict:
     """Renders one of the demo's tasks.
 
@@ -163,3 +194,30 @@ def load_task(name: str) -> DatasetDict:
         nearest = difflib.get_close_matches(name, TASKS, n=1, cutoff=0)[0]
         raise ValueError(f"There is no demo task {name!r}; did you mean {nearest!r}? Tasks: {', '.join(TASKS)}.")
     return TASKS[name].load()
+
+
+def load_long_tail(train_counts: Sequence[int]) -> DatasetDict:
+    """Renders the long-tailed task: no more training images than asked for, and equally many of each class to test on.
+
+    A larger count has the images of a smaller one, and more.
+
+    Args:
+        train_counts: how many training images of each of the classes of `LONG_TAIL_TASK`.
+
+    Returns:
+        The splits `train`, long-tailed, `validation` and `test`, balanced, each with the columns `image` and `label`.
+
+    Raises:
+        ValueError: not one count for each class, or a class without training images.
+
+    Example:
+        ```py
+        >>> splits = load_long_tail(exponential_counts(24, largest=150, imbalance=100))
+        ```
+    """
+    classes = LONG_TAIL_TASK.classes
+    if len(train_counts) != len(classes):
+        raise ValueError(f"The task has {len(classes)} classes, but {len(train_counts)} counts are given.")
+    if empty := [name for name, count in zip(classes, train_counts) if count < 1]:
+        raise ValueError(f"{empty} would be left without training images; give each class at least one.")
+    return LONG_TAIL_TASK.load(train_counts)

@@ -77,7 +77,7 @@ def encode_shared_prefix(
     if chunk_size >= prompts:
         features = _encode(tower, prefixes, texts, deep)
     else:
-        # Texts of one image before further images: a chunk computes its prefixes anew, and so they are few.
+        # Whole images where they fit: every chunk computes its prefixes anew.
         some_texts = _split(texts, chunk_size)
         some_prefixes = prefixes.split(max(1, chunk_size // len(texts)))
         features = torch.cat(

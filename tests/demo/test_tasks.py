@@ -4,7 +4,7 @@ import datasets
 import numpy as np
 import pytest
 
-from hf_sharp_prompt.demo import DEFAULT_TASK, TASKS, load_task
+from hf_sharp_prompt.demo import DEFAULT_TASK, LONG_TAIL_TASK, TASKS, load_long_tail, load_task
 from hf_sharp_prompt.demo.styles import HELD_OUT_STYLES
 from hf_sharp_prompt.demo.tasks import IMAGES_PER_CLASS
 
@@ -65,3 +65,57 @@ def test_an_unknown_task_names_its_nearest_and_all():
     with pytest.raises(ValueError, match=r"'colour_shape_train'; did you mean 'colour_shape_rain'\?") as error:
         load_task("colour_shape_train")
     assert all(name in str(error.value) for name in TASKS)
+
+
+COUNTS = [6, 4, 3, 2, *[1] * 20]
+
+
+@pytest.fixture(scope="module")
+def long_tail() -> datasets.DatasetDict:
+    return load_long_tail(COUNTS)
+
+
+def test_the_long_tail_is_in_the_training_split_only(long_tail):
+    """Rare classes are tested on as many images as common ones: else the tail's accuracy is noise."""
+    assert list(long_tail) == ["train", "validation", "test"]
+    for split, rows in long_tail.items():
+        assert rows.features["label"].names == list(LONG_TAIL_TASK.classes)
+        expected = COUNTS if split == "train" else [LONG_TAIL_TASK.images_per_class[split]] * len(COUNTS)
+        assert np.bincount(rows["label"]).tolist() == expected
+
+
+def test_a_larger_count_has_the_images_of_a_smaller_one(long_tail):
+    """So that the imbalance alone changes between two runs; and loading twice gives the same bits."""
+    images, labels = LONG_TAIL_TASK.images("train", per_class=8)
+    more = {image.tobytes() for image in images}
+    some = {np.asarray(row["image"]).tobytes() for row in long_tail["train"]}
+    assert some < more
+    assert len(more) == len(labels) == 8 * len(COUNTS)
+
+
+def test_the_long_tail_s_images_are_in_no_other_split_or_task(long_tail):
+    """It is tested on images that it was not trained on, in a style that pre-training never showed."""
+    seen = [np.asarray(row["image"]).tobytes() for rows in long_tail.values() for row in rows]
+    assert len(set(seen)) == len(seen)
+    assert LONG_TAIL_TASK.style in HELD_OUT_STYLES
+    assert LONG_TAIL_TASK.seed not in {task.seed for task in TASKS.values()}
+
+
+def test_head_medium_and_tail_are_of_the_same_words():
+    """With sorted names the tail would be one colour or shape, and its accuracy that word's."""
+    classes = LONG_TAIL_TASK.classes
+    assert len(classes) >= 20
+    assert len(set(classes)) == len(classes)
+    third = len(classes) // 3
+    for words in LONG_TAIL_TASK.words:
+        for group in (classes[:third], classes[third : 2 * third], classes[2 * third :]):
+            assert {word for name in group for word in name.split()} >= set(words)
+
+
+@pytest.mark.parametrize(
+    ("counts", "message"),
+    [([3] * 5, "24 classes, but 5 counts are given"), ([0, *[1] * 23], "would be left without training images")],
+)
+def test_counts_that_the_long_tail_cannot_have_are_refused(counts, message):
+    with pytest.raises(ValueError, match=message):
+        load_long_tail(counts)

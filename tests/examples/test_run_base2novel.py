@@ -116,6 +116,39 @@ def test_two_processes_measure_what_one_does(folder, tmp_path):
     assert metrics(tmp_path / "two") == metrics(tmp_path / "one")
 
 
+def test_features_on_disk_are_read_by_the_next_run(folder, tmp_path):
+    """Images are encoded once for all methods, seeds and later runs."""
+    arguments = ["--dataset", folder, *SMALL, "--recipes", "coop", "--augmented_views", "2", "--cache_features"]
+    environment = os.environ | {"HF_ASSETS_CACHE": str(tmp_path / "assets")}
+    first = launch(*arguments, "--output_dir", tmp_path / "first", environment=environment)
+    assert first.stderr.count("images' features are encoded into") == 3, "training, base and novel"
+    second = launch(*arguments, "--output_dir", tmp_path / "second", environment=environment)
+    assert second.stderr.count("images' features are read from") == 3
+    assert "encoded into" not in second.stderr
+    assert metrics(tmp_path / "second") == metrics(tmp_path / "first")
+
+
+@pytest.mark.parametrize("where", ["memory", "no"])
+def test_what_learns_in_the_image_tower_sees_pixels(where, folder, tmp_path):
+    """Beside a method whose images are encoded once, one whose image tower changes with every step."""
+    (tmp_path / "vpt.yaml").write_text(
+        "num_text_tokens: 0\nnum_vision_tokens: 2\nvision_depth: 2\nlearning_rate: 0.1\n"
+    )
+    arguments = ["--dataset", folder, "--shots", "4", "--seeds", "1", "--num_train_epochs", "2"]
+    arguments += ["--recipes", "coop", tmp_path / "vpt.yaml", "--cache_features", where]
+    finished = launch(*arguments, "--output_dir", tmp_path / "runs")
+    said = "vpt learns tokens in the image tower: images are encoded in every step" in finished.stderr
+    assert said == (where == "memory")
+    assert "coop learns" not in finished.stderr
+    assert "Every adapter was loaded back and reached what was measured" in finished.stdout
+    (summary,) = (tmp_path / "runs").rglob("summary.json")
+    assert {name: len(of[0]["history"]["base"]) for name, of in json.loads(summary.read_text()).items()} == {
+        "zero-shot": 1,
+        "coop": 2,
+        "vpt": 2,
+    }
+
+
 def test_adapters_are_pushed_with_their_card_and_load_by_name(folder, tmp_path):
     """The prompts are of use to others only once they come back from the Hub by their name."""
     with LocalHub() as hub:
@@ -160,6 +193,7 @@ print("accuracy", (predicted == batch["labels"]).float().mean().item())
         (["--dataset", "no/such_dataset_or_folder_here"], "no/such_dataset_or_folder_here"),
         (["--sharpness", "sma"], "no sharpness rule 'sma'; did you mean 'sam'?"),
         (["--eval_split", "dev"], "has no dev split; it has"),
+        (["--cache_features", "no", "--augmented_views", "2"], "leave one of the two out"),
     ],
 )
 def test_a_wrong_argument_is_answered_with_what_would_be_right(arguments, message, folder, tmp_path):
@@ -195,5 +229,5 @@ def test_a_corrupt_image_is_named(folder, tmp_path):
 def test_help_reads_like_a_manual():
     text = launch("--help").stdout
     assert "Base-to-novel generalisation" in text
-    for flag in ("--model", "--dataset", "--shots", "--seeds", "--template", "--output_dir", "--push_to_hub"):
+    for flag in ("--model", "--dataset", "--shots", "--seeds", "--cache_features", "--output_dir", "--push_to_hub"):
         assert flag in text

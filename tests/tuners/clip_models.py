@@ -154,6 +154,11 @@ def make_model(name: str, dtype: torch.dtype = torch.float32) -> nn.Module:
     return copy.deepcopy(_original(name)).to(dtype)
 
 
+def comparing_part(model: nn.Module) -> nn.Module:
+    """What compares images with texts in a model built on it; else the model itself."""
+    return next((getattr(model, part) for part in ("clip", "owlvit", "owlv2") if hasattr(model, part)), model)
+
+
 def reads(name: str) -> bool:
     return name not in SEEING
 

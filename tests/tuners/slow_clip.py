@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from tuners import vision_models
 from torch import nn
+from tuners import vision_models
 
 from hf_sharp_prompt import CLIPPromptConfig
 
@@ -31,15 +31,11 @@ def vision_tokens(config: CLIPPromptConfig, prompts: dict[str, torch.Tensor], li
         return torch.zeros(1, 0, like.config.hidden_size, dtype=weight.dtype)
     if not config.coupled:
         return prompts["vision_tokens"]
-    tokens = [prompts["context"], *deep_context(prompts)]
-    return torch.stack(
-        [
-            torch.stack(
-                [prompts[f"coupling.{index}.weight"] @ each + prompts[f"coupling.{index}.bias"] for each in of]
-            )
-            for index, of in enumerate(tokens)
-        ]
-    )
+    layers = []
+    for index, tokens in enumerate([prompts["context"], *deep_context(prompts)]):
+        weight, bias = (prompts[f"coupling.{index}.{each}"] for each in ("weight", "bias"))
+        layers.append(torch.stack([weight @ token + bias for token in tokens]))
+    return torch.stack(layers)
 
 
 def shifted(prompts: dict[str, torch.Tensor], image_feature: torch.Tensor) -> torch.Tensor:

@@ -5,13 +5,22 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from tuners import slow_clip
 import torch
-from tuners.clip_designs import DESIGNS, NAMES, PAIRS, TEMPLATE, has_meaning, make_config
-from tuners.clip_models import BUILT_ON, COMPARING, image_inputs, make_model, reads, sees, text_inputs, tokenizer_of
 from peft import PeftModel, get_peft_model
 from torch import nn
 from torch.nn.functional import cross_entropy
+from tuners import slow_clip
+from tuners.clip_designs import NAMES, PAIRS, TEMPLATE, make_config
+from tuners.clip_models import (
+    COMPARING,
+    comparing_part,
+    image_inputs,
+    make_model,
+    reads,
+    sees,
+    text_inputs,
+    tokenizer_of,
+)
 
 from hf_sharp_prompt import CLIPPromptConfig
 
@@ -62,9 +71,7 @@ class Slow:
         self.tokenizer = tokenizer_of(name)
         self.inputs = image_inputs(name, torch.float64)
         self.config, self.prompts, self.template = config, prompts, template
-        self.model = next(
-            (getattr(model, part) for part in ("clip", "owlvit", "owlv2") if hasattr(model, part)), model
-        )
+        self.model = comparing_part(model)
         if reads(name):
             self.text_tower = find(self.model, "text_model")
         if sees(name):
@@ -107,9 +114,8 @@ class Slow:
         rows = []
         for image_feature in self.image_features():
             image_feature = image_feature / image_feature.norm()
-            rows.append(
-                torch.stack([each / each.norm() @ image_feature for each in self.class_features(image_feature)])
-            )
+            class_features = self.class_features(image_feature)
+            rows.append(torch.stack([each @ image_feature / each.norm() for each in class_features]))
         logits = self.model.logit_scale.exp() * torch.stack(rows)
         return logits + self.model.logit_bias if hasattr(self.model, "logit_bias") else logits
 
@@ -144,8 +150,7 @@ def test_features_are_those_of_slow_arithmetic(design, name):
     model = prompted(design, name)
     config, prompts = model.active_peft_config, slow_clip.parameters_of(model)
     slow = Slow(name, config, prompts)
-    base = model.get_base_model()
-    base = next((getattr(base, part) for part in ("clip", "owlvit", "owlv2") if hasattr(base, part)), base)
+    base = comparing_part(model.get_base_model())
     of_images = getattr(base, "get_image_features", base)
     of_texts = getattr(base, "get_text_features", base)
 

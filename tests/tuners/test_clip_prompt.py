@@ -573,14 +573,17 @@ class TestErrors:
             model.base_model.set_adapter(["default", "other"])
 
     def test_an_adapter_of_another_width(self, saved, another_clip):
-        message = "where its context is 4 × 32; for this CLIPModel it would be 4 × 16. Load it onto the model it"
+        message = (
+            r"made for .* with text_model \(clip_text_model of width 32 with 2 layers\), but this CLIPModel has "
+            r"text_model \(clip_text_model of width 16 with 2 layers\). Load it onto the model it was made for"
+        )
         with pytest.raises(ValueError, match=message):
             PeftModel.from_pretrained(another_clip(hidden_size=16, intermediate_size=32), saved)
 
     def test_an_adapter_whose_config_is_not_its_own(self, saved, clip, checkpoint):
         path = saved / "adapter_config.json"
         path.write_text(json.dumps(json.loads(path.read_text()) | {"num_text_tokens": 6}))
-        message = f"The adapter was made for {checkpoint}, where its context is 4 × 32; .* would be 6 × 32"
+        message = f"made for {checkpoint} does not fit its own config: context is 4 × 32 in its file, .* it is 6 × 32"
         with pytest.raises(ValueError, match=message):
             PeftModel.from_pretrained(CLIPModel.from_pretrained(checkpoint), saved)
 

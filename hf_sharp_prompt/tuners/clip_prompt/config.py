@@ -58,6 +58,9 @@ class CLIPPromptConfig(PeftConfig):
             How many class texts (for CoCoOp, times images) are encoded at a time, to bound memory; the gradients are
             the same, the activations of a chunk being computed again for them. By default all at once, where that
             takes no more than half of the free memory.
+        made_for (`dict[str, str]`, *optional*):
+            What the tokens were learned for: by name each part of the model that they depend on, and its sizes. Filled
+            in when the adapter is made; another model refuses it.
         modules_to_save (`list[str]`, *optional*):
             Modules trained and saved besides, e.g. `["classifier"]` of a `CLIPForImageClassification`.
 
@@ -113,6 +116,9 @@ class CLIPPromptConfig(PeftConfig):
     )
     class_chunk_size: int | None = field(
         default=None, metadata={"help": "How many class texts to encode at a time, to bound memory; found by default."}
+    )
+    made_for: dict[str, str] | None = field(
+        default=None, metadata={"help": "The parts of the model that the tokens were learned for; filled in."}
     )
     modules_to_save: list[str] | None = field(
         default=None, metadata={"help": "Modules that are trained and saved besides, such as a classifier."}

@@ -42,6 +42,25 @@ class PromptedEmbeddings(nn.Module, BaseTunerLayer):
         return parts[self.active_adapters[0]]
 
 
+class CoupledTokens(Sequence):
+    """Vision tokens of every layer, made of the text tokens of the same layer when they are asked for.
+
+    Args:
+        projections: Of each layer, from text width to vision width.
+        tokens: Of each layer, n × text width.
+    """
+
+    def __init__(self, projections: Sequence[nn.Module], tokens: Sequence[torch.Tensor]) -> None:
+        self.projections = projections
+        self.tokens = tokens
+
+    def __len__(self) -> int:
+        return len(self.projections)
+
+    def __getitem__(self, layer: int) -> torch.Tensor:
+        return self.projections[layer](self.tokens[layer])
+
+
 class PromptedTextEmbeddings(PromptedEmbeddings):
     """The embeddings of a text tower, with learned context tokens among those of the text.
 
@@ -62,6 +81,7 @@ class PromptedTextEmbeddings(PromptedEmbeddings):
         "clip_prompt_meta_net",
         "clip_prompt_coupling",
     )
+    other_param_names = ("class_token_position",)
 
     def __init__(self, base_layer: nn.Module, tower: nn.Module, kind: TextTower) -> None:
         super().__init__(base_layer)
@@ -143,14 +163,13 @@ class PromptedTextEmbeddings(PromptedEmbeddings):
         shift = meta_net(image_features.to(meta_net.linear1.weight.dtype))
         return self.active_context + shift.unsqueeze(1)
 
-    def coupled_vision_tokens(self) -> torch.Tensor | None:
-        """What the active adapter makes of its text tokens for the vision tower, depth × n × vision width, or None."""
+    def coupled_vision_tokens(self) -> CoupledTokens | None:
+        """What the active adapter makes of its text tokens for the vision tower, or None."""
         coupling = self.active_part(self.clip_prompt_coupling)
         if coupling is None:
             return None
         deep = self.active_part(self.clip_prompt_deep_context)
-        tokens = [self.active_context, *(() if deep is None else deep)]
-        return torch.stack([project(each) for project, each in zip(coupling, tokens, strict=True)])
+        return CoupledTokens(coupling, [self.active_context, *(() if deep is None else deep)])
 
     def couple_with(self, vision_tower: nn.Module, parts: VisionTower) -> None:
         """Let `coupled_vision_tokens` travel through a vision tower."""
@@ -172,13 +191,12 @@ class PromptedTextEmbeddings(PromptedEmbeddings):
             feature_width: The width of the image features that a meta-net reads.
             vision_width: The width of the vision tower that tokens are projected to.
         """
-        n, weight = config.num_text_tokens, self.token_embedding.weight
-        width = weight.shape[1]
-        make = {"device": weight.device, "dtype": weight.dtype}
+        n, width = config.num_text_tokens, self.tower_config.hidden_size
+        make = _like(self.token_embedding.weight)
         classes = [len(config.class_names)] if config.class_specific else []
         context = torch.empty(*classes, n, width, **make).normal_(std=0.02)
         if config.text_init_token_ids:
-            words = torch.tensor(config.text_init_token_ids, device=weight.device)
+            words = torch.tensor(config.text_init_token_ids, device=make["device"])
             with torch.no_grad():
                 context[..., n - len(words) :, :] = self.token_embedding(words)
         self.clip_prompt_context[adapter_name] = nn.Parameter(context)
@@ -318,9 +336,9 @@ class PromptedVisionEmbeddings(PromptedEmbeddings):
 
     def update_layer(self, adapter_name: str, config: CLIPPromptConfig) -> None:
         """Add an adapter's tokens, drawn from N(0, 0.02²)."""
-        weight = next(self.base_layer.parameters())
-        tokens = torch.empty(config.vision_depth, config.num_vision_tokens, self._width, device=weight.device)
-        self.clip_prompt_vision_tokens[adapter_name] = nn.Parameter(tokens.to(weight.dtype).normal_(std=0.02))
+        make = _like(next(self.base_layer.parameters()))
+        tokens = torch.empty(config.vision_depth, config.num_vision_tokens, self._width, **make).normal_(std=0.02)
+        self.clip_prompt_vision_tokens[adapter_name] = nn.Parameter(tokens)
         self.set_adapter(self.active_adapters, inference_mode=config.inference_mode)
 
     def forward(self, *args: Any, **kwargs: Any) -> torch.Tensor:
@@ -332,3 +350,8 @@ class PromptedVisionEmbeddings(PromptedEmbeddings):
         """Take the tokens out of the tower again (called by PEFT's `unload`)."""
         self._tokens.remove()
         return self.base_layer
+
+
+def _like(weight: torch.Tensor) -> dict[str, Any]:
+    """Device and precision of what is learned beside a weight; float32 beside a quantised one."""
+    return {"device": weight.device, "dtype": weight.dtype if weight.is_floating_point() else torch.float32}

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import inspect
 import re
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -89,7 +90,7 @@ class CLIPPromptModel(BaseTuner):
             ValueError: Fewer than two names, an empty or repeated one, a template without exactly one `{}`, a name
                 too long for the position table, a tokenizer of another model, a model without an image tower.
         """
-        if not hasattr(self.model, "get_text_features"):
+        if not self._compares:
             raise ValueError(
                 f"{type(self.model).__name__} does not compare images with texts; use a CLIPModel, or the like, to "
                 "classify among names."
@@ -367,12 +368,14 @@ class CLIPPromptModel(BaseTuner):
         Raises:
             ValueError: The adapter has no context tokens.
         """
-        layer = self._text_layer
         if not self.active_config.num_text_tokens:
             raise ValueError("The adapter has no context tokens to interpret, only vision tokens.")
+        layer = self._text_layer
         context = layer.clip_prompt_context[self.active_adapters[0]].detach()
         tokenizer = getattr(tokenizer, "tokenizer", tokenizer)
-        arguments = layer.token_embedding.weight, tokenizer, count
+        # Looked up rather than taken, since it may be quantised.
+        words = torch.arange(layer.token_embedding.num_embeddings, device=layer.token_embedding.weight.device)
+        arguments = layer.token_embedding(words), tokenizer, count
         if context.dim() == 2:
             return nearest_tokens(context, *arguments)
         return [nearest_tokens(of_class, *arguments) for of_class in context]
@@ -387,6 +390,18 @@ class CLIPPromptModel(BaseTuner):
             raise ValueError(f"One prompt adapter can be active at a time, got {list(adapter_name)}.")
         super().set_adapter(adapter_name, inference_mode=inference_mode)
 
+    def delete_adapter(self, adapter_name: str) -> None:
+        """Delete an adapter; if it is the active one, the first of the others becomes active."""
+        others = [name for name in self.peft_config if name != adapter_name]
+        if adapter_name in self.active_adapters and others:
+            # Left to themselves the towers' layers would choose each among its own adapters.
+            warnings.warn(
+                f"Adapter {adapter_name} was active which is now deleted. Setting active adapter to {others[0]}.",
+                stacklevel=2,
+            )
+            self.set_adapter(others[0])
+        super().delete_adapter(adapter_name)
+
     def unload(self) -> nn.Module:
         """Take the prompts out and return the base model as it was."""
         if (tower := find_text_tower(self.model)) is not None:
@@ -397,7 +412,26 @@ class CLIPPromptModel(BaseTuner):
 
     @property
     def _text_tower(self) -> nn.Module:
-        return find_text_tower(self.model)[1]
+        found = find_text_tower(self.model)
+        if found is None:
+            raise ValueError(
+                f"{type(self.model).__name__} has no text tower of a type that is known: "
+                f"{', '.join(sorted(TEXT_TOWERS))}. Set num_text_tokens=0 to prompt its vision tower only; another "
+                "type is made known by an entry in hf_sharp_prompt.tuners.text_tower.TEXT_TOWERS."
+            )
+        return found[1]
+
+    @property
+    def _vision_tower(self) -> nn.Module:
+        if self.model.config.model_type in TEXT_TOWERS:
+            raise ValueError(
+                f"{type(self.model).__name__} sees no images, so that vision tokens have no place in it; set "
+                "num_vision_tokens=0 or use the model that it is a tower of."
+            )
+        return find_vision_tower(self.model)[0]
+
+    def _name_of(self, tower: nn.Module) -> str:
+        return next(name for name, module in self.model.named_modules() if module is tower)
 
     @property
     def _text_layer(self) -> PromptedTextEmbeddings | None:
@@ -410,8 +444,13 @@ class CLIPPromptModel(BaseTuner):
         return any(layer.disable_adapters for layer in self.model.modules() if isinstance(layer, PromptedEmbeddings))
 
     @property
+    def _compares(self) -> bool:
+        """Whether the model compares images with texts."""
+        return hasattr(self.model, "get_text_features") and hasattr(self.model, "get_image_features")
+
+    @property
     def _is_conditional(self) -> bool:
-        return self.active_config.conditional and not self._is_disabled
+        return bool(self.active_adapters) and self.active_config.conditional and not self._is_disabled
 
     def _encode_texts(
         self,
@@ -445,7 +484,7 @@ class CLIPPromptModel(BaseTuner):
         """
         # What stood on the instance before, if anything (Accelerate puts its hooks there).
         self._replaced_forward = {name: value for name, value in vars(model).items() if name == "forward"}
-        if hasattr(model, "get_image_features") and hasattr(model, "get_text_features"):
+        if self._compares:
             self._base_forward = model.forward
             model.forward = self._forward_or_classify
 
@@ -461,7 +500,8 @@ class CLIPPromptModel(BaseTuner):
         if input_ids is None and not (pixel_values is None and image_features is None):
             return self.classify(pixel_values, labels, image_features, **kwargs)
         if input_ids is not None and pixel_values is not None and self._is_conditional:
-            return self._compare_conditionally(input_ids, pixel_values, **kwargs)
+            names = list(inspect.signature(self._base_forward).parameters)[2:]
+            return self._compare_conditionally(input_ids, pixel_values, **dict(zip(names, args)), **kwargs)
         return self._base_forward(input_ids, pixel_values, *args, **kwargs)
 
     def _compare_conditionally(
@@ -469,10 +509,14 @@ class CLIPPromptModel(BaseTuner):
         input_ids: torch.LongTensor,
         pixel_values: torch.Tensor,
         attention_mask: torch.Tensor | None = None,
+        position_ids: torch.LongTensor | None = None,
         return_loss: bool | None = None,
         **kwargs: Any,
     ) -> CLIPOutput:
-        """What the model's forward returns, with every text's features made for every image."""
+        """What the model's forward returns, with every text's features made for every image.
+
+        (Position ids are made anew for the longer texts.)
+        """
         if return_loss:
             raise ValueError("A conditional context has no contrastive loss; train it with labels, as a classifier.")
         kwargs.pop("return_dict", None)
@@ -490,39 +534,56 @@ class CLIPPromptModel(BaseTuner):
 
     def _prepare_adapter_config(self, peft_config: CLIPPromptConfig, model_config: dict) -> CLIPPromptConfig:
         """Find the towers that the tokens enter, and check that they can."""
-        text, targets = find_text_tower(self.model), []
-        if peft_config.num_text_tokens:
-            if text is None:
+        for field in ("class_specific", "conditional"):
+            if getattr(peft_config, field) and not self._compares:
                 raise ValueError(
-                    f"{type(self.model).__name__} has no text tower of a type that is known: "
-                    f"{', '.join(sorted(TEXT_TOWERS))}. Set num_text_tokens=0 to prompt its vision tower only; "
-                    "another type is made known by an entry in hf_sharp_prompt.tuners.text_tower.TEXT_TOWERS."
+                    f"{field} is for classifying images by texts, but {type(self.model).__name__} does not compare "
+                    f"them; use a CLIPModel, or the like, or drop {field}."
                 )
-            targets.append(text[0])
-            self._read_words(peft_config, text[1])
-            _check_context(peft_config, text[1])
-        if peft_config.class_token_ids is not None:  # of an adapter made elsewhere
-            check_class_texts(
-                peft_config.class_names, peft_config.class_token_ids, peft_config.num_text_tokens, text[1]
-            )
-        if peft_config.conditional and not hasattr(self.model, "get_image_features"):
-            raise ValueError(
-                "conditional needs images to shift the context by, but "
-                f"{type(self.model).__name__} encodes texts only."
-            )
+        text = self._text_tower if peft_config.num_text_tokens or peft_config.class_token_ids else None
+        vision = self._vision_tower if peft_config.num_vision_tokens or peft_config.conditional else None
+        self._check_origin(peft_config, text, vision)
+        targets = []
+        if peft_config.num_text_tokens:
+            targets.append(text)
+            self._read_words(peft_config, text)
+            _check_context(peft_config, text)
+        if peft_config.class_token_ids is not None:
+            check_class_texts(peft_config.class_names, peft_config.class_token_ids, peft_config.num_text_tokens, text)
         if peft_config.num_vision_tokens:
-            vision, parts = find_vision_tower(self.model)
-            layers = len(vision.get_submodule(parts.layers))
-            if peft_config.vision_depth > layers:
+            if peft_config.vision_depth > (layers := vision.config.num_hidden_layers):
                 raise ValueError(
                     f"vision_depth is {peft_config.vision_depth}, but the vision tower has {layers} layers; set "
                     f"vision_depth={layers} or less."
                 )
             if not peft_config.coupled:
-                targets.append(next(name for name, module in self.model.named_modules() if module is vision))
-        names = [re.escape(f"{name}.embeddings".lstrip(".")) for name in targets]
+                targets.append(vision)
+        names = [re.escape(f"{self._name_of(tower)}.embeddings".lstrip(".")) for tower in targets]
         peft_config.target_modules = "|".join(names)
         return peft_config
+
+    def _check_origin(self, config: CLIPPromptConfig, text: nn.Module | None, vision: nn.Module | None) -> None:
+        """Note in the config what it is for, or check that it was made for the like.
+
+        Raises:
+            ValueError: The adapter was made for another model; both are described.
+        """
+        here = {}
+        for tokens, tower in ((config.num_text_tokens, text), (config.num_vision_tokens, vision)):
+            if tokens:
+                sizes = tower.config
+                here[self._name_of(tower) or "model"] = (
+                    f"{sizes.model_type} of width {sizes.hidden_size} with {sizes.num_hidden_layers} layers"
+                )
+        if config.conditional:
+            here["image features"] = f"of width {self._feature_width}"
+        if config.made_for not in (None, here):
+            raise ValueError(
+                f"The adapter was made for {config.base_model_name_or_path} with {_listed(config.made_for)}, but this "
+                f"{type(self.model).__name__} has {_listed(here)}. Load it onto the model it was made for, or one of "
+                "the same sizes."
+            )
+        config.made_for = here
 
     def _read_words(self, config: CLIPPromptConfig, tower: nn.Module) -> None:
         """Fill in the token ids of what the config gives as words."""
@@ -591,16 +652,33 @@ class CLIPPromptModel(BaseTuner):
         cls, model: nn.Module, config: PeftConfig, adapter_name: str, state_dict: dict[str, torch.Tensor]
     ) -> dict[str, torch.Tensor]:
         state_dict = super()._remap_adapter_state_dict_for_load(model, config, adapter_name, state_dict)
-        here = model.state_dict()
-        for key, tensor in state_dict.items():
-            if key in here and tensor.shape != here[key].shape:
-                part = key.split("clip_prompt_")[-1].replace(f".{adapter_name}", "")
-                raise ValueError(
-                    f"The adapter was made for {config.base_model_name_or_path}, where its {part} is "
-                    f"{_by(tensor)}; for this {type(model.get_base_model()).__name__} it would be {_by(here[key])}. "
-                    "Load it onto the model it was made for, or one of the same widths."
-                )
+        saved = {key: _by(tensor) for key, tensor in state_dict.items() if cls.prefix in key}
+        made = {
+            key: _by(tensor)
+            for key, tensor in model.state_dict().items()
+            if cls.prefix in key and cls._remove_adapter_name_from_key(key, adapter_name) != key
+        }
+        if differing := sorted(key for key in made.keys() | saved.keys() if made.get(key) != saved.get(key)):
+            key, base = differing[0], type(model.get_base_model()).__name__
+            # Out with what was made to be filled: the model is as it was before.
+            if len(model.peft_config) > 1:
+                model.delete_adapter(adapter_name)
+            else:
+                model.unload()
+            raise ValueError(
+                f"The adapter made for {config.base_model_name_or_path} does not fit its own config: "
+                f"{cls._remove_adapter_name_from_key(key, adapter_name).split(cls.prefix)[1]} is "
+                f"{saved.get(key, 'missing')} in its file, and with its config on this {base} it is "
+                f"{made.get(key, 'not there')}. Load the adapter as it was saved."
+            )
         return state_dict
+
+    @classmethod
+    def _remove_adapter_name_from_key(cls, key: str, adapter_name: str) -> str:
+        # PEFT's own looks for the name in the last places only; modules in modules have more behind it.
+        before, prefix, after = key.rpartition(cls.prefix)
+        part, *names = after.split(".")
+        return before + prefix + ".".join([part, *(names[1:] if names[:1] == [adapter_name] else names)])
 
     def _check_merge_allowed(self) -> None:
         raise ValueError(
@@ -618,6 +696,10 @@ def _dot(image_features: torch.Tensor, text_features: torch.Tensor) -> torch.Ten
 
 def _by(tensor: torch.Tensor) -> str:
     return " × ".join(map(str, tensor.shape))
+
+
+def _listed(made_for: dict[str, str]) -> str:
+    return " and ".join(f"{name} ({sizes})" for name, sizes in sorted(made_for.items()))
 
 
 def _check_context(config: CLIPPromptConfig, tower: nn.Module) -> None:

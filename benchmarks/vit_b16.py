@@ -1,0 +1,56 @@
+"""A CLIP of ViT-B/16's size with random weights, classes with names of realistic lengths, and images of noise."""
+
+from __future__ import annotations
+
+import random
+import resource
+
+import torch
+from peft import PeftModel, get_peft_model
+from transformers import CLIPConfig, CLIPModel
+
+from hf_sharp_prompt import CLIPPromptConfig
+
+
+IMAGE_SIZE = 224
+FULL_STOP, SOS, EOS = 269, 49406, 49407
+# Of the tokens that a class name has: one to five, 2.25 in the mean.
+NAME_LENGTHS = {1: 0.30, 2: 0.35, 3: 0.20, 4: 0.10, 5: 0.05}
+
+
+def make_texts(classes: int) -> list[list[int]]:
+    """The token ids of each class's `[SOS][name][.][EOS]`."""
+    numbers = random.Random(0)
+    lengths = [*numbers.choices(list(NAME_LENGTHS), NAME_LENGTHS.values(), k=classes - 1), max(NAME_LENGTHS)]
+    return [[SOS, *(numbers.randrange(SOS) for _ in range(n)), FULL_STOP, EOS] for n in lengths]
+
+
+def make_clip(layers: int = 12) -> CLIPModel:
+    torch.manual_seed(0)
+    text = {"num_hidden_layers": layers, "bos_token_id": SOS, "eos_token_id": EOS}
+    vision = {"patch_size": 16, "num_hidden_layers": layers}
+    return CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=512)).eval()
+
+
+def with_prompt(clip: CLIPModel, classes: int, context: int, **config: object) -> PeftModel:
+    """With a context for so many classes."""
+    names = [f"class {index}" for index in range(classes)]
+    fields = {"class_names": names, "class_token_ids": make_texts(classes)}
+    return get_peft_model(clip, CLIPPromptConfig(num_text_tokens=context, **fields, **config))
+
+
+def make_images(count: int, classes: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Pixels and labels."""
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(count, 3, IMAGE_SIZE, IMAGE_SIZE, generator=generator), torch.arange(count) % classes
+
+
+def held_memory() -> int:
+    """Bytes that this process holds now."""
+    with open("/proc/self/statm") as statm:
+        return int(statm.read().split()[1]) * resource.getpagesize()
+
+
+def peak_memory() -> int:
+    """The most bytes that this process has held."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -1,0 +1,62 @@
+"""How often does training see each class? Samplers between the data's own frequencies and equal ones."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from torch.utils.data import Sampler
+
+
+class ClassFrequencySampler(Sampler[int]):
+    """Draws classes with probability `p_c ∝ n_c^q`, and each draw's sample evenly from its class, with replacement.
+
+    Every process draws the same indices, and Accelerate gives each process its share of the batches, as it does with
+    a shuffled data set. Each epoch draws anew: the epoch is set by `set_epoch`, which Accelerate and the Trainer call,
+    or else counts up by itself. The global random numbers are not touched.
+
+    Args:
+        labels: The label of each sample.
+        exponent: q: 1 draws samples evenly, 1/2 is square-root sampling, 0 is class-balanced.
+        seed: Decides, with the epoch, what is drawn.
+
+    Raises:
+        ValueError: An exponent outside [0, 1].
+
+    Reference:
+        Kang et al., "Decoupling Representation and Classifier for Long-Tailed Recognition", ICLR 2020,
+        https://arxiv.org/abs/1910.09217
+    """
+
+    def __init__(self, labels: Sequence[int], exponent: float, seed: int = 0) -> None:
+        if not 0 <= exponent <= 1:
+            raise ValueError(f"exponent must be between 0 (class-balanced) and 1 (the data's own), got {exponent!r}.")
+        labels = np.asarray(labels)
+        counts = np.bincount(labels)
+        self.exponent = exponent
+        self.seed = seed
+        self.epoch = 0
+        weights = counts[labels] ** (exponent - 1.0)
+        self._probabilities = weights / weights.sum()
+
+    @classmethod
+    def class_balanced(cls, labels: Sequence[int], seed: int = 0) -> ClassFrequencySampler:
+        """Every class equally often."""
+        return cls(labels, exponent=0, seed=seed)
+
+    @classmethod
+    def square_root(cls, labels: Sequence[int], seed: int = 0) -> ClassFrequencySampler:
+        """Classes in proportion to the square root of their number of samples."""
+        return cls(labels, exponent=0.5, seed=seed)
+
+    def __len__(self) -> int:
+        return len(self._probabilities)
+
+    def __iter__(self) -> Iterator[int]:
+        random = np.random.default_rng((self.seed, self.epoch))
+        yield from random.choice(len(self), len(self), p=self._probabilities).tolist()
+        self.set_epoch(self.epoch + 1)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Which epoch is drawn next, from 0."""
+        self.epoch = epoch

@@ -1,0 +1,137 @@
+"""Makes the demo's ViT: a stock `ViTForImageClassification` that names everything in an image of the rendered world.
+
+What ImageNet-21k is to the published ViTs the seen styles are to this one: it has general features before any task.
+
+```bash
+python -m hf_sharp_prompt.demo.pretrain_vit                              # remakes the shipped checkpoint
+python -m hf_sharp_prompt.demo.pretrain_vit --output my_vit --steps 200  # tries it
+```
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch.nn.functional import cross_entropy
+from torch.utils.data import IterableDataset
+from transformers import HfArgumentParser, ViTConfig, ViTForImageClassification, ViTImageProcessorPil, set_seed
+
+from .pretrain import render_pairs
+from .shapes import SHAPES
+from .textures import TEXTURES
+from .training import OptimizationArguments, save, train, waves
+from .world import COLOURS, IMAGE_SIZE, SIZES, Scene
+
+
+@dataclass
+class ViTPretrainArguments(OptimizationArguments):
+    """What to train, for how long, and where to put it."""
+
+    steps: int = field(default=1500, metadata={"help": "updates"})
+    output: Path = field(
+        default=Path(__file__).parent / "vit",
+        metadata={"help": "directory of the checkpoint; replaced as a whole once training has ended"},
+    )
+    layers: int = field(default=6, metadata={"help": "layers, 144 wide"})
+
+
+WORDS: dict[str, tuple[str, ...]] = {
+    "shape": tuple(SHAPES),
+    "texture": tuple(TEXTURES),
+    "colour": tuple(COLOURS),
+    "backdrop": tuple(COLOURS),
+    "size": tuple(SIZES),
+}
+"""Field of a scene → the words that tell it, each with a logit of its own, in this order."""
+
+
+def targets(scenes: list[Scene]) -> torch.Tensor:
+    """Which word is right?
+
+    Args:
+        scenes: n scenes.
+
+    Returns:
+        For each field of `WORDS` the word's number, (n, fields).
+    """
+    return torch.tensor([[words.index(getattr(scene, name)) for name, words in WORDS.items()] for scene in scenes])
+
+
+def naming_loss(logits: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+    """The cross-entropies of all fields, each among its own words, added up.
+
+    Args:
+        logits: of every word, (n, words).
+        right: as `targets` returns them, (n, fields).
+
+    Returns:
+        The loss, a scalar.
+    """
+    parts = logits.split([len(words) for words in WORDS.values()], dim=1)
+    return sum(cross_entropy(part, right[:, number]) for number, part in enumerate(parts))
+
+
+def build_processor() -> ViTImageProcessorPil:
+    """The image processor for images of the world."""
+    return ViTImageProcessorPil(size={"height": IMAGE_SIZE, "width": IMAGE_SIZE})
+
+
+def build_model(args: ViTPretrainArguments) -> ViTForImageClassification:
+    """An untrained ViT of the size that the arguments ask for."""
+    labels = [f"{name} {word}" for name, words in WORDS.items() for word in words]
+    config = ViTConfig(
+        hidden_size=144,
+        intermediate_size=576,
+        num_hidden_layers=args.layers,
+        num_attention_heads=4,
+        image_size=IMAGE_SIZE,
+        patch_size=8,
+        id2label=dict(enumerate(labels)),
+        label2id={label: number for number, label in enumerate(labels)},
+    )
+    # Written-out attention: for sequences this short, the fused kernel's backward in bfloat16 is several times slower.
+    model = ViTForImageClassification(config)
+    model.set_attn_implementation("eager")
+    positions = model.vit.embeddings.position_embeddings
+    with torch.no_grad():
+        positions[0, 1:] = 0.5 * waves(IMAGE_SIZE // config.patch_size, config.hidden_size)
+    return model
+
+
+class NamedBatches(IterableDataset):
+    """Batches of images and `targets`, rendered as they are asked for: no image comes twice."""
+
+    def __init__(self, args: ViTPretrainArguments, processor: ViTImageProcessorPil) -> None:
+        self.args = args
+        self.processor = processor
+
+    def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        size = self.args.batch_size
+        for step in range(self.args.steps):
+            images, scenes, _ = render_pairs(self.args.seed, range(step * size, (step + 1) * size))
+            yield self.processor(list(images), return_tensors="pt")["pixel_values"], targets(scenes)
+
+
+def name_all(
+    args: ViTPretrainArguments, model: ViTForImageClassification, batch: tuple[torch.Tensor, torch.Tensor]
+) -> torch.Tensor:
+    """The loss of a batch of `NamedBatches`."""
+    pixel_values, right = batch
+    with torch.autocast("cpu", torch.bfloat16, enabled=args.bf16):
+        logits = model(pixel_values=pixel_values).logits
+    return naming_loss(logits.float(), right)
+
+
+def main(args: ViTPretrainArguments) -> None:
+    """Makes a checkpoint as `args` say."""
+    set_seed(args.seed)
+    processor = build_processor()
+    model = build_model(args)
+    train(args, model, NamedBatches(args, processor), partial(name_all, args, model))
+    save(model.eval(), processor, args.output)
+
+
+if __name__ == "__main__":
+    main(HfArgumentParser(ViTPretrainArguments).parse_args_into_dataclasses()[0])

@@ -1,0 +1,337 @@
+"""Features kept in a file: those of these very images, weights and crops, or made anew."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import datasets
+import pytest
+import torch
+from datasets import ClassLabel, Dataset, Features
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from transformers import CLIPConfig, CLIPModel
+
+from hf_sharp_prompt import ImageEncoder
+from hf_sharp_prompt.data import ImageCollator, ImageFeatures, RandomResizedCropFlip
+
+
+SIZE = 48
+CLASSES = ["ant", "bee"]
+
+
+def make_dataset(count: int = 7, seed: int = 0) -> Dataset:
+    """Images of noise, stored as a folder's or the Hub's are: undecoded."""
+    generator = torch.Generator().manual_seed(seed)
+    pixels = torch.randint(256, (count, SIZE, SIZE, 3), generator=generator, dtype=torch.uint8)
+    columns = {"image": list(pixels.numpy()), "label": [number % 2 for number in range(count)]}
+    made = Dataset.from_dict(columns, Features({"image": datasets.Image(), "label": ClassLabel(names=CLASSES)}))
+    return made.cast_column("image", datasets.Image(decode=False))
+
+
+@pytest.fixture(scope="module")
+def dataset() -> Dataset:
+    return make_dataset()
+
+
+@pytest.fixture
+def augmenting(image_processor) -> ImageCollator:
+    return ImageCollator(image_processor, RandomResizedCropFlip(SIZE))
+
+
+class Counting(ImageEncoder):
+    """Counts how many images it has encoded."""
+
+    count = 0
+
+    def __call__(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        self.count += len(pixel_values)
+        return super().__call__(pixel_values)
+
+
+@pytest.fixture
+def encoder(clip) -> Counting:
+    return Counting(clip)
+
+
+def files(directory: Path) -> dict[str, bytes]:
+    """Name and content of what is kept, leaving out the (empty) locks."""
+    return {path.name: path.read_bytes() for path in directory.iterdir() if path.suffix != ".lock"}
+
+
+def test_the_second_time_nothing_is_encoded_and_all_is_the_same(dataset, encoder, augmenting, tmp_path):
+    """The point of the cache."""
+    expected = ImageFeatures.compute(dataset, encoder, augmenting, views=3, seed=5, batch_size=2)
+    for encoded in (21, 0):
+        encoder.count = 0
+        features = ImageFeatures.cached(
+            dataset, encoder, augmenting, views=3, seed=5, batch_size=2, cache_dir=tmp_path
+        )
+        assert encoder.count == encoded
+        assert torch.equal(features.features, expected.features)
+        assert features.features.shape == (7, 3, 24)
+        assert features.labels.tolist() == dataset["label"]
+        assert features.class_names == CLASSES
+    assert features[3].keys() == {"image_features", "labels"}
+    assert len(files(tmp_path)) == 1
+
+
+def test_the_file_is_one_that_safetensors_reads(dataset, encoder, augmenting, tmp_path):
+    """Features are of use elsewhere, too."""
+    features = ImageFeatures.cached(dataset, encoder, augmenting, cache_dir=tmp_path)
+    (path,) = tmp_path.glob("*.safetensors")
+    tensors = load_file(path)
+    assert torch.equal(tensors["image_features"], features.features)
+    assert torch.equal(tensors["labels"], features.labels)
+
+
+def changed(part: str, dataset: Dataset, model: CLIPModel, collator: ImageCollator) -> dict:
+    """The arguments of `cached`, one of them other than usual."""
+    arguments = {"dataset": dataset, "collator": collator, "views": 2, "seed": 1, "dtype": torch.float32}
+    processor = collator.image_processor
+    if part == "weight of the tower":
+        with torch.no_grad():
+            model.vision_model.encoder.layers[1].mlp.fc1.weight[3, 4] += 1e-3
+    elif part == "projection":
+        model.visual_projection.weight.data *= 2
+    elif part == "activation":
+        config = model.config.to_dict()
+        config["vision_config"]["hidden_act"] = "gelu"
+        other = CLIPModel(CLIPConfig.from_dict(config)).eval()
+        other.load_state_dict(model.state_dict())
+        model = other
+    elif part == "precision of the tower":
+        model = model.double()
+    elif part == "processor":
+        processor = type(processor).from_dict(processor.to_dict() | {"image_mean": [0.1, 0.1, 0.1]})
+        arguments["collator"] = ImageCollator(processor, collator.augment)
+    elif part == "augmentation":
+        arguments["collator"] = ImageCollator(processor, RandomResizedCropFlip(SIZE, scale=(0.5, 1.0)))
+    elif part == "no augmentation":
+        arguments["collator"] = ImageCollator(processor)
+    elif part == "images":
+        arguments["dataset"] = make_dataset(seed=1)
+    elif part == "choice of images":
+        arguments["dataset"] = dataset.select(range(1, 7))
+    elif part != "nothing":
+        arguments[part] = {"views": 1, "seed": 2, "dtype": torch.float16}[part]
+    return arguments | {"encode": Counting(model)}
+
+
+PARTS = ["weight of the tower", "projection", "activation", "precision of the tower", "processor", "augmentation"]
+PARTS += ["no augmentation", "images", "choice of images", "views", "seed", "dtype"]
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_whatever_changes_the_features_makes_them_anew(part, dataset, clip, augmenting, tmp_path):
+    """Otherwise one trains, unknowingly, on the features of another model, data set or crop."""
+    usual = ImageFeatures.cached(**changed("nothing", dataset, clip, augmenting), cache_dir=tmp_path)
+    kept = files(tmp_path)
+    arguments = changed(part, dataset, clip, augmenting)
+    features = ImageFeatures.cached(**arguments, cache_dir=tmp_path)
+    assert arguments["encode"].count == len(arguments["dataset"]) * arguments["views"]
+    assert features.features.dtype == arguments["dtype"]
+    assert features.features.shape != usual.features.shape or not torch.equal(features.features, usual.features)
+    assert kept.items() < files(tmp_path).items(), "the others are still there"
+
+
+def test_the_text_tower_does_not_matter(dataset, clip, augmenting, tmp_path):
+    """Otherwise every trained prompt encodes the images anew."""
+    first = ImageFeatures.cached(**changed("nothing", dataset, clip, augmenting), cache_dir=tmp_path)
+    with torch.no_grad():
+        clip.text_model.embeddings.token_embedding.weight.add_(1)
+        clip.text_projection.weight.add_(1)
+        clip.logit_scale.add_(1)
+    again = changed("nothing", dataset, clip, augmenting)
+    assert torch.equal(ImageFeatures.cached(**again, cache_dir=tmp_path).features, first.features)
+    assert again["encode"].count == 0
+
+
+def damage(path: Path, how: str) -> None:
+    content = path.read_bytes()
+    if how == "truncated":
+        path.write_bytes(content[:-1])
+    elif how == "too long":
+        path.write_bytes(content + b"\0")
+    elif how == "in its header":
+        path.write_bytes(content[:40])
+    elif how == "empty":
+        path.write_bytes(b"")
+    elif how == "not such a file":
+        path.write_text("features\n" * 100)
+    elif how == "foreign":
+        save_file({"image_features": torch.zeros(7, 1, 24), "labels": torch.zeros(7, dtype=torch.long)}, path)
+    elif how == "of another seed":
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata()
+        assert '"seed": "0"' in metadata["made_from"]
+        metadata["made_from"] = metadata["made_from"].replace('"seed": "0"', '"seed": "1"')
+        save_file(load_file(path), path, metadata)
+
+
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [
+        ("truncated", "is torn or no file of features"),
+        ("too long", "is torn or no file of features"),
+        ("in its header", "is torn or no file of features"),
+        ("empty", "is torn or no file of features"),
+        ("not such a file", "is torn or no file of features"),
+        ("foreign", "was made from another data, dtype, encoder, preprocessing, seed, transformers, views"),
+        ("of another seed", "was made from another seed"),
+    ],
+)
+def test_a_damaged_file_is_noticed_and_made_anew(how, message, dataset, encoder, augmenting, tmp_path, caplog):
+    """Otherwise a full disk or a copy that broke off is trained on, or stops every later run."""
+    ImageFeatures.cached(dataset, encoder, augmenting, cache_dir=tmp_path)
+    whole = files(tmp_path)
+    (path,) = tmp_path.glob("*.safetensors")
+    damage(path, how)
+    encoder.count = 0
+    features = ImageFeatures.cached(dataset, encoder, augmenting, cache_dir=tmp_path)
+    assert f"{path} {message}" in caplog.text
+    assert "the images are encoded anew" in caplog.text
+    assert encoder.count == len(features) == 7
+    assert files(tmp_path) == whole
+
+
+def test_half_precision_takes_half_the_space_and_is_handed_out_in_single(dataset, encoder, augmenting, tmp_path):
+    """Otherwise training mixes precisions, or loses more than the rounding."""
+    single = ImageFeatures.cached(dataset, encoder, augmenting, dtype=torch.float32, cache_dir=tmp_path)
+    half = ImageFeatures.cached(dataset, encoder, augmenting, dtype=torch.float16, cache_dir=tmp_path)
+    assert half.features.nbytes * 2 == single.features.nbytes
+    assert torch.equal(half.features, single.features.half())
+    item = half[2]["image_features"]
+    assert item.dtype == torch.float32
+    torch.testing.assert_close(item, single[2]["image_features"], rtol=2**-11, atol=1e-7)
+
+
+def test_other_precisions_are_refused(dataset, encoder, augmenting, tmp_path):
+    with pytest.raises(ValueError, match=r"torch.float16 or torch.float32, not as torch.float64"):
+        ImageFeatures.cached(dataset, encoder, augmenting, dtype=torch.float64, cache_dir=tmp_path)
+
+
+def test_an_encoder_that_cannot_be_recognised_is_refused(dataset, augmenting, clip, tmp_path):
+    """Otherwise the features of one model are handed out as those of another."""
+    with pytest.raises(ValueError, match=r"no fingerprint of its weights; give ImageEncoder\(model\)"):
+        ImageFeatures.cached(
+            dataset, lambda pixels: clip.get_image_features(pixels).pooler_output, augmenting, cache_dir=tmp_path
+        )
+
+
+def resident(path: Path) -> tuple[int, int]:
+    """Bytes of a file that this process has mapped, and of these, bytes in its memory."""
+    sizes, within = {"Size": 0, "Rss": 0}, False
+    for line in Path("/proc/self/smaps").read_text().splitlines():
+        name, *rest = line.split()
+        if not name.endswith(":"):
+            within = rest[-1] == str(path)
+        elif within and name[:-1] in sizes:
+            sizes[name[:-1]] += int(rest[0]) * 1024
+    return sizes["Size"], sizes["Rss"]
+
+
+@pytest.mark.skipif(not Path("/proc/self/smaps").is_file(), reason="only Linux says what is in memory")
+def test_opening_does_not_read_the_features(encoder, image_processor, tmp_path):
+    """Otherwise the features of a large data set have to fit into memory, once per process."""
+    dataset = make_dataset(count=2)
+    wide = torch.zeros(2, 5_000_000)
+    encoder.__class__ = type("Wide", (Counting,), {"__call__": lambda self, pixels: wide[: len(pixels)]})
+    features = ImageFeatures.cached(dataset, encoder, ImageCollator(image_processor), cache_dir=tmp_path)
+    (path,) = tmp_path.glob("*.safetensors")
+    mapped, read = resident(path)
+    assert mapped >= 40_000_000
+    assert read < 1_000_000
+    features[1]["image_features"].sum()
+    assert resident(path)[1] >= 20_000_000, "and they are read when they are used"
+
+
+PROGRAM = """
+import sys, time
+import torch
+from accelerate import PartialState
+from datasets import load_from_disk
+from transformers import CLIPImageProcessor, CLIPModel
+from hf_sharp_prompt import ImageEncoder
+from hf_sharp_prompt.data import ImageCollator, ImageFeatures, RandomResizedCropFlip
+
+world_size, data, checkpoint, out, *slow = sys.argv[1:]
+state = PartialState(cpu=True)
+assert state.num_processes == int(world_size), state
+
+class Counting(ImageEncoder):
+    def __call__(self, pixels):
+        self.count += len(pixels)
+        time.sleep(len(slow))
+        return super().__call__(pixels)
+
+encoder = Counting(CLIPModel.from_pretrained(checkpoint))
+collator = ImageCollator(CLIPImageProcessor.from_pretrained(checkpoint), RandomResizedCropFlip(48))
+for kind, made in (("file", ImageFeatures.cached), ("memory", ImageFeatures.compute)):
+    encoder.count = 0
+    where = {"cache_dir": out + "/cache"} if kind == "file" else {}
+    made = made(load_from_disk(data), encoder, collator, views=2, seed=3, batch_size=2, num_workers=1, **where)
+    torch.save((encoder.count, made.features, made.labels, made.class_names), f"{out}/{kind}{state.process_index}.pt")
+"""
+
+
+@pytest.fixture
+def start(dataset, checkpoint, tmp_path):
+    """Start the program in a number of processes."""
+    (tmp_path / "program.py").write_text(PROGRAM)
+    dataset.save_to_disk(tmp_path / "data")
+
+    def start(processes: int, *slow: str) -> subprocess.Popen:
+        launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
+        arguments = [tmp_path / "program.py", processes, tmp_path / "data", checkpoint, tmp_path, *slow]
+        return subprocess.Popen(
+            [sys.executable, *(launcher if processes > 1 else []), *map(str, arguments)],
+            env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    return start
+
+
+def finish(process: subprocess.Popen) -> str:
+    _, errors = process.communicate(timeout=200)
+    assert process.returncode == 0, errors[-3000:]
+    return errors
+
+
+def test_two_processes_make_what_one_makes(start, encoder, augmenting, tmp_path):
+    """Otherwise results depend on the number of processes, or images are left out or taken twice."""
+    errors = finish(start(2))
+    bars = errors.count("Encoding images:   0%")
+    assert bars == 2, "one for the file and one for memory, both the main process's"
+    alone = {"dataset": datasets.load_from_disk(tmp_path / "data"), "encode": encoder, "collator": augmenting}
+    expected = ImageFeatures.cached(**alone, views=2, seed=3, batch_size=2, cache_dir=tmp_path / "alone")
+    assert files(tmp_path / "cache") == files(tmp_path / "alone")
+    for kind in ("file", "memory"):
+        shares = [torch.load(tmp_path / f"{kind}{process}.pt") for process in range(2)]
+        # Batches of 2, 2, 2 and 1 images, two views of each: every other one is the first process's.
+        assert [count for count, *_ in shares] == [7, 7]
+        for _, features, labels, names in shares:
+            assert torch.equal(features, expected.features)
+            assert torch.equal(labels, expected.labels)
+            assert names == CLASSES
+
+
+def test_a_kill_in_the_middle_does_no_harm(start, tmp_path):
+    """A run that is killed while it encodes leaves nothing that a later run could take for features."""
+    process = start(1, "slow")
+    deadline = time.monotonic() + 120
+    while not list((tmp_path / "cache").glob("*.unfinished")) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert [Path(name).suffix for name in files(tmp_path / "cache")] == [".unfinished"]
+    finish(start(1))
+    assert [Path(name).suffix for name in files(tmp_path / "cache")] == [".safetensors"]
+    (encoded, *kept), (_, *computed) = (torch.load(tmp_path / f"{kind}0.pt") for kind in ("file", "memory"))
+    assert encoded == 14
+    assert torch.equal(kept[0], computed[0])
