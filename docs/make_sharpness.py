@@ -26,8 +26,8 @@ rather than the direction: the Trainer takes their names just so, and in a loop 
 A rule is applied to a step's whole batch, however many micro-batches or processes share it. Perturbations per
 micro-batch or per process, the m-sharpness of Foret et al. (§4.1), are another method and to be asked for:
 `m_sharpness="micro_batch"` or `"process"`, an argument of both. The rule then runs on each part by itself, with noise
-of its own where it draws any, and the mean of the directions is followed, by the parts' numbers of samples. What a rule
-remembers stays one: every part starts from it, and afterwards it is the mean of what the parts would remember.
+of its own where it draws any, and the mean of the directions is followed, by the parts' numbers of samples. What a
+rule remembers stays one: every part starts from it, and afterwards it is the mean of what the parts would remember.
 
 """
 

@@ -42,7 +42,8 @@ class SharpPromptTrainer(Trainer):
 
     One optimizer step's micro-batches, over all processes, form one batch, and the rule runs once per step over all of
     it; `m_sharpness` asks for other scopes. Samples that Accelerate repeats to fill the last processes' shares do not
-    count, where the loss is divided by `num_items_in_batch`. Everything else is the Trainer's: its arguments, callbacks, checkpoints, logs and launchers.
+    count, where the loss is divided by `num_items_in_batch`. Everything else is the Trainer's: its arguments,
+    callbacks, checkpoints, logs and launchers.
 
     Logged besides the Trainer's own values: `gradient_norm` ‖g‖ (`grad_norm` is that of the followed direction) and,
     of rules that look elsewhere, `perturbed_loss`, `sharpness` (its difference to `loss`), `cosine` cos(g, g_p) and
