@@ -181,8 +181,8 @@ class PromptArguments:
     vision_depth: int = field(default=1, metadata={"help": "Image layers that get tokens of their own."})
 
 
-# Accuracies "base" and "novel", their harmonic mean "hm"; of a run also seconds, adapter, history by epoch, and cosines
-# between gradient and perturbed gradient.
+# Accuracies "base" and "novel", their harmonic mean "hm"; of a run also seconds, adapter, history by epoch, and the
+# cosines between gradient and perturbed gradient.
 Result = dict[str, Any]
 
 

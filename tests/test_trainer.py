@@ -60,8 +60,9 @@ def load_processor() -> CLIPProcessor:
 
 
 def make_model(dtype=torch.float64, **config) -> PeftModel:
+    clip = copy.deepcopy(load(dtype))
     torch.manual_seed(0)
-    model = get_peft_model(copy.deepcopy(load(dtype)), CLIPPromptConfig(num_text_tokens=3, **config))
+    model = get_peft_model(clip, CLIPPromptConfig(num_text_tokens=3, **config))
     model.set_classes(CLASSES, load_processor(), "{}.")
     return model
 
