@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
+import reprlib
 from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
@@ -180,8 +182,15 @@ def _in_code(text: str) -> str:
 
 
 def _describe_rule(rule: Any, objectives: list[Any]) -> str:
-    described = "plain training" if rule.name == "none" else f"trained along the sharpness rule `{rule}`"
-    return " ".join([described, *(f"with the objective `{objective}`" for objective in objectives)])
+    described = "plain training" if rule.name == "none" else f"trained along the sharpness rule `{_in_brief(rule)}`"
+    return " ".join([described, *(f"with the objective `{_in_brief(objective)}`" for objective in objectives)])
+
+
+def _in_brief(member: Any) -> str:
+    """A rule or objective as it would be made, long lists cut short."""
+    values = {field.name: getattr(member, field.name) for field in dataclasses.fields(member)}
+    given = ", ".join(f"{name}={_in_code(reprlib.repr(value))}" for name, value in values.items())
+    return f"{type(member).__name__}({given})".replace("'", "")
 
 
 def _describe_data(trainer: SharpPromptTrainer, dataset: str | list[str] | None) -> str:

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import copy
-import inspect
 import json
 import logging
 import os
@@ -21,16 +20,24 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
 from torch.utils.data import DataLoader
-from transformers import BaseImageProcessor, ProcessorMixin, Trainer, TrainerCallback, set_seed
+from transformers import (
+    BaseImageProcessor,
+    PreTrainedTokenizerBase,
+    ProcessorMixin,
+    Trainer,
+    TrainerCallback,
+    TrainerState,
+    set_seed,
+)
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, EvalLoopOutput, TrainOutput, get_last_checkpoint
 
 from .data import ImageCollator
 from .data.indexed import SAMPLE_INDEX, Indexed, IndexedCollator
 from .early_stage import SNAPSHOTS_NAME, EarlyStage, load_subspace, save_subspace
 from .model_card import model_card
-from .objectives import Batch, ObjectiveSum
-from .sharpness import SharpnessAware
-from .sharpness.rule import Among
+from .objectives import Batch, ConstrainingObjective, ObjectiveSum
+from .sharpness import Constraint, SharpnessAware
+from .sharpness.rule import OBJECTIVES, Among
 from .sharpness.subspace import Subspace
 from .training_args import SharpPromptTrainingArguments
 
@@ -40,6 +47,8 @@ logger = logging.getLogger(__name__)
 RULE_STATE_NAME = "sharpness.safetensors"
 OBJECTIVES_STATE_NAME = "objectives.safetensors"
 TRAINER_STATE_NAME = "trainer_state.json"
+
+FROZEN_IMAGE_FEATURES = "frozen_image_features"
 
 
 class SharpPromptTrainer(Trainer):
@@ -68,6 +77,7 @@ class SharpPromptTrainer(Trainer):
 
     args: SharpPromptTrainingArguments
     _early_stage: EarlyStage | None = None
+    _constraint: ConstrainingObjective | None = None  # whose term is evaluated now, instead of the loss
 
     def __init__(
         self,
@@ -131,6 +141,7 @@ class SharpPromptTrainer(Trainer):
             subspace=self.subspace,
         )
         self.objectives = ObjectiveSum(self.args.make_objectives(), self.accelerator)
+        self.objectives.begin_run(self.model, self._tokenizer)
         self._micro_batches: list[dict[str, Any]] = []
         _write_cards_of(self)
         return optimizer
@@ -157,7 +168,18 @@ class SharpPromptTrainer(Trainer):
                 )
             return forward_and_backward(model, batch if among is None else _only(batch, among), num_items_in_batch)
 
+        def backward_pass_of(constraint: ConstrainingObjective, among: Among | None = None) -> torch.Tensor:
+            self._constraint = constraint
+            try:
+                return sum(backward_pass(batch, among) for batch in micro_batches)
+            finally:
+                self._constraint = None
+
         passes = [partial(backward_pass, batch) for batch in micro_batches]
+        constraints = [
+            Constraint(each.name, partial(backward_pass_of, each), each.constrain)
+            for each in self.objectives.constraints
+        ]
         size, shares = self._size_of_batch(num_items_in_batch), None
         if size is not None and self.args.m_sharpness != "batch":
             shares = [float((batch["labels"] != -100).sum()) / float(size) for batch in micro_batches]
@@ -166,18 +188,22 @@ class SharpPromptTrainer(Trainer):
         self.sharpness.stage = sum(self.sharpness.epoch >= epoch for epoch in self.args.reweighting_epochs or ())
         self.objectives.begin_step(model, self.sharpness.epoch)
         with self.accelerator.no_sync(model):  # reduced once per evaluation, as one tensor
-            return self.sharpness.accumulate_direction(passes, shares)
+            return self.sharpness.accumulate_direction(passes, shares, constraints)
 
     def _with_image_features(self, inputs: dict[str, torch.Tensor | Any]) -> dict[str, torch.Tensor | Any]:
         """Encode the images now where all gradient evaluations of the step would see the same of them."""
         inputs = self._prepare_inputs(inputs)
-        encodes_images_only = "pixel_values" in inputs and "input_ids" not in inputs
-        if not (encodes_images_only and getattr(self.model, "sees_images_frozen", False)):
+        if "pixel_values" not in inputs or "input_ids" in inputs or not hasattr(self.model, "encode_images"):
             return inputs
-        of_images = inspect.signature(self.model.get_image_features).parameters.keys() & inputs.keys()
+        frozen = self.model.sees_images_frozen
+        if not frozen and not self.objectives.needs_frozen_images:
+            return inputs
         with self.compute_loss_context_manager():
-            features = self.model.encode_images(**{name: inputs.pop(name) for name in of_images})
-        return {**inputs, "image_features": features}
+            features = self.model.encode_images(**inputs)
+        if not frozen:
+            return {**inputs, FROZEN_IMAGE_FEATURES: features}
+        others = {name: value for name, value in inputs.items() if name not in self.model.image_input_names}
+        return {**others, "image_features": features}
 
     def evaluation_loop(self, *args: Any, **kwargs: Any) -> EvalLoopOutput:
         """As the Trainer's; the classes' features are computed once for all batches."""
@@ -215,11 +241,20 @@ class SharpPromptTrainer(Trainer):
         """As the Trainer's, and in training the objectives' terms added."""
         inputs = dict(inputs)
         index, labels = inputs.pop(SAMPLE_INDEX, None), inputs.get("labels")
+        frozen = inputs.pop(FROZEN_IMAGE_FEATURES, None)
         loss, outputs = super().compute_loss(model, inputs, True, num_items_in_batch)
         if self.objectives.objectives and model.training:
             size = self._size_of_batch(num_items_in_batch)
-            loss = loss + self.objectives.term(Batch(model, inputs, outputs, labels, index, size))
+            batch = Batch(model, inputs, outputs, labels, index, size, frozen)
+            term = self.objectives.term(batch, self._constraint)
+            loss = loss + term if self._constraint is None else term
         return (loss, outputs) if return_outputs else loss
+
+    @property
+    def _tokenizer(self) -> PreTrainedTokenizerBase | ProcessorMixin | None:
+        """The `processing_class`, if it tokenizes."""
+        processor = self.processing_class
+        return processor if isinstance(processor, PreTrainedTokenizerBase) or hasattr(processor, "tokenizer") else None
 
     def _size_of_batch(self, num_items_in_batch: torch.Tensor | int | None) -> torch.Tensor | float | None:
         """What the Trainer divides this process's losses by: the step's samples over the number of processes.
@@ -363,12 +398,12 @@ class SharpPromptTrainer(Trainer):
         objectives_metadata, objectives_state = {"objectives": ""}, {}
         if os.path.isfile(path := os.path.join(checkpoint, OBJECTIVES_STATE_NAME)):
             objectives_metadata, objectives_state = _read(path)
-        then = objectives_metadata["objectives"] or metadata["rule"]
-        now = " ".join(self.objectives.names) or self.sharpness.rule.name
+        then = _in_words(metadata["rule"], objectives_metadata["objectives"].split())
+        now = _in_words(self.sharpness.rule.name, self.objectives.names)
         if then != now:
             raise ValueError(
-                f"{checkpoint} is of a run with the sharpness rule {then!r}, but this one follows {now!r}; resume "
-                f"with sharpness={then!r} or start in another output_dir."
+                f"{checkpoint} is of a run with the sharpness rule {then}, but this one follows {now}; resume with "
+                "the same or start in another output_dir."
             )
         self.sharpness.load_state_dict(state)
         self.objectives.load_state_dict(objectives_state)
@@ -387,7 +422,9 @@ class _Restart(TrainerCallback):
 
 
 class _StepsTaken(TrainerCallback):
-    """Tells the objectives of the steps that the optimizer took, which may skip one that a loss scaler refuses."""
+    """Tells the objectives of the steps that the optimizer took, which may skip one that a loss scaler refuses, of the
+    epochs and of the end; of the ends not of an early stage, which is no run of its own.
+    """
 
     def __init__(self, trainer: SharpPromptTrainer) -> None:
         self.trainer = trainer
@@ -395,6 +432,27 @@ class _StepsTaken(TrainerCallback):
     def on_optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         if not self.trainer.accelerator.optimizer_step_was_skipped:
             self.trainer.objectives.end_step(self.trainer.model)
+
+    def on_step_end(self, args: Any, state: TrainerState, control: Any, **kwargs: Any) -> None:
+        # Here rather than at the epoch's end, so that the epoch's last evaluation and save come after it.
+        if float(state.epoch).is_integer():
+            self.trainer.objectives.end_epoch(self.trainer.model)
+        if state.global_step >= state.max_steps:
+            self._end_run()
+
+    def on_train_end(self, args: Any, state: TrainerState, control: Any, **kwargs: Any) -> None:
+        if state.global_step < state.max_steps and not args.load_best_model_at_end:  # stopped early
+            self._end_run()
+
+    def _end_run(self) -> None:
+        if self.trainer._early_stage is None:
+            self.trainer.objectives.end_run(self.trainer.model)
+
+
+def _in_words(rule: str, objectives: list[str]) -> str:
+    if rule == "none" and len(objectives) == 1 and objectives[0] in OBJECTIVES:  # chosen as a rule
+        return repr(objectives[0])
+    return repr(rule) + (f" and the objectives {', '.join(objectives)}" if objectives else "")
 
 
 def _read(path: str) -> tuple[dict[str, str], dict[str, torch.Tensor]]:

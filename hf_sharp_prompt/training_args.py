@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import dataclass, field
+from typing import Any
 
 from transformers import TrainingArguments
 
@@ -25,6 +27,10 @@ class SharpPromptTrainingArguments(TrainingArguments):
         rho_schedule (`str`, defaults to `"constant"`):
             How the perturbation radius goes over the run: `"constant"`, `"linear"` or `"cosine"` to zero, or
             `"learning_rate"`, proportional to it (as GSAM's paper).
+        objectives (`dict` or `list`, *optional*):
+            What is minimised besides the model's loss: names of `hf_sharp_prompt.objectives.names()` and their
+            hyperparameters, e.g. `{"kgcoop": {"weight": 8.0}, "nfl": {"novel_class_names": "names.txt"}}`, or a list
+            of names, or one; as JSON on the command line. They go with every sharpness rule.
         subspace_epochs (`int`, *optional*), subspace_rank (`int`, *optional*):
             SubPT: train this many epochs, find the subspace of this rank that the parameters moved in, start again
             and follow directions only within it (paper: 10 epochs and rank 5 for 1 shot, 30 and 10 for 4 shots and
@@ -51,7 +57,7 @@ class SharpPromptTrainingArguments(TrainingArguments):
         ValueError: An unknown rule or hyperparameter, or a value outside its range.
     """
 
-    _VALID_DICT_FIELDS = [*TrainingArguments._VALID_DICT_FIELDS, "sharpness_args"]
+    _VALID_DICT_FIELDS = [*TrainingArguments._VALID_DICT_FIELDS, "sharpness_args", "objectives"]
 
     sharpness: str = field(
         default="sam",
@@ -68,6 +74,13 @@ class SharpPromptTrainingArguments(TrainingArguments):
         metadata={
             "help": "How rho goes over the run: constant, linear or cosine to zero, or with the learning_rate.",
             "choices": list(RHO_SCHEDULES),
+        },
+    )
+    objectives: dict | str | list | None = field(
+        default=None,
+        metadata={
+            "help": f"What is minimised besides the loss, of {', '.join(objectives.names())}: a name, or JSON, e.g. "
+            '\'{"kgcoop": {"weight": 8.0}}\' or \'["kgcoop", "nfl"]\'.'
         },
     )
     subspace_epochs: int | None = field(
@@ -125,9 +138,29 @@ class SharpPromptTrainingArguments(TrainingArguments):
 
     def make_objectives(self) -> list[objectives.Objective]:
         """What is added to the loss, afresh."""
+        chosen = self._read_objectives()
         if self.sharpness in OBJECTIVES:
-            return [objectives.create(self.sharpness, **(self.sharpness_args or {}))]
-        return []
+            if self.sharpness in chosen:
+                raise ValueError(f"{self.sharpness} is chosen twice, by sharpness and by objectives; drop one.")
+            chosen = {self.sharpness: self.sharpness_args, **chosen}
+        return [objectives.create(name, **(hyperparameters or {})) for name, hyperparameters in chosen.items()]
+
+    def _read_objectives(self) -> dict[str, dict[str, Any] | None]:
+        """Hyperparameters by name, whichever way the objectives are given."""
+        given = self.objectives or {}
+        if isinstance(given, str):
+            given = json.loads(given) if given.startswith("[") else [given]
+        if not isinstance(given, dict):
+            if repeated := sorted({str(name) for name in given if given.count(name) > 1}):
+                raise ValueError(f"objectives must differ, but these stand more than once: {', '.join(repeated)}.")
+            given = dict.fromkeys(given)
+        for name, hyperparameters in given.items():
+            if not isinstance(hyperparameters, dict | None):
+                raise ValueError(
+                    f"objectives must map names to their hyperparameters, e.g. {{'kgcoop': {{'weight': 8.0}}}}; for "
+                    f"{name!r} there is {hyperparameters!r}."
+                )
+        return given
 
     def _check_reweighting_epochs(self) -> None:
         epochs = self.reweighting_epochs or ()

@@ -7,7 +7,17 @@ import math
 from collections import Counter
 from pathlib import Path
 
-from datasets import ClassLabel, Dataset, DatasetDict, Image, Value, load_dataset, load_from_disk
+from datasets import (
+    ClassLabel,
+    Dataset,
+    DatasetDict,
+    Image,
+    Value,
+    load_dataset,
+    load_dataset_builder,
+    load_from_disk,
+)
+from datasets.exceptions import DatasetsError
 
 from ..demo import TASKS, load_task
 
@@ -49,6 +59,32 @@ def load_image_dataset(dataset: str, image_column: str | None = None, label_colu
     splits = splits.rename_columns({label_column: "label"} if label_column != "label" else {})
     splits = _with_class_labels(splits, dataset)
     return _with_test_split(splits.cast_column("image", Image(decode=False)), dataset)
+
+
+def load_class_names(dataset: str) -> list[str]:
+    """The names of a data set's classes; of one on the Hub that says them, without its images.
+
+    Args:
+        dataset: As for `load_image_dataset`.
+
+    Raises:
+        ValueError: There is no such data set; no column of class labels, or several.
+    """
+    if dataset in TASKS:
+        return list(TASKS[dataset].classes)
+    if Path(dataset).expanduser().exists():
+        return load_image_dataset(dataset)["train"].features["label"].names
+    try:
+        features = load_dataset_builder(dataset).info.features or {}
+    except (OSError, DatasetsError) as error:
+        raise ValueError(
+            f"There is no file, folder, demo task or data set on the Hub {dataset!r} to take names from ({error})."
+        ) from error
+    labels = [feature for feature in features.values() if isinstance(feature, ClassLabel)]
+    if len(labels) > 1:
+        raise ValueError(f"{dataset} has several columns of class labels; write the names to a text file, one a line.")
+    names = labels[0].names if labels else load_image_dataset(dataset)["train"].features["label"].names
+    return [name.replace("_", " ").strip() for name in names]
 
 
 def _load_splits(dataset: str) -> DatasetDict:

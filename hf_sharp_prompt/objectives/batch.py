@@ -21,6 +21,8 @@ class Batch:
         index: Which samples of the data set these are, for objectives that remember them.
         size: How many samples the step's whole batch has: all micro-batches' over all processes, divided by the
             number of processes. By default this micro-batch is all of it.
+        frozen_image_features: What `model.encode_images` makes of the images, where a loop knows it already; by
+            default objectives that need it compute it.
     """
 
     model: nn.Module
@@ -29,6 +31,7 @@ class Batch:
     labels: torch.Tensor | None = None
     index: torch.Tensor | None = None
     size: torch.Tensor | float | None = None
+    frozen_image_features: torch.Tensor | None = None
 
     @property
     def logits(self) -> torch.Tensor:

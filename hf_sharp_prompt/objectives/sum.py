@@ -1,13 +1,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
+from typing import Any
 
 import torch
 from accelerate import Accelerator
 from torch import nn
 
 from .batch import Batch
-from .objective import Objective
+from .objective import ConstrainingObjective, Objective
 
 
 class ObjectiveSum:
@@ -48,6 +50,21 @@ class ObjectiveSum:
         """Whether one of them must know which samples of the data set a batch has."""
         return any(objective.needs_index for objective in self.objectives)
 
+    @property
+    def needs_frozen_images(self) -> bool:
+        """Whether one of them looks at what the base model makes of the images."""
+        return any(objective.needs_frozen_images for objective in self.objectives)
+
+    @property
+    def constraints(self) -> list[ConstrainingObjective]:
+        """Those whose terms are not added up."""
+        return [objective for objective in self.objectives if isinstance(objective, ConstrainingObjective)]
+
+    def begin_run(self, model: nn.Module, tokenizer: Any = None) -> None:
+        """Before a run's first step; arguments and errors as of `Objective.begin_run`."""
+        for objective in self.objectives:
+            objective.begin_run(model, tokenizer)
+
     def begin_step(self, model: nn.Module, epoch: int) -> None:
         """Before a step's first term; what a step that was not finished left is forgotten."""
         self._step = {}
@@ -55,9 +72,16 @@ class ObjectiveSum:
             objective.epoch = epoch
             objective.begin_step(model)
 
-    def term(self, batch: Batch) -> torch.Tensor:
-        """What a micro-batch adds to the loss. A rule may ask for it at several points in one step."""
-        terms = {objective.name: objective.term(batch) for objective in self.objectives}
+    def term(self, batch: Batch, of: ConstrainingObjective | None = None) -> torch.Tensor:
+        """What a micro-batch adds to the loss. A rule may ask for it at several points in one step.
+
+        Args:
+            batch: The micro-batch.
+            of: A constraint, whose term alone is then given.
+        """
+        evaluated = [of] if of is not None else [each for each in self.objectives if each not in self.constraints]
+        with nullcontext() if self.accelerator is None else self.accelerator.autocast():
+            terms = {objective.name: objective.term(batch) for objective in evaluated}
         for name, term in terms.items():
             self._step[name] = self._step.get(name, 0) + torch.stack([term.detach(), batch.share.to(term)])
         return sum(terms.values(), batch.logits.new_zeros(()))
@@ -69,6 +93,16 @@ class ObjectiveSum:
         for name, sums in self._step.items():
             self._totals[name] = self._totals.get(name, 0) + sums
         self._step = {}
+
+    def end_epoch(self, model: nn.Module) -> None:
+        """After an epoch's last step."""
+        for objective in self.objectives:
+            objective.end_epoch(model)
+
+    def end_run(self, model: nn.Module) -> None:
+        """After a run's last step, before the last evaluation and save."""
+        for objective in self.objectives:
+            objective.end_run(model)
 
     def pop_metrics(self) -> dict[str, float]:
         """`<name>_loss` of each objective: the mean of its term over the steps since the last call.

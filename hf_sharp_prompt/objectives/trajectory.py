@@ -138,7 +138,7 @@ class MESA(Objective, name="mesa"):
     def term(self, batch: Batch) -> torch.Tensor:
         if self.epoch < self.start:
             return batch.logits.new_zeros(())
-        with torch.no_grad(), _evaluation_mode(batch.model), _weights_replaced(batch.model, self._mean):
+        with torch.no_grad(), evaluation_mode(batch.model), _weights_replaced(batch.model, self._mean):
             past = logits_of(batch.model(**batch.inputs))
         return self.lmbda * batch.mean(divergence(past, batch.logits, self.temperature))
 
@@ -184,7 +184,7 @@ def _weights_replaced(model: nn.Module, flat: torch.Tensor) -> Iterator[None]:
 
 
 @contextmanager
-def _evaluation_mode(model: nn.Module) -> Iterator[None]:
+def evaluation_mode(model: nn.Module) -> Iterator[None]:
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:

@@ -4,11 +4,13 @@
 from . import combined, momentum, noise, sam, tail
 from .aware import SharpnessAware
 from .landscape import Landscape, landscape
+from .parts import Constraint
 from .report import Neighbourhood, SharpnessReport, report
 from .rule import SharpnessRule, create, names
 
 
 __all__ = [
+    "Constraint",
     "Landscape",
     "Neighbourhood",
     "SharpnessAware",

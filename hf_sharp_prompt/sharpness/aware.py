@@ -9,7 +9,8 @@ from accelerate import Accelerator
 from accelerate.utils import DistributedType
 from torch import nn
 
-from .parts import BackwardPass, Followed, follow, follow_parts
+from .evaluation import Evaluations
+from .parts import BackwardPass, Constraint, Followed, constrain, follow, follow_parts
 from .rule import Among, SharpnessRule
 from .schedule import RHO_SCHEDULES
 from .subspace import Subspace
@@ -109,6 +110,7 @@ class SharpnessAware:
         self,
         closure: Closure | Sequence[Closure],
         labels: torch.Tensor | Sequence[torch.Tensor] | None = None,
+        constraints: Sequence[Constraint] = (),
     ) -> torch.Tensor:
         """Add the rule's direction to `.grad`.
 
@@ -117,6 +119,9 @@ class SharpnessAware:
                 vector whose mean is the loss. It is called once per gradient evaluation of the rule. Several closures
                 are micro-batches, each with a graph of its own: scalars add up, and of vectors the mean is over all.
             labels: The samples' labels, or those of each micro-batch, for rules that tell classes apart.
+            constraints: What other losses' gradients have to say about the direction, in this order. They see the
+                rule's, over the whole batch, and the subspace confines what comes of it. Each costs a gradient
+                evaluation.
 
         Returns:
             The loss at the un-perturbed parameters, over all micro-batches and, with an accelerator, the mean over
@@ -132,12 +137,14 @@ class SharpnessAware:
         def backward_pass(closure: Closure, labels: torch.Tensor | None) -> BackwardPass:
             return lambda among=None: self._backward_pass(closure, labels, among)
 
-        return self.accumulate_direction([backward_pass(*each) for each in zip(closures, labels, strict=True)])
+        passes = [backward_pass(*each) for each in zip(closures, labels, strict=True)]
+        return self.accumulate_direction(passes, constraints=[self._of_closures(each) for each in constraints])
 
     def accumulate_direction(
         self,
         backward_pass: BackwardPass | Sequence[BackwardPass],
         shares: Sequence[torch.Tensor | float] | None = None,
+        constraints: Sequence[Constraint] = (),
     ) -> torch.Tensor:
         """As `backward`, for loops that run the backward pass themselves.
 
@@ -147,6 +154,7 @@ class SharpnessAware:
                 losses add up.
             shares: Where a rule is applied to micro-batches or processes by themselves: of each micro-batch the share
                 of the loss that it makes up, 1 in all as the mean over the processes. By default they are equal.
+            constraints: As for `backward`, each one's loss a backward pass.
 
         Returns:
             The loss at the un-perturbed parameters.
@@ -156,9 +164,12 @@ class SharpnessAware:
         held = [parameter.grad for parameter in self.parameters]
         before = self.state_dict()
         self._noise_seed = None
+        others = [(each, Evaluations(self, each.loss, again=True)) for each in constraints]
         try:
             with self._scheduled_rho():
                 followed = self._follow(passes, shares)
+            for constraint, evaluations in others:
+                constrain(followed, constraint, evaluations)
             if self.subspace is not None:
                 followed.direction = self.subspace.project(followed.direction)
         except BaseException:
@@ -186,7 +197,9 @@ class SharpnessAware:
         """Means since the last call, each over the steps that had it.
 
         `loss` at the un-perturbed parameters and `gradient_norm` ‖g‖ there; of rules that look elsewhere,
-        `perturbed_loss`, `sharpness` (their difference) and `cosine` cos(g, g_p); and what the rule itself reports.
+        `perturbed_loss`, `sharpness` (their difference) and `cosine` cos(g, g_p); what the rule itself reports; and of
+        constraints `<name>_cosine`, that of the direction and their gradient, and `<name>_conflicts`, the share of
+        steps in which it was negative.
         """
         metrics = {name: float(total) / count for name, (total, count) in self._totals.items()}
         self._totals = {}
@@ -261,6 +274,11 @@ class SharpnessAware:
         if self.m_sharpness == "process":
             return follow_parts(self, [all_passes], [sum(shares)])
         return follow(self, all_passes)
+
+    def _of_closures(self, constraint: Constraint) -> Constraint:
+        """The constraint with a backward pass instead of closures."""
+        closures = [constraint.loss] if callable(constraint.loss) else list(constraint.loss)
+        return constraint._replace(loss=lambda _: sum(self._backward_pass(each, None, None) for each in closures))
 
     def _generator_of_part(self, part: int) -> torch.Generator:
         """Noise of a part's own; each process knows all parts' and goes on with the same generator."""

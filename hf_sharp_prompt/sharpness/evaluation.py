@@ -25,6 +25,7 @@ class Evaluations:
         backward_pass: Computes the loss, runs its backward pass and returns the loss.
         part: Where the gradients are those of one part of the batch, a micro-batch or a process's share: its number.
         share: The part's share of the loss.
+        again: Whether others of the step come before its first: dropout masks and buffers are the step's, then.
 
     Attributes:
         reached: For each parameter whether the loss depended on it, in any evaluation.
@@ -37,10 +38,11 @@ class Evaluations:
         backward_pass: Callable[[Among | None], torch.Tensor],
         part: int | None = None,
         share: torch.Tensor | float = 1.0,
+        again: bool = False,
     ) -> None:
         self.sharp = sharp
         self.backward_pass = backward_pass
-        self.part, self.share = part, share
+        self.part, self.share, self.again = part, share, again
         self.reached = [False] * len(sharp.parameters)
         self.origin = [parameter.detach().clone() for parameter in sharp.parameters]
         self.random_state = _RandomState(self.origin[0].device)
@@ -78,8 +80,9 @@ class Evaluations:
     def __call__(self, offset: torch.Tensor | None = None, among: Among | None = None) -> torch.Tensor:
         """`∇L(w + offset)`, flat, over all micro-batches and processes, without loss scaling."""
         sharp = self.sharp
-        buffers = [buffer.clone() for buffer in sharp.buffers] if self.evaluated else []
-        if self.evaluated:
+        again = self.again or bool(self.evaluated)
+        buffers = [buffer.clone() for buffer in sharp.buffers] if again else []
+        if again:
             self.random_state.restore()  # the same dropout masks in every evaluation of a step
         self._move_to(offset)
         sharp._set_gradients([None] * len(self.origin))

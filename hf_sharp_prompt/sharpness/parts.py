@@ -4,18 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
 from .evaluation import Evaluations
 from .rule import Among
+from .vectors import cosine
 
 
 if TYPE_CHECKING:
     from .aware import SharpnessAware
 
 BackwardPass = Callable[[Among | None], torch.Tensor]
+
+
+class Constraint(NamedTuple):
+    """What the gradient of another loss has to say about a direction.
+
+    Args:
+        name: Under which it is logged.
+        loss: The other loss, over the same batch, in the form in which the step's own is given.
+        constrain: From a direction and the other loss's gradient at the un-perturbed parameters to the direction
+            that is to be followed.
+    """
+
+    name: str
+    loss: Any
+    constrain: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 
 @dataclass
@@ -42,6 +58,23 @@ def follow(sharp: SharpnessAware, backward_pass: BackwardPass) -> Followed:
         direction = sharp.rule.direction(evaluations)
     metrics = evaluations.metrics() | sharp.rule.reported
     return Followed(direction, metrics, evaluations.reached, evaluations.finite())
+
+
+def constrain(followed: Followed, constraint: Constraint, evaluations: Evaluations) -> None:
+    """Let a constraint have its say.
+
+    Args:
+        followed: What came of the rule; changed.
+        constraint: The constraint.
+        evaluations: Those of its loss.
+    """
+    with evaluations.parameters_restored():
+        gradient = evaluations()
+    agreement = cosine(followed.direction, gradient)
+    followed.direction = constraint.constrain(followed.direction, gradient)
+    followed.metrics[f"{constraint.name}_cosine"] = agreement
+    followed.metrics[f"{constraint.name}_conflicts"] = (agreement < 0).to(agreement)
+    followed.finite = followed.finite & evaluations.finite()
 
 
 def follow_parts(

@@ -19,7 +19,7 @@ def test_those_of_the_sharpness_family_are_there():
 @pytest.mark.parametrize(
     ("name", "arguments", "message"),
     [
-        ("safe", {}, r"no objective 'safe'; did you mean 'saf'\? Known are: mesa, saf"),
+        ("safe", {}, r"no objective 'safe'; did you mean 'saf'\? Known are: kgcoop, mesa, nfl"),
         ("saf", {"lambda": 1}, r"saf has no hyperparameter 'lambda'; did you mean 'lmbda'\? It takes: lmbda=0.3"),
         ("saf", {"temperature": 0}, "saf: temperature must be a finite number > 0, got 0"),
         ("saf", {"epochs_ago": 1.5}, "saf: epochs_ago must be a whole number >= 1, got 1.5"),

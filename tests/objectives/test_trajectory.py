@@ -9,14 +9,14 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from hf_sharp_prompt.objectives import Batch, Objective, ObjectiveSum, create, names
+from hf_sharp_prompt.objectives import Batch, Objective, ObjectiveSum, create
 from hf_sharp_prompt.sharpness import SharpnessAware
 from hf_sharp_prompt.sharpness import create as create_rule
 
 
 SAMPLES, CLASSES, BATCH = 12, 3, 4
 SETTINGS = {"saf": {"epochs_ago": 2, "start": 3, "temperature": 2.0}, "mesa": {"decay": 0.7, "start": 1}}
-every_objective = pytest.mark.parametrize("name", names())
+every_objective = pytest.mark.parametrize("name", SETTINGS)
 
 
 class Classifier(nn.Module):

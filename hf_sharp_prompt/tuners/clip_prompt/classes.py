@@ -11,26 +11,11 @@ from transformers import PreTrainedTokenizerBase, ProcessorMixin
 from ..text_tower import TEXT_TOWERS, max_positions
 
 
-def tokenize_classes(
-    names: Sequence[str],
-    tokenizer: PreTrainedTokenizerBase | ProcessorMixin,
-    template: str,
-    tower: nn.Module,
-) -> tuple[list[list[int]], list[int]]:
-    """Token ids of every class's text, and the positions behind the names in them.
-
-    Args:
-        names: At least two different, non-empty class names.
-        tokenizer: The base model's tokenizer, or the processor that holds it.
-        template: The text around a name; its one `{}` is the name.
-        tower: The base model's text tower.
-
-    Returns:
-        Per class `[SOS] … [EOS]` without padding, or, for towers that read the last position, padded to their length
-        as they were trained; and per class the number of tokens up to its name's last.
+def check_class_names(names: Sequence[str]) -> None:
+    """Check that one can classify among these names.
 
     Raises:
-        ValueError: Fewer than two names, an empty or repeated one, a template without exactly one `{}`.
+        ValueError: Fewer than two names, an empty or repeated one.
     """
     if isinstance(names, str):
         raise ValueError(f"names must be a list of class names, got one string: {names!r}.")
@@ -42,6 +27,29 @@ def tokenize_classes(
             raise ValueError(f"Class {index} has no name ({name!r}); its text would be empty. Name it.")
     if repeated := sorted({name for name in names if names.count(name) > 1}):
         raise ValueError(f"Class names must differ, but these stand more than once: {repeated}. Rename or merge them.")
+
+
+def tokenize_names(
+    names: Sequence[str],
+    tokenizer: PreTrainedTokenizerBase | ProcessorMixin,
+    template: str,
+    tower: nn.Module,
+) -> tuple[list[list[int]], list[int]]:
+    """Token ids of every name's text, and the positions behind the names in them.
+
+    Args:
+        names: Not empty.
+        tokenizer: The base model's tokenizer, or the processor that holds it.
+        template: The text around a name; its one `{}` is the name.
+        tower: The base model's text tower.
+
+    Returns:
+        Per name `[SOS] … [EOS]` without padding, or, for towers that read the last position, padded to their length
+        as they were trained; and per name the number of tokens up to its last.
+
+    Raises:
+        ValueError: A template without exactly one `{}`.
+    """
     if template.count("{}") != 1:
         raise ValueError(f"template must contain {{}} exactly once, for the class name; got {template!r}.")
     tokenizer = getattr(tokenizer, "tokenizer", tokenizer)

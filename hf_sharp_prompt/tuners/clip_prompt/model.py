@@ -5,11 +5,13 @@ import re
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from peft import PeftConfig
-from peft.tuners.tuners_utils import BaseTuner
+from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer
+from peft.utils.other import AuxiliaryTrainingWrapper
 from torch import nn
 from torch.nn.functional import normalize
 from torch.nn.utils.rnn import pad_sequence
@@ -21,10 +23,26 @@ from transformers.models.clip.modeling_clip import CLIPOutput
 from ..shared_prefix import restore_attention
 from ..text_tower import TEXT_TOWERS, find_text_tower, max_positions
 from ..vision_tower import find_vision_tower
-from .classes import check_class_texts, tokenize_classes
+from .classes import check_class_names, check_class_texts, tokenize_names
 from .config import CLIPPromptConfig
 from .interpret import nearest_tokens
 from .layer import PromptedEmbeddings, PromptedTextEmbeddings, PromptedVisionEmbeddings
+
+
+@dataclass
+class CLIPPromptOutput(ImageClassifierOutput):
+    """What `classify` returns.
+
+    Args:
+        loss: With labels, their cross entropy.
+        logits: batch × classes.
+        class_features: In training: the classes' features as they were compared, normalised; classes × width, or with
+            a conditional context images × classes × width.
+        image_features: In training: the images' features, normalised; batch × width.
+    """
+
+    class_features: torch.FloatTensor | None = None
+    image_features: torch.FloatTensor | None = None
 
 
 class CLIPPromptModel(BaseTuner):
@@ -84,7 +102,8 @@ class CLIPPromptModel(BaseTuner):
                 "use an adapter with class_specific=False to classify among other names."
             )
         tower = self._text_tower
-        token_ids, name_ends = tokenize_classes(names, tokenizer, template, tower)
+        check_class_names(names)
+        token_ids, name_ends = tokenize_names(names, tokenizer, template, tower)
         check_class_texts(names, token_ids, config.num_text_tokens, tower)
         config.class_names, config.class_template = list(names), template
         config.class_token_ids, config.class_name_ends = token_ids, name_ends
@@ -127,17 +146,90 @@ class CLIPPromptModel(BaseTuner):
         parameters = [*tower.parameters(), *(projection.parameters() if projection is not None else ())]
         return not self.active_config.num_vision_tokens and not any(each.requires_grad for each in parameters)
 
+    @contextmanager
+    def without_prompts(self) -> Iterator[None]:
+        """Within the block the base model as it was, bit for bit.
+
+        Unlike PEFT's `disable_adapter` it leaves alone what requires gradients, so that it may be used in the middle
+        of a training step.
+        """
+        layers = [each for each in self.modules() if isinstance(each, BaseTunerLayer | AuxiliaryTrainingWrapper)]
+        held = [layer._disable_adapters for layer in layers]
+        try:
+            for layer in layers:
+                layer._disable_adapters = True
+            yield
+        finally:
+            for layer, disabled in zip(layers, held, strict=True):
+                layer._disable_adapters = disabled
+
     @torch.no_grad()
     def encode_images(self, **inputs: Any) -> torch.Tensor:
-        """What the frozen image tower makes of images, without graph: `image_features` for `classify`.
+        """What the frozen image tower makes of images, without prompts and without graph.
+
+        Where `sees_images_frozen`, these are the `image_features` for `classify`.
 
         Args:
-            **inputs: `pixel_values`, and whatever else `get_image_features` takes.
+            **inputs: `pixel_values`, and whatever else `get_image_features` takes; other inputs are passed over.
 
         Returns:
             batch × width, not normalised.
         """
-        return self.model.get_image_features(**inputs).pooler_output
+        of_images = {name: value for name, value in inputs.items() if name in self.image_input_names}
+        with self.without_prompts():
+            return self.model.get_image_features(**of_images).pooler_output
+
+    @property
+    def image_input_names(self) -> frozenset[str]:
+        """What `get_image_features` takes."""
+        return frozenset(inspect.signature(self.model.get_image_features).parameters)
+
+    def tokenize_names(
+        self, names: Sequence[str], tokenizer: PreTrainedTokenizerBase | ProcessorMixin, template: str = "{}"
+    ) -> tuple[list[list[int]], list[int]]:
+        """The names' texts as `encode_names` takes them: token ids, and where in these the names end.
+
+        Args:
+            names: The names, not empty.
+            tokenizer: The base model's tokenizer, or the processor that holds it.
+            template: The text around a name.
+
+        Raises:
+            ValueError: A template without exactly one `{}`, a name too long for the position table together with the
+                context, a tokenizer of another model.
+        """
+        tower = self._text_tower
+        token_ids, name_ends = tokenize_names(names, tokenizer, template, tower)
+        check_class_texts(names, token_ids, 0 if self._is_disabled else self.active_config.num_text_tokens, tower)
+        return token_ids, name_ends
+
+    def encode_names(
+        self,
+        token_ids: Sequence[Sequence[int]],
+        name_ends: Sequence[int] | None = None,
+        image_features: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """Features of names' texts behind the active adapter's context; the fast way where that is exact.
+
+        Args:
+            token_ids: As from `tokenize_names`.
+            name_ends: As from `tokenize_names`.
+            image_features: Of the images that a conditional context is shifted by, normalised, images × projection
+                width. Without them the context is as it is.
+
+        Returns:
+            names × projection width, not normalised; with `image_features`, images × names × projection width.
+        """
+        layer = self._text_layer
+        if layer is not None and layer.shares_prefix:
+            context = None if image_features is None else layer.shifted_context(image_features)
+            chunk_size = self.active_config.class_chunk_size
+            features = layer.encode_behind_prefix(self._text_tower, token_ids, context, chunk_size)
+            return self.model.text_projection(features)
+        # Padding with EOS leaves the first EOS, where the tower pools, in its place.
+        input_ids = pad_sequence([torch.tensor(ids) for ids in token_ids], True, padding_value=token_ids[0][-1])
+        ends = None if name_ends is None else torch.tensor(name_ends)
+        return self._encode_texts(input_ids.to(self.model.logit_scale.device), None, image_features, ends)
 
     @contextmanager
     def keeping_class_features(self) -> Iterator[None]:
@@ -171,26 +263,13 @@ class CLIPPromptModel(BaseTuner):
                 "This adapter has no classes to classify into. Call model.set_classes(names, tokenizer) first, or "
                 "pass input_ids to compare the images with texts of your own."
             )
+        texts = config.class_token_ids, config.class_name_ends
         if image_features is not None or self._kept_class_features is None:
-            return self._compute_class_features(config, image_features)
-        texts = tuple(map(tuple, config.class_token_ids))
-        if texts not in self._kept_class_features:
-            self._kept_class_features[texts] = self._compute_class_features(config, None)
-        return self._kept_class_features[texts]
-
-    def _compute_class_features(self, config: CLIPPromptConfig, image_features: torch.Tensor | None) -> torch.Tensor:
-        layer = self._text_layer
-        if layer is not None and layer.shares_prefix:
-            context = None if image_features is None else layer.shifted_context(image_features)
-            features = layer.encode_behind_prefix(
-                self._text_tower, config.class_token_ids, context, config.class_chunk_size
-            )
-            return self.model.text_projection(features)
-        # Padding with EOS leaves the first EOS, where the tower pools, in its place.
-        rows = [torch.tensor(ids) for ids in config.class_token_ids]
-        input_ids = pad_sequence(rows, True, padding_value=config.class_token_ids[0][-1])
-        name_ends = None if config.class_name_ends is None else torch.tensor(config.class_name_ends)
-        return self._encode_texts(input_ids.to(self.model.logit_scale.device), None, image_features, name_ends)
+            return self.encode_names(*texts, image_features)
+        key = tuple(map(tuple, config.class_token_ids))
+        if key not in self._kept_class_features:
+            self._kept_class_features[key] = self.encode_names(*texts)
+        return self._kept_class_features[key]
 
     def classify(
         self,
@@ -199,7 +278,7 @@ class CLIPPromptModel(BaseTuner):
         image_features: torch.Tensor | None = None,
         num_items_in_batch: int | torch.Tensor | None = None,
         **kwargs: Any,
-    ) -> ImageClassifierOutput:
+    ) -> CLIPPromptOutput:
         """Classify images among the classes of `set_classes`; what `model(pixel_values=…, labels=…)` calls.
 
         `logits = exp(logit_scale) · cos(image feature, class feature)`; the loss is their cross entropy.
@@ -213,7 +292,8 @@ class CLIPPromptModel(BaseTuner):
             **kwargs: Passed on to `get_image_features`.
 
         Returns:
-            `loss` (scalar, with labels) and `logits` (batch × classes).
+            `loss` (scalar, with labels) and `logits` (batch × classes); while the model trains also `class_features`
+            and `image_features`, for objectives, which in evaluation would only be gathered in vain.
 
         Raises:
             ValueError: No classes are set; `image_features` of a frozen tower, where vision tokens train.
@@ -228,9 +308,49 @@ class CLIPPromptModel(BaseTuner):
         image_features = normalize(image_features, dim=-1)
         class_features = self.get_class_features(image_features if self._is_conditional else None)
         class_features = normalize(class_features, dim=-1)
-        logits = self._scaled(_dot(image_features.to(class_features), class_features))
+        logits = self.compare(image_features, class_features)
         loss = None if labels is None else fixed_cross_entropy(logits, labels, num_items_in_batch)
-        return ImageClassifierOutput(loss=loss, logits=logits)
+        if not self.model.training:
+            return CLIPPromptOutput(loss, logits)
+        return CLIPPromptOutput(loss, logits, class_features=class_features, image_features=image_features)
+
+    def compare(self, image_features: torch.Tensor, text_features: torch.Tensor) -> torch.Tensor:
+        """Logits of images among texts, from normalised features: cosines, scaled as the model itself does.
+
+        Args:
+            image_features: images × width.
+            text_features: texts × width, or images × texts × width.
+
+        Returns:
+            images × texts.
+        """
+        logits = self.model.logit_scale.exp() * _dot(image_features.to(text_features), text_features)
+        return logits + self.model.logit_bias if hasattr(self.model, "logit_bias") else logits
+
+    def load_tokenizer(self, config: CLIPPromptConfig, what: str, otherwise: str) -> PreTrainedTokenizerBase:
+        """The base model's tokenizer, or the one that the config names.
+
+        Args:
+            config: An adapter's config.
+            what: What needs it, for the error.
+            otherwise: What else could be given, for the error.
+
+        Raises:
+            ValueError: Nothing says where to load it from, or there is none.
+        """
+        source = config.tokenizer_name_or_path or getattr(self.model, "name_or_path", None)
+        if not source:
+            raise ValueError(
+                f"{what} needs a tokenizer, but the base model was not loaded by name; set tokenizer_name_or_path to "
+                f"its checkpoint, or give {otherwise}."
+            )
+        try:
+            return AutoTokenizer.from_pretrained(source)
+        except OSError as error:
+            raise ValueError(
+                f"{what} needs a tokenizer, and none can be loaded from {source} ({error}); set "
+                f"tokenizer_name_or_path to a checkpoint that has one, or give {otherwise}."
+            ) from error
 
     def interpret_prompts(
         self, tokenizer: PreTrainedTokenizerBase | ProcessorMixin, count: int = 3
@@ -357,11 +477,6 @@ class CLIPPromptModel(BaseTuner):
             ).pooler_output
         return features if image_features is None else features.view(images, texts, -1)
 
-    def _scaled(self, cosines: torch.Tensor) -> torch.Tensor:
-        """Logits as the model itself makes them of cosines."""
-        logits = self.model.logit_scale.exp() * cosines
-        return logits + self.model.logit_bias if hasattr(self.model, "logit_bias") else logits
-
     def _post_injection_hook(self, model: nn.Module, config: PeftConfig, adapter_name: str) -> None:
         """Let the model's own `forward` classify when it is given images but no texts.
 
@@ -408,7 +523,7 @@ class CLIPPromptModel(BaseTuner):
         vision_outputs = self.model.get_image_features(pixel_values=pixel_values, **kwargs)
         image_embeds = normalize(vision_outputs.pooler_output, dim=-1)
         text_embeds = normalize(self._encode_texts(input_ids, attention_mask, image_embeds, None), dim=-1)
-        logits = self._scaled(_dot(image_embeds.to(text_embeds), text_embeds))
+        logits = self.compare(image_embeds, text_embeds)
         return CLIPOutput(
             logits_per_image=logits,
             logits_per_text=logits.T,
@@ -473,22 +588,14 @@ class CLIPPromptModel(BaseTuner):
     def _read_words(self, config: CLIPPromptConfig, tower: nn.Module) -> None:
         """Fill in the token ids of what the config gives as words."""
         if config.text_init is not None and config.text_init_token_ids is None:
-            tokenizer = self._load_tokenizer(config, f"text_init={config.text_init!r}", "text_init_token_ids")
+            tokenizer = self.load_tokenizer(config, f"text_init={config.text_init!r}", "text_init_token_ids")
             config.text_init_token_ids = tokenizer(config.text_init, add_special_tokens=False)["input_ids"]
         if config.class_specific and config.class_token_ids is None:
-            tokenizer = self._load_tokenizer(config, "class_names", "class_token_ids")
-            config.class_token_ids, config.class_name_ends = tokenize_classes(
+            tokenizer = self.load_tokenizer(config, "class_names", "class_token_ids")
+            check_class_names(config.class_names)
+            config.class_token_ids, config.class_name_ends = tokenize_names(
                 config.class_names, tokenizer, config.class_template, tower
             )
-
-    def _load_tokenizer(self, config: CLIPPromptConfig, what: str, otherwise: str) -> PreTrainedTokenizerBase:
-        source = config.tokenizer_name_or_path or getattr(self.model, "name_or_path", None)
-        if not source:
-            raise ValueError(
-                f"{what} needs a tokenizer, but the base model was not loaded by name; set tokenizer_name_or_path to "
-                f"its checkpoint, or give {otherwise}."
-            )
-        return AutoTokenizer.from_pretrained(source)
 
     def _create_and_replace(
         self,
