@@ -1,4 +1,4 @@
-"""Objectives in the Trainer: one line of a recipe each, with every sharpness rule, in checkpoints, logs and the card."""
+"""Objectives in the Trainer: a line of a recipe each, with every sharpness rule, in checkpoints, logs and the card."""
 
 import json
 import math
