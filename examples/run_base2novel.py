@@ -90,6 +90,10 @@ COLUMNS = {"base": "base", "novel": "novel", "HM": "hm"}
 SETTINGS = (
     "sharpness",
     "sharpness_args",
+    "rho_schedule",
+    "objectives",
+    "subspace_epochs",
+    "subspace_rank",
     "num_train_epochs",
     "max_steps",
     "per_device_train_batch_size",
@@ -172,6 +176,14 @@ class PromptArguments:
     text_init: str | None = field(
         default=None, metadata={"help": "Words whose embeddings initialise the context. Default: random."}
     )
+    text_depth: int = field(default=1, metadata={"help": "Text layers that get tokens of their own."})
+    class_token_position: str = field(
+        default="end",
+        metadata={"help": "Where the text stands in the context.", "choices": ["end", "middle", "front"]},
+    )
+    conditional: bool = field(
+        default=False, metadata={"help": "Shift the context by what a meta-net makes of the image (CoCoOp)."}
+    )
     class_template: str = field(
         default="{}.", metadata={"help": "The text after the context tokens; {} is the class name."}
     )
@@ -179,6 +191,9 @@ class PromptArguments:
         default=0, metadata={"help": "Number of learned tokens in the image tower; images are then never cached."}
     )
     vision_depth: int = field(default=1, metadata={"help": "Image layers that get tokens of their own."})
+    coupled: bool = field(
+        default=False, metadata={"help": "Make the vision tokens from the text tokens by linear maps (MaPLe)."}
+    )
 
 
 # Accuracies "base" and "novel", their harmonic mean "hm"; of a run also seconds, adapter, history by epoch, and the
@@ -408,7 +423,8 @@ def run(experiment: Experiment, method: Method, seed: int) -> Result:
         return json.loads((directory / "metrics.json").read_text())
     trainer = make_trainer(experiment, method, seed, directory)
     started = time.perf_counter()
-    trainer.train(resume_from_checkpoint=get_last_checkpoint(directory) is not None)
+    places = [path for path in (directory, directory / "_early") if path.is_dir()]  # the latter: SubPT's early stage
+    trainer.train(resume_from_checkpoint=any(get_last_checkpoint(path) for path in places))
     history = {
         half: [entry[key] for entry in trainer.state.log_history if (key := f"eval_{half}_accuracy") in entry]
         for half in experiment.evaluation_pixels
