@@ -196,7 +196,8 @@ class PromptArguments:
     )
 
 
-# Accuracies "base" and "novel", their harmonic mean "hm", and of a run also seconds, adapter and history.
+# Accuracies "base" and "novel", their harmonic mean "hm"; of a run also seconds, adapter, history by epoch, and the
+# cosines between gradient and perturbed gradient.
 Result = dict[str, Any]
 
 
@@ -314,26 +315,13 @@ class Experiment:
 
 def main() -> None:
     args, methods = parse_arguments(sys.argv[1:])
-    logging.basicConfig(format="%(message)s")
-    logging.getLogger("hf_sharp_prompt").setLevel(logging.INFO)
-    transformers.utils.logging.disable_progress_bar()
-    datasets.disable_progress_bars()
-    # Of PEFT's asking transformers about its gradient checkpointing under the old name.
-    warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated", category=FutureWarning)
+    be_quiet()
     output_dir = methods[0].training.output_dir
     console = Console(quiet=not PartialState().is_main_process)
     results: dict[str, dict[str, list[Result]]] = {}
     for dataset in list(demo.TASKS) if args.dataset == ["all"] else args.dataset:
         experiment = Experiment(dataset, args, output_dir, methods[0].training.dataloader_num_workers)
-        results[dataset] = {"zero-shot": [measure_zero_shot(experiment, methods[0].training)]}
-        for method in methods:
-            if method.learns_in_image_tower and experiment.cache != "no":
-                logger.warning(f"{method.name} learns tokens in the image tower: images are encoded in every step.")
-            runs = results[dataset][method.name] = []
-            for seed in args.seeds:
-                runs.append(run(experiment, method, seed))
-                check_reloaded(experiment, method, runs[-1])
-                console.print(f"{dataset}, {method.name}, seed {seed}: {in_words(runs[-1])}", soft_wrap=True)
+        results[dataset] = run_methods(experiment, methods, args.seeds, console)
         if PartialState().is_main_process:
             write_json(experiment.directory / "summary.json", results[dataset])
             plot_accuracy_by_epoch(
@@ -349,6 +337,32 @@ def main() -> None:
         )
     if len(results) > 1:
         console.print(make_table(f"mean of {len(results)} data sets", average(list(results.values()))))
+
+
+def be_quiet() -> None:
+    """A line per run says enough."""
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger("hf_sharp_prompt").setLevel(logging.INFO)
+    transformers.utils.logging.disable_progress_bar()
+    datasets.disable_progress_bars()
+    # Of PEFT's asking transformers about its gradient checkpointing under the old name.
+    warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated", category=FutureWarning)
+
+
+def run_methods(
+    experiment: Experiment, methods: list[Method], seeds: list[int], console: Console
+) -> dict[str, list[Result]]:
+    """By method, the results of its runs, one per seed; zero-shot CLIP's first."""
+    results = {"zero-shot": [measure_zero_shot(experiment, methods[0].training)]}
+    for method in methods:
+        if method.learns_in_image_tower and experiment.cache != "no":
+            logger.warning(f"{method.name} learns tokens in the image tower: images are encoded in every step.")
+        runs = results[method.name] = []
+        for seed in seeds:
+            runs.append(run(experiment, method, seed))
+            check_reloaded(experiment, method, runs[-1])
+            console.print(f"{experiment.name}, {method.name}, seed {seed}: {in_words(runs[-1])}", soft_wrap=True)
+    return results
 
 
 def parse_arguments(argv: list[str]) -> tuple[ExperimentArguments, list[Method]]:
@@ -419,6 +433,7 @@ def run(experiment: Experiment, method: Method, seed: int) -> Result:
         "seconds": time.perf_counter() - started,
         "adapter": str(directory),
         "history": history,
+        "cosines": [entry["cosine"] for entry in trainer.state.log_history if "cosine" in entry],
     }
     trainer.push_to_hub() if trainer.args.push_to_hub else trainer.save_model()
     if trainer.is_world_process_zero():

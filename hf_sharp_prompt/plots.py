@@ -42,6 +42,31 @@ def plot_accuracy_by_epoch(
     figure.savefig(path, dpi=150)
 
 
+def plot_angles(cosines: Mapping[str, Sequence[Sequence[float]]], path: str | Path, title: str = "") -> None:
+    """Plot the angle between gradient and perturbed gradient over training.
+
+    Args:
+        cosines: Per method and seed `cos(g, g_p)` by epoch, as the Trainer logs it. Lines are means over seeds, bands
+            reach from the lowest to the highest.
+        path: The PNG file to write.
+        title: Above the figure.
+    """
+    from matplotlib.figure import Figure  # an extra; the rest of the package works without it
+
+    figure = Figure(figsize=(5, 3.5), layout="constrained")
+    axes = figure.subplots()
+    for index, (method, seeds) in enumerate(cosines.items()):
+        angles = np.degrees(np.arccos(np.clip(np.array(seeds), -1, 1)))
+        epochs = np.arange(1, angles.shape[1] + 1)
+        axes.plot(epochs, angles.mean(axis=0), color=f"C{index}", label=method)
+        axes.fill_between(epochs, angles.min(axis=0), angles.max(axis=0), color=f"C{index}", alpha=0.15, linewidth=0)
+    axes.set(title=title, xlabel="epoch", ylabel="angle between gradient\nand perturbed gradient (degrees)")
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False)
+    figure.savefig(path, dpi=150)
+
+
 def plot_landscapes(
     landscapes: Mapping[str, Landscape], path: str | Path, title: str = "", highest: float = np.inf
 ) -> None:

@@ -94,6 +94,7 @@ class SharpPromptTrainer(Trainer):
         self.objectives = ObjectiveSum(args.make_objectives(), self.accelerator)
         self.subspace: Subspace | None = None
         self.add_callback(_StepsTaken(self))
+        self.add_callback(_EpochsOrder())
 
     def get_train_dataloader(self) -> DataLoader:
         """As the Trainer's; where an objective remembers samples, batches say which ones they hold."""
@@ -419,6 +420,19 @@ class _Restart(TrainerCallback):
         self.trainer.sharpness.weights = self.initial
         shares = self.trainer.subspace.explained_variance_ratio.tolist()
         self.trainer.log({f"subspace_variance_{index}": share for index, share in enumerate(shares, 1)})
+
+
+class _EpochsOrder(TrainerCallback):
+    """Tells the sampler which epoch's order is due.
+
+    Of several processes' loaders the Trainer does not reach it in the epoch in which a run is resumed.
+    """
+
+    def on_epoch_begin(
+        self, args: Any, state: TrainerState, control: Any, train_dataloader: DataLoader, **kwargs: Any
+    ) -> None:
+        if hasattr(train_dataloader, "set_epoch"):
+            train_dataloader.set_epoch(int(state.epoch))
 
 
 class _StepsTaken(TrainerCallback):

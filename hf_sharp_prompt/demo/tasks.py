@@ -166,11 +166,11 @@ DEFAULT_TASK = "colour_shape_tint"
 
 
 LONG_TAIL_TASK = LongTailTask(
-    name="long_tail_print",
-    description="Tell striped red hearts from plain blue moons in the dots of a newspaper, most of them seen rarely.",
+    name="long_tail_night",
+    description="Tell swirled blue hearts from ringed purple drops at night, by a lamp; most of them are rarely seen.",
     kinds=("texture", "colour", "shape"),
-    words=(("dotted", "plain", "striped"), ("blue", "red"), ("circle", "heart", "moon", "star")),
-    style="print",
+    words=(("ringed", "striped", "swirled", "wavy"), ("blue", "purple"), ("circle", "drop", "heart")),
+    style="night",
     template="a photo of a {}.",
     seed=9,
     images_per_class={"train": 150, "validation": 10, "test": 25},

@@ -11,7 +11,8 @@ from .rule import Gradient, SharpnessRule, hyperparameter
 class GNM(SharpnessRule, name="gnm"):
     """Gaussian neighbourhood minimisation (RSAM-PT, GNM-PT): the gradient at a random neighbour.
 
-    `d = g(ρ·σ·ξ)`, `ξ ~ N(0, 1/3)`, each element clipped to [-1, 1]; σ is halved at every re-weighting stage.
+    `d = g(ρ·σ·ξ)`, ξ normal with standard deviation 1/3, each element clipped to [-1, 1]; σ is halved at every
+    re-weighting stage.
 
     Args:
         rho: Perturbation radius (paper: 0.05).
@@ -32,7 +33,7 @@ class GNM(SharpnessRule, name="gnm"):
     sigma: float = hyperparameter(0.1, low=0, help="Scale of the noise at first.")
 
     def direction(self, gradient: Gradient) -> torch.Tensor:
-        xi = (gradient.draw_normal() / 3**0.5).clamp(-1, 1)
+        xi = (gradient.draw_normal() / 3).clamp(-1, 1)
         return gradient(offset=self.rho * self.sigma * 0.5**gradient.stage * xi)
 
 

@@ -685,6 +685,33 @@ def accelerators() -> Iterator[Callable[..., Accelerator]]:
     GradientState._reset_state()
 
 
+@every_rule
+def test_accelerates_own_optimizer_skips_a_step_that_overflows(name, accelerators):
+    """Otherwise an Accelerate loop with fp16 is not what the tests of torch's scaler are about."""
+    model, accelerator = Classifier(torch.float32), accelerators()
+    accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**8)  # which it makes itself on a GPU
+    sharp = make_sharp(name, model, accelerator)
+    optimizer = accelerator.prepare_optimizer(sharp.optimizer)
+    for overflow in (False, True, True, False):
+        before, state, scale = model.bits(), sharp.state_dict(), accelerator.scaler.get_scale()
+
+        def spoil(closure: Callable[[], torch.Tensor], overflow: bool = overflow) -> torch.Tensor:
+            return closure() * (1e38 if overflow else 1)
+
+        backward(sharp, model, spoil)
+        optimizer.step()
+        optimizer.zero_grad()
+        same = [torch.equal(one, other) for one, other in zip(model.bits(), before, strict=True)]
+        assert optimizer.step_was_skipped == overflow
+        assert all(same) == overflow
+        assert accelerator.scaler.get_scale() == scale / (2 if overflow else 1)
+        metrics = sharp.pop_metrics()
+        assert all(math.isfinite(value) for value in metrics.values())
+        assert bool(metrics) != overflow
+        if overflow:
+            assert_same_state(sharp.state_dict(), state)
+
+
 class TestProcesses:
     @every_form_of_loss
     def test_an_accelerator_of_one_process_changes_nothing(self, accelerators, name, per_sample):

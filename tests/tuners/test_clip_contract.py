@@ -97,11 +97,7 @@ def test_contract(design: str, name: str, check: Callable, tmp_path: Path, monke
 
 @pytest.mark.parametrize(
     ("design", "name"),
-    [
-        ("conditional, deep, vision", "CLIPModel"),
-        (".maple()", "OwlViTModel"),
-        ("class-specific, middle", "SiglipModel"),
-    ],
+    [("conditional, deep, vision", "CLIPModel"), (".maple()", "CLIPModel")],
 )
 def test_slow_contract(design: str, name: str, tmp_path: Path):
     for check in contract.SLOW_CHECKS:
@@ -140,7 +136,7 @@ class TestDifferentDesignsSideBySide:
         for name, design in DIFFERENT.items():
             single = get_peft_model(make_model("CLIPModel"), make_config(design), name)
             single.set_classes(NAMES, TOKENIZER, TEMPLATE)
-            single.load_state_dict({key: model.state_dict()[key] for key in single.state_dict()})
+            single.load_state_dict({key: model.state_dict()[key] for key in contract.trained(single)}, strict=False)
             logits[name] = self.logits(single.eval())
         return logits
 

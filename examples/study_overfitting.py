@@ -1,0 +1,111 @@
+"""Do prompts overfit, and which method keeps them from it? The tables and figures of the papers, on the demo.
+
+Without arguments every method runs on every task of the embedded demo, three seeds each, and the figures are those of
+SubPT's and GCSCoOp's papers: accuracy on base and novel classes by epoch, the angle between the gradient and the
+perturbed gradient, and the loss around the learned prompts. It takes the arguments of run_base2novel.py, so it may be
+kept small, or be run on data of yours:
+
+    accelerate launch examples/study_overfitting.py
+    accelerate launch examples/study_overfitting.py --dataset colour_shape_tint --recipes coop subpt gcscoop
+    accelerate launch examples/study_overfitting.py --model openai/clip-vit-base-patch16 --dataset oxford_pets
+
+Interrupted, the same command continues where it stopped. Figures and tables are written into the output directory.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from statistics import mean
+
+import run_base2novel as base2novel
+from accelerate import PartialState
+from peft import PeftModel
+from rich.console import Console
+from run_base2novel import Experiment, Method, Result
+from torch.utils.data import DataLoader
+
+from hf_sharp_prompt import demo, sharpness
+from hf_sharp_prompt.data import ImageFeatures
+from hf_sharp_prompt.plots import plot_accuracy_by_epoch, plot_angles, plot_landscapes
+
+
+OUTPUT_DIR = "runs/study_overfitting"
+# In the figures; the tables have all.
+BY_EPOCH = ("zero-shot", "coop", "subpt", "subpt_nfl", "gcscoop", "coop_sample")
+ANGLES = ("coop_sam", "gcscoop", "coop_sample")
+LANDSCAPES = ("coop", "subpt", "coop_sam", "gcscoop")
+SPAN, POINTS = 3.0, 21  # of landscapes: filter norms to either side, and points along an axis
+
+
+def main() -> None:
+    args, methods = base2novel.parse_arguments(with_defaults(sys.argv[1:]))
+    base2novel.be_quiet()
+    console = Console(quiet=not PartialState().is_main_process)
+    directory = Path(methods[0].training.output_dir)
+    results: dict[str, dict[str, list[Result]]] = {}
+    for dataset in list(demo.TASKS) if args.dataset == ["all"] else args.dataset:
+        experiment = Experiment(dataset, args, str(directory), methods[0].training.dataloader_num_workers)
+        results[dataset] = base2novel.run_methods(experiment, methods, args.seeds, console)
+        if PartialState().is_main_process and not (path := experiment.directory / "landscapes.png").is_file():
+            draw_landscapes(experiment, methods, args.seeds[0], path)
+    averages = base2novel.average(list(results.values()))
+    table = base2novel.make_table(f"mean of {len(results)} data sets, {args.shots} shots", averages)
+    console.print(table)
+    if PartialState().is_main_process:
+        base2novel.write_json(directory / "summary.json", results)
+        draw_by_epoch(list(results.values()), directory)
+        console.print(
+            f"Figures: {directory}/accuracy_by_epoch.png, angles.png, and */landscapes.png of each data set."
+        )
+
+
+def with_defaults(argv: list[str]) -> list[str]:
+    """The command line, with this script's defaults where it says nothing."""
+    recipes = sorted(path.stem for path in base2novel.RECIPES.glob("*.yaml"))
+    defaults = {"--output_dir": [OUTPUT_DIR], "--dataset": ["all"], "--recipes": recipes}
+    given = {word.partition("=")[0] for word in argv}
+    return argv + [word for name, values in defaults.items() if name not in given for word in (name, *values)]
+
+
+def draw_by_epoch(results: list[dict[str, list[Result]]], directory: Path) -> None:
+    """What changes over training, as means over the data sets."""
+    histories = {
+        name: [average_history([run["history"] for run in runs]) for runs in zip(*(of[name] for of in results))]
+        for name in BY_EPOCH
+        if name in results[0]
+    }
+    plot_accuracy_by_epoch(histories, directory / "accuracy_by_epoch.png", title=f"mean of {len(results)} data sets")
+    cosines = {
+        name: [average_history([{"cosine": run["cosines"]} for run in runs])["cosine"] for runs in zip(*each)]
+        for name in ANGLES
+        if name in results[0] and (each := [of[name] for of in results])
+    }
+    if cosines:
+        plot_angles(cosines, directory / "angles.png", title=f"mean of {len(results)} data sets")
+
+
+def average_history(histories: list[dict[str, list[float]]]) -> dict[str, list[float]]:
+    """By epoch, the mean over data sets."""
+    return {key: [mean(values) for values in zip(*(each[key] for each in histories))] for key in histories[0]}
+
+
+def draw_landscapes(experiment: Experiment, methods: list[Method], seed: int, path: Path) -> None:
+    """The loss on the training images around the prompts that the methods of one shape have learned."""
+    landscapes = {}
+    for method in methods:
+        if method.name not in LANDSCAPES:
+            continue
+        images, _ = experiment.draw_shots(seed, method)
+        if not isinstance(images, ImageFeatures):
+            return  # they would be encoded at every point
+        adapter = experiment.directory / method.name / f"seed{seed}"
+        model = PeftModel.from_pretrained(experiment.load_clip(), adapter, is_trainable=True)
+        loader = DataLoader(images, batch_size=len(images))
+        landscapes[method.name] = sharpness.landscape(model, loader, span=SPAN, points=POINTS)
+    if landscapes:
+        plot_landscapes(landscapes, path, title=f"{experiment.name}: loss in filter norms of the context")
+
+
+if __name__ == "__main__":
+    main()
