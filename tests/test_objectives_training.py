@@ -6,8 +6,7 @@ import math
 import pytest
 import torch
 from test_subspace_training import StopAt
-from test_trainer import accuracy, load_processor, make_data, make_images, make_model, prompt_of
-from test_trainer import make_trainer as make_any_trainer
+from test_trainer import accuracy, load_processor, make_data, make_images, make_model, make_trainer, prompt_of
 from transformers import HfArgumentParser, TrainerCallback
 
 from hf_sharp_prompt import SharpPromptTrainingArguments, objectives, sharpness
@@ -26,12 +25,6 @@ COMPOSED = {
     "F-SAM + PromptSRC": {"sharpness": "fsam", "objectives": {"promptsrc": PROMPTSRC}},
 }
 every_composition = pytest.mark.parametrize("name", COMPOSED)
-
-
-def make_trainer(output_dir, trainer_arguments=None, **arguments):
-    """With a processor, whose tokenizer reads the hand-written texts."""
-    trainer_arguments = {"processing_class": load_processor(), **(trainer_arguments or {})}
-    return make_any_trainer(output_dir, trainer_arguments=trainer_arguments, **arguments)
 
 
 def train(output_dir, **arguments):
@@ -239,6 +232,14 @@ class TestArguments:
     def test_what_is_wrong_is_said(self, arguments, message, tmp_path):
         with pytest.raises(ValueError, match=message):
             SharpPromptTrainingArguments(str(tmp_path), **arguments)
+
+
+def test_the_processing_classs_tokenizer_reads_the_texts(tmp_path):
+    model = make_model()
+    model.active_config.tokenizer_name_or_path = None
+    with pytest.raises(ValueError, match="give the Trainer a processing_class that holds the tokenizer"):
+        train(tmp_path, model=model, objectives="kgcoop")
+    train(tmp_path, model=model, objectives="kgcoop", trainer_arguments={"processing_class": load_processor()})
 
 
 def test_names_in_use():

@@ -62,7 +62,8 @@ def load_processor() -> CLIPProcessor:
 def make_model(dtype=torch.float64, **config) -> PeftModel:
     clip = copy.deepcopy(load(dtype))
     torch.manual_seed(0)
-    model = get_peft_model(clip, CLIPPromptConfig(num_text_tokens=3, **config))
+    config = CLIPPromptConfig(num_text_tokens=3, tokenizer_name_or_path=str(CLIP_PATH), **config)
+    model = get_peft_model(clip, config)
     model.set_classes(CLASSES, load_processor(), "{}.")
     return model
 
@@ -380,10 +381,25 @@ def test_two_processes_resumed_within_a_later_epoch_end_on_the_same_bits(trained
         assert torch.equal(prompts["resumed"], prompts["whole"])
 
 
+def test_two_processes_and_objectives_of_the_frozen_model(tmp_path, trained_by_two_processes):
+    """Terms of samples and of the model alone, and a constraint, are of the whole batch as well."""
+    alone = train(tmp_path, objectives=KEEPING_CLOSE, data=make_data(22), per_device_train_batch_size=6)
+    torch.testing.assert_close(trained_by_two_processes[0]["objectives"], alone, rtol=1e-10, atol=1e-12)
+
+
+KEEPING_CLOSE = {
+    "kgcoop": {},
+    "nfl": {"novel_class_names": ["grey ring", "pink cross"]},
+    "promptsrc": {"average_mean": 2},
+    "prograd": {},
+}
+
+
 def run_as_one_of_two_processes(output_dir: str) -> None:
     prompts = {rule: train_as_one_of_two_processes(output_dir, sharpness=rule) for rule in RULES}
     for shares, arguments in OTHER_SHARES.items():
         prompts[shares] = train_as_one_of_two_processes(output_dir, sharpness="saf", **arguments)
+    prompts["objectives"] = train_as_one_of_two_processes(output_dir, objectives=KEEPING_CLOSE)
     arguments = {"sharpness": "fsam", "save_strategy": "steps", "save_steps": 3, "num_train_epochs": 3}
     prompts["whole"] = train_as_one_of_two_processes(f"{output_dir}/whole", **arguments)
     resumed = make_trainer(f"{output_dir}/whole", data=make_data(22), per_device_train_batch_size=3, **arguments)
