@@ -61,7 +61,8 @@ class SharpPromptTrainer(Trainer):
 
     Logged besides the Trainer's own values: `gradient_norm` ‖g‖ (`grad_norm` is that of the followed direction) and,
     of rules that look elsewhere, `perturbed_loss`, `sharpness` (its difference to `loss`), `cosine` cos(g, g_p) and
-    what the rule reports; of objectives such as `saf` their part of the loss, `saf_loss`.
+    what the rule reports; of objectives such as `saf` their part of the loss, `saf_loss`; of those that constrain the
+    direction, `prograd_cosine` of it and their gradient, and `prograd_conflicts`, how often that was negative.
 
     Args:
         model: A model with a prompt adapter (or any other that the Trainer takes).
