@@ -49,7 +49,7 @@ def test_it_is_read(recipe, dataset, example, tmp_path):
 def test_it_starts_on_the_demo(recipe, example, experiment, tmp_path):
     """A method that is only described is none; two steps of each, on a few images, and its prompts are measured."""
     arguments = ["--recipes", recipe, "--output_dir", str(tmp_path), "--use_cpu", "--dataloader_num_workers", "0"]
-    if of_subspace := "subspace_epochs" in (EXAMPLES / "recipes" / f"{recipe}.yaml").read_text():
+    if "subspace_epochs" in (EXAMPLES / "recipes" / f"{recipe}.yaml").read_text():
         arguments += ["--num_train_epochs", "3", "--subspace_epochs", "3", "--subspace_rank", "2"]
     else:
         arguments += ["--max_steps", "2"]
