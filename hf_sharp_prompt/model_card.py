@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from huggingface_hub import ModelCard, ModelCardData
 
+from .tuners import CLIPPromptConfig, ViTPromptConfig
+from .tuners.registration import PromptPeftType
+
 
 if TYPE_CHECKING:
     from .trainer import SharpPromptTrainer
@@ -56,7 +59,8 @@ def model_card(
     config = model.peft_config[model.active_adapter]
     rule = trainer.sharpness.rule
     dataset = dataset or args.dataset_name
-    base_model = str(config.base_model_name_or_path or "a CLIP model")
+    design = _vit_design(config) if config.peft_type == PromptPeftType.VIT_PROMPT else _clip_design(config)
+    base_model = str(config.base_model_name_or_path or design["some_model"])
     on_hub = base_model if re.fullmatch(r"[\w.-]+/[\w.-]+", base_model) and not Path(base_model).exists() else None
     tags = [tags] if isinstance(tags, str) else list(tags or ())
     model_id = model_id or trainer.hub_model_id or args.hub_model_id or Path(args.output_dir).name
@@ -65,9 +69,9 @@ def model_card(
         language=language,
         license=license,
         library_name="peft",
-        pipeline_tag="zero-shot-image-classification",
+        pipeline_tag=design.pop("pipeline_tag"),
         base_model=on_hub,
-        tags=sorted({"hf-sharp-prompt", "prompt-learning", "clip", *tags, rule.name} - {"none"}),
+        tags=sorted({"hf-sharp-prompt", "prompt-learning", design["tower"], *tags, rule.name} - {"none"}),
     )
     return ModelCard.from_template(
         card_data,
@@ -77,18 +81,42 @@ def model_card(
         base_model=_in_code(base_model_name),
         base_model_link=f"[{on_hub}](https://huggingface.co/{on_hub})" if on_hub else escape(base_model_name),
         where_base_model_is="" if on_hub else "  # the local directory of the base model",
-        num_text_tokens=config.num_text_tokens,
-        initialisation=f"initialised with “{escape(config.text_init)}”" if config.text_init else "random at first",
-        method=f"CoOp, {_describe_rule(rule)}",
+        method=f"{design.pop('method')}, {_describe_rule(rule)}",
         dataset=_describe_data(trainer, dataset),
         trained_parameters=f"{sum(p.numel() for p in trainer.sharpness.parameters):,}",
-        template=_in_code(config.class_template),
         results=_results(trainer.state.log_history),
         training=_training(args),
         sharpness_summary=_sharpness_summary(trainer.state.log_history),
         classes=_classes(config.class_names),
         versions=[(package, version(package)) for package in PACKAGES],
+        **design,
     )
+
+
+def _clip_design(config: CLIPPromptConfig) -> dict[str, Any]:
+    return {
+        "tower": "clip",
+        "some_model": "a CLIP model",
+        "pipeline_tag": "zero-shot-image-classification",
+        "method": "CoOp",
+        "num_text_tokens": config.num_text_tokens,
+        "initialisation": f"initialised with “{escape(config.text_init)}”" if config.text_init else "random at first",
+        "template": _in_code(config.class_template),
+    }
+
+
+def _vit_design(config: ViTPromptConfig) -> dict[str, Any]:
+    layers = config.depth or config.made_for["layers"]
+    where = "at the input" if layers == 1 else f"in each of {layers} layers"
+    return {
+        "tower": "vit",
+        "some_model": "a vision transformer",
+        "pipeline_tag": "image-classification",
+        "method": "VPT",
+        "model_class": config.made_for["model"],
+        "tokens": f"{config.num_tokens} learned tokens {where}",
+        "head": f"a {config.head} head" if config.head else "the model's own head",
+    }
 
 
 def escape(text: str) -> str:

@@ -322,6 +322,10 @@ class TestTraining:
         assert trainer.evaluate()["eval_loss"] < before
         assert all(torch.equal(model.state_dict()[name], value) for name, value in held.items())
         trainer.save_model(tmp_path / "saved")
+        card = (tmp_path / "saved" / "README.md").read_text()
+        assert "pipeline_tag: image-classification" in card
+        assert "from transformers import AutoImageProcessor, ViTForImageClassification" in card
+        assert "context tokens" not in card
         loaded = PeftModel.from_pretrained(make_model("ViTForImageClassification"), tmp_path / "saved").eval()
         pixels = {"pixel_values": images}
         assert torch.equal(loaded(**pixels).logits, model.eval()(**pixels).logits)
