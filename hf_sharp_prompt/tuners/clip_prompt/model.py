@@ -164,6 +164,15 @@ class CLIPPromptModel(BaseTuner):
             for layer, disabled in zip(layers, held, strict=True):
                 layer._disable_adapters = disabled
 
+    @property
+    def reads_texts_frozen(self) -> bool:
+        """Whether classes are encoded without anything that trains, so that their features may be kept."""
+        if not hasattr(self.model, "get_text_features"):
+            return False
+        projection = getattr(self.model, "text_projection", None)
+        parameters = [*self._text_tower.parameters(), *(projection.parameters() if projection is not None else ())]
+        return not self.active_config.num_text_tokens and not any(each.requires_grad for each in parameters)
+
     @torch.no_grad()
     def encode_images(self, **inputs: Any) -> torch.Tensor:
         """What the frozen image tower makes of images, without prompts and without graph.
