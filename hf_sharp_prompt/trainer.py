@@ -207,6 +207,12 @@ class SharpPromptTrainer(Trainer):
         others = {name: value for name, value in inputs.items() if name not in self.model.image_input_names}
         return {**others, "image_features": features}
 
+    def _inner_training_loop(self, *args: Any, **kwargs: Any) -> TrainOutput:
+        """As the Trainer's; the classes' features are computed once for the run where only images are prompted."""
+        frozen = getattr(self.model, "reads_texts_frozen", False)
+        with self.model.keeping_class_features() if frozen else nullcontext():
+            return super()._inner_training_loop(*args, **kwargs)
+
     def evaluation_loop(self, *args: Any, **kwargs: Any) -> EvalLoopOutput:
         """As the Trainer's; the classes' features are computed once for all batches."""
         with getattr(self.model, "keeping_class_features", nullcontext)():

@@ -928,11 +928,22 @@ def test_a_tower_that_trains_sees_the_images_in_every_evaluation(tmp_path):
     assert len(seen) == 2
 
 
+def test_texts_that_are_not_prompted_are_encoded_once_per_run(tmp_path):
+    """Where only the image tower learns, a thousand class texts say the same in every step."""
+    calls = []
+    clip = copy.deepcopy(load(torch.float32))
+    clip.text_model.register_forward_hook(lambda *_: calls.append(1))
+    model = get_peft_model(clip, CLIPPromptConfig.vpt(num_vision_tokens=2, vision_depth=1))
+    model.set_classes(CLASSES, load_processor(), "a photo of a {}.")
+    make_trainer(tmp_path, model=model, data=make_images(6), max_steps=2).train()
+    assert len(calls) == 1
+
+
 def test_class_features_are_computed_once_per_evaluation(tmp_path):
     """A thousand classes are encoded once, not with every batch of images."""
     calls = []
     model = make_model()
-    model.get_base_model().text_model.register_forward_hook(lambda *_: calls.append(1))
+    model.get_base_model().text_model.final_layer_norm.register_forward_hook(lambda *_: calls.append(1))
     trainer = make_trainer(
         tmp_path, model=model, per_device_eval_batch_size=5, trainer_arguments={"eval_dataset": make_data(20)}
     )
