@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-import resource
+from pathlib import Path
 
 import torch
 from peft import PeftModel, get_peft_model
@@ -47,10 +47,14 @@ def make_images(count: int, classes: int) -> tuple[torch.Tensor, torch.Tensor]:
 
 def held_memory() -> int:
     """Bytes that this process holds now."""
-    with open("/proc/self/statm") as statm:
-        return int(statm.read().split()[1]) * resource.getpagesize()
+    return _status("VmRSS")
 
 
 def peak_memory() -> int:
-    """The most bytes that this process has held."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    """The most bytes that this process has held; `getrusage` would say what its parent had, if that was more."""
+    return _status("VmHWM")
+
+
+def _status(name: str) -> int:
+    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(name))
+    return int(line.split()[1]) * 1024
