@@ -63,7 +63,8 @@ class SharpPromptTrainer(Trainer):
 
     Logged besides the Trainer's own values: `gradient_norm` ‖g‖ (`grad_norm` is that of the followed direction) and,
     of rules that look elsewhere, `perturbed_loss`, `sharpness` (its difference to `loss`), `cosine` cos(g, g_p) and
-    what the rule reports; of objectives such as `saf` their part of the loss, `saf_loss`.
+    what the rule reports; of objectives such as `saf` their part of the loss, `saf_loss`; of those that constrain the
+    direction, `prograd_cosine` of it and their gradient, and `prograd_conflicts`, how often that was negative.
 
     Args:
         model: A model with a prompt adapter (or any other that the Trainer takes).
@@ -248,6 +249,12 @@ class SharpPromptTrainer(Trainer):
             return {**inputs, FROZEN_IMAGE_FEATURES: features}
         others = {name: value for name, value in inputs.items() if name not in self.model.image_input_names}
         return {**others, "image_features": features}
+
+    def _inner_training_loop(self, *args: Any, **kwargs: Any) -> TrainOutput:
+        """As the Trainer's; the classes' features are computed once for the run where only images are prompted."""
+        frozen = getattr(self.model, "reads_texts_frozen", False)
+        with self.model.keeping_class_features() if frozen else nullcontext():
+            return super()._inner_training_loop(*args, **kwargs)
 
     def evaluation_loop(self, *args: Any, **kwargs: Any) -> EvalLoopOutput:
         """As the Trainer's; the classes' features are computed once for all batches."""

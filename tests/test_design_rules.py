@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import gc
 import math
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -28,15 +26,6 @@ def images() -> list[dict[str, torch.Tensor]]:
     colours = torch.eye(3)[LABELS][:, :, None, None]
     pixel_values = colours + 0.3 * torch.randn(len(LABELS), 3, 48, 48, generator=generator)
     return [{"pixel_values": image, "labels": label} for image, label in zip(pixel_values, LABELS)]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _quick_garbage_collection() -> Iterator[None]:
-    """After every run Accelerate collects garbage, for which half of the time would go into what is imported."""
-    gc.collect()
-    gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 @pytest.mark.parametrize("rule", names())

@@ -62,7 +62,8 @@ def load_processor() -> CLIPProcessor:
 def make_model(dtype=torch.float64, **config) -> PeftModel:
     clip = copy.deepcopy(load(dtype))
     torch.manual_seed(0)
-    model = get_peft_model(clip, CLIPPromptConfig(num_text_tokens=3, **config))
+    config = CLIPPromptConfig(num_text_tokens=3, tokenizer_name_or_path=str(CLIP_PATH), **config)
+    model = get_peft_model(clip, config)
     model.set_classes(CLASSES, load_processor(), "{}.")
     return model
 
@@ -380,10 +381,25 @@ def test_two_processes_resumed_within_a_later_epoch_end_on_the_same_bits(trained
         assert torch.equal(prompts["resumed"], prompts["whole"])
 
 
+def test_two_processes_and_objectives_of_the_frozen_model(tmp_path, trained_by_two_processes):
+    """Terms of samples and of the model alone, and a constraint, are of the whole batch as well."""
+    alone = train(tmp_path, objectives=KEEPING_CLOSE, data=make_data(22), per_device_train_batch_size=6)
+    torch.testing.assert_close(trained_by_two_processes[0]["objectives"], alone, rtol=1e-10, atol=1e-12)
+
+
+KEEPING_CLOSE = {
+    "kgcoop": {},
+    "nfl": {"novel_class_names": ["grey ring", "pink cross"]},
+    "promptsrc": {"average_mean": 2},
+    "prograd": {},
+}
+
+
 def run_as_one_of_two_processes(output_dir: str) -> None:
     prompts = {rule: train_as_one_of_two_processes(output_dir, sharpness=rule) for rule in RULES}
     for shares, arguments in OTHER_SHARES.items():
         prompts[shares] = train_as_one_of_two_processes(output_dir, sharpness="saf", **arguments)
+    prompts["objectives"] = train_as_one_of_two_processes(output_dir, objectives=KEEPING_CLOSE)
     arguments = {"sharpness": "fsam", "save_strategy": "steps", "save_steps": 3, "num_train_epochs": 3}
     prompts["whole"] = train_as_one_of_two_processes(f"{output_dir}/whole", **arguments)
     resumed = make_trainer(f"{output_dir}/whole", data=make_data(22), per_device_train_batch_size=3, **arguments)
@@ -912,11 +928,22 @@ def test_a_tower_that_trains_sees_the_images_in_every_evaluation(tmp_path):
     assert len(seen) == 2
 
 
+def test_texts_that_are_not_prompted_are_encoded_once_per_run(tmp_path):
+    """Where only the image tower learns, a thousand class texts say the same in every step."""
+    calls = []
+    clip = copy.deepcopy(load(torch.float32))
+    clip.text_model.register_forward_hook(lambda *_: calls.append(1))
+    model = get_peft_model(clip, CLIPPromptConfig.vpt(num_vision_tokens=2, vision_depth=1))
+    model.set_classes(CLASSES, load_processor(), "a photo of a {}.")
+    make_trainer(tmp_path, model=model, data=make_images(6), max_steps=2).train()
+    assert len(calls) == 1
+
+
 def test_class_features_are_computed_once_per_evaluation(tmp_path):
     """A thousand classes are encoded once, not with every batch of images."""
     calls = []
     model = make_model()
-    model.get_base_model().text_model.register_forward_hook(lambda *_: calls.append(1))
+    model.get_base_model().text_model.final_layer_norm.register_forward_hook(lambda *_: calls.append(1))
     trainer = make_trainer(
         tmp_path, model=model, per_device_eval_batch_size=5, trainer_arguments={"eval_dataset": make_data(20)}
     )

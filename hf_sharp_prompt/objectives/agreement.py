@@ -123,9 +123,10 @@ class PromptSRC(Objective, name="promptsrc"):
     def term(self, batch: Batch) -> torch.Tensor:
         class_features, image_features = features_of(batch, "class_features"), features_of(batch, "image_features")
         frozen_images = image_features_without_prompts(batch, self.name).to(image_features)
+        frozen_classes = self._targets.to(class_features)
         with torch.no_grad():
-            zero_shot = classifier(batch.model, self.name).compare(frozen_images, self._targets)
-        of_texts = (class_features - self._targets).abs().mean(dim=(-2, -1))
+            zero_shot = classifier(batch.model, self.name).compare(frozen_images, frozen_classes)
+        of_texts = (class_features - frozen_classes).abs().mean(dim=(-2, -1))
         of_images = (image_features - frozen_images).abs().mean(dim=-1)
         of_logits = divergence(zero_shot, batch.logits, 1.0) / batch.logits.shape[-1]
         return batch.mean(self.text_weight * of_texts + self.image_weight * of_images + self.logits_weight * of_logits)
@@ -196,7 +197,7 @@ class ProGrad(ConstrainingObjective, name="prograd"):
     def term(self, batch: Batch) -> torch.Tensor:
         with torch.no_grad():
             frozen_images = image_features_without_prompts(batch, self.name)
-            zero_shot = classifier(batch.model, self.name).compare(frozen_images, self._targets)
+            zero_shot = classifier(batch.model, self.name).compare(frozen_images, self._targets.to(frozen_images))
         return batch.mean(divergence(zero_shot, batch.logits, self.temperature))
 
     def constrain(self, direction: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:

@@ -1,12 +1,16 @@
 """Every recipe says what it means: it is read without complaint, as the paper has it and on the demo."""
 
+import functools
 import importlib.util
 import sys
 from pathlib import Path
 
+import datasets
+import numpy as np
 import pytest
 
-from hf_sharp_prompt import CLIPPromptConfig
+from hf_sharp_prompt import CLIPPromptConfig, demo
+from hf_sharp_prompt.data import load_image_dataset
 
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -30,8 +34,8 @@ def test_it_is_read(recipe, dataset, example, tmp_path):
     _, (method,) = example.parse_arguments(arguments)
     values = example.read_recipe(EXAMPLES / "recipes" / f"{recipe}.yaml", on_demo=dataset == "all")
     made = {each.name for each in method.training.make_objectives()}
-    assert made == set(values.get("objectives") or ())
-    assert method.training.make_sharpness_rule().name == values["sharpness"]
+    made.add(method.training.make_sharpness_rule().name)
+    assert made - {"none"} == {*(values.get("objectives") or ()), values["sharpness"]} - {"none"}
     assert method.training.subspace_rank == values.get("subspace_rank")
     fields = vars(method.prompt)
     assert all(fields[name] == values[name] for name in fields.keys() & values.keys())
@@ -39,3 +43,39 @@ def test_it_is_read(recipe, dataset, example, tmp_path):
     assert method.training.learning_rate == values["learning_rate"]
     text = (EXAMPLES / "recipes" / f"{recipe}.yaml").read_text().splitlines()
     assert [line[0] for line in text[:2]] == ["#", "#"], "two lines on the method and its figures"
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_it_starts_on_the_demo(recipe, example, experiment, tmp_path):
+    """A method that is only described is none; two steps of each, on a few images, and its prompts are measured."""
+    arguments = ["--recipes", recipe, "--output_dir", str(tmp_path), "--use_cpu", "--dataloader_num_workers", "0"]
+    if "subspace_epochs" in (EXAMPLES / "recipes" / f"{recipe}.yaml").read_text():
+        arguments += ["--num_train_epochs", "3", "--subspace_epochs", "3", "--subspace_rank", "2"]
+    else:
+        arguments += ["--max_steps", "2"]
+    _, (method,) = example.parse_arguments(arguments)
+    experiment.directory = tmp_path
+    result = example.run(experiment, method, seed=1)
+    assert 0 <= result["hm"] <= 1
+    assert (Path(result["adapter"]) / "adapter_model.safetensors").is_file()
+    assert len(result["cosines"]) <= len(result["history"]["base"]) == len(result["history"]["novel"]) <= 3
+
+
+@functools.cache
+def few_images() -> datasets.DatasetDict:
+    """Two images of each of the default task's first classes."""
+    splits = load_image_dataset(demo.DEFAULT_TASK)
+    names = splits["train"].features["label"].names[:6]
+    few = {}
+    for name, split in splits.items():
+        labels = np.array(split["label"])
+        chosen = [index for label in range(len(names)) for index in np.flatnonzero(labels == label)[:2]]
+        few[name] = split.select(chosen).cast_column("label", datasets.ClassLabel(names=names))
+    return datasets.DatasetDict(few)
+
+
+@pytest.fixture
+def experiment(example, monkeypatch, tmp_path):
+    monkeypatch.setattr(example, "load_image_dataset", lambda *_: few_images())
+    args = example.parse_arguments(["--shots", "2", "--output_dir", str(tmp_path)])[0]
+    return example.Experiment(demo.DEFAULT_TASK, args, str(tmp_path), 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from torch.nn.functional import cross_entropy
 from tuners import slow_clip
 from tuners.clip_designs import NAMES, PAIRS, TEMPLATE, make_config
 from tuners.clip_models import (
+    BUILT_ON,
     COMPARING,
     comparing_part,
     image_inputs,
@@ -61,13 +63,18 @@ def assert_same(
         torch.testing.assert_close(gradient, by_hand, rtol=0, atol=FLOAT64 * float(by_hand.norm()))
 
 
+@functools.cache
+def untouched(name: str) -> nn.Module:
+    return make_model(name, torch.float64).requires_grad_(False)
+
+
 class Slow:
     """What a prompted model computes, with an untouched copy of the model's own modules."""
 
     def __init__(
         self, name: str, config: CLIPPromptConfig, prompts: dict[str, torch.Tensor], template: str = TEMPLATE
     ) -> None:
-        model = make_model(name, torch.float64)
+        model = untouched(name)
         self.tokenizer = tokenizer_of(name)
         self.inputs = image_inputs(name, torch.float64)
         self.config, self.prompts, self.template = config, prompts, template
@@ -145,7 +152,7 @@ def test_classification_is_that_of_slow_arithmetic(design, name):
 
 
 @pytest.mark.parametrize(("design", "name"), [pair for pair in PAIRS if not make_config(pair[0]).class_specific])
-def test_features_are_those_of_slow_arithmetic(design, name):
+def test_features_are_those_of_slow_arithmetic_and_disabled_those_of_the_base_model(design, name):
     """Otherwise any other use of a prompted model, or of one of its towers, sees something else than was learned."""
     model = prompted(design, name)
     config, prompts = model.active_peft_config, slow_clip.parameters_of(model)
@@ -164,6 +171,15 @@ def test_features_are_those_of_slow_arithmetic(design, name):
     used = {key: value for key, value in prompts.items() if "meta_net" not in key}
     assert_same(actual, expected, used)
 
+    with torch.no_grad(), model.disable_adapter():
+        if sees(name):
+            of_untouched = getattr(slow.model, "get_image_features", slow.model)
+            assert torch.equal(pooled(of_images(**slow.inputs)), pooled(of_untouched(**slow.inputs)))
+        if reads(name):
+            of_untouched = getattr(slow.model, "get_text_features", slow.model)
+            texts = text_inputs(name, TEXTS)
+            assert torch.equal(pooled(of_texts(**texts)), pooled(of_untouched(**texts)))
+
 
 @pytest.mark.parametrize("template", ["{}", "{}.", "a {}", "a {}, drawn"])
 @pytest.mark.parametrize("design", ["middle", "front", "class-specific, middle", "conditional, front"])
@@ -176,3 +192,55 @@ def test_the_context_stands_behind_the_name_and_the_rest_of_the_template_behind_
     logits = Slow(name, model.active_peft_config, prompts, template).logits()
     output = model(**image_inputs(name, torch.float64))
     assert_same({"logits": output.logits}, {"logits": logits}, prompts)
+
+
+@pytest.mark.parametrize("name", BUILT_ON)
+@pytest.mark.parametrize("design", ["front", ".ivlp()", ".maple()"])
+def test_what_is_built_on_a_prompted_model_gets_its_features(design, name):
+    """Otherwise segments and boxes are found with features that were not prompted, or counted with the tokens in."""
+    model = prompted(design, name)
+    slow = Slow(name, model.active_peft_config, slow_clip.parameters_of(model))
+    texts = text_inputs(name, TEXTS[:2])
+    output = model(**texts, **slow.inputs)
+    expected = torch.stack([slow.text_feature(text) for text in TEXTS[:2]])
+    if "Segmentation" in name:
+        actual, images = output.conditional_embeddings, output.pooled_output
+        assert output.logits.shape[:1] == (2,)
+    else:  # one query for each of the two images
+        actual, images = output.text_embeds[:, 0], output.vision_model_output.pooler_output
+        images = slow.model.visual_projection(images)
+        expected = expected / expected.norm(dim=-1, keepdim=True)
+        assert output.pred_boxes.shape[:2] == (2, 9)
+    torch.testing.assert_close(actual, expected, rtol=0, atol=FLOAT64)
+    torch.testing.assert_close(images, slow.image_features(), rtol=0, atol=FLOAT64)
+
+
+def test_segmentation_trains_a_prompt_through_its_embeddings():
+    """CLIPSeg runs its CLIP without a graph, so that the loss is to be had only of embeddings made outside."""
+    model = prompted("end", "CLIPSegForImageSegmentation")
+    base, inputs = model.get_base_model(), image_inputs("CLIPSegModel", torch.float64)
+    assert not model(**text_inputs("CLIPSegModel", TEXTS[:2]), **inputs).conditional_embeddings.requires_grad
+    embeddings = base.clip.get_text_features(**text_inputs("CLIPSegModel", TEXTS[:2])).pooler_output
+    logits = model(**inputs, conditional_embeddings=embeddings).logits
+    (gradient,) = torch.autograd.grad(logits.square().mean(), slow_clip.parameters_of(model)["context"])
+    assert gradient.norm() > 0
+
+
+@pytest.mark.parametrize("name", ["SiglipModel", "Siglip2Model"])
+def test_siglip_reads_its_last_position_whatever_the_padding(name):
+    """Otherwise a prompted text pools a padding token too early or too late, or sees one that is masked."""
+    model = prompted("end", name)
+    prompts = slow_clip.parameters_of(model)
+    slow = Slow(name, model.active_peft_config, prompts)
+    ids = text_inputs(name, ["cat"])["input_ids"]
+    mask = (torch.arange(ids.shape[1]) < 2).long()[None]
+    hidden = model.get_text_features(input_ids=ids, attention_mask=mask).pooler_output
+    tower = slow.text_tower
+    table, positions = tower.embeddings.token_embedding.weight, tower.embeddings.position_embedding.weight
+    states = torch.cat([prompts["context"], table[ids[0]]])[:20] + positions
+    attended = torch.zeros(1, 1, 20, 20, dtype=states.dtype)
+    attended[..., 5:] = -torch.inf  # behind three context tokens, the word and what closes the text
+    for layer in tower.encoder.layers:
+        states = layer(states[None], attended)[0]
+    expected = tower.head(tower.final_layer_norm(states)[-1])
+    torch.testing.assert_close(hidden[0], expected, rtol=0, atol=FLOAT64)

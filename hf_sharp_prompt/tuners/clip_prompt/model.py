@@ -52,7 +52,8 @@ class CLIPPromptModel(BaseTuner):
 
     Args:
         model: A `CLIPModel` or one like it (SigLIP, SigLIP 2, CLIPSeg, OWL-ViT, OWLv2, MetaCLIP 2), one of its towers,
-            or a model built on them, such as `CLIPForImageClassification`.
+            or a model built on them, such as `CLIPForImageClassification`. (`CLIPSegForImageSegmentation` runs its
+            CLIPSeg without a graph: it uses prompts, and trains those of texts only through `conditional_embeddings`.)
         peft_config: A [`CLIPPromptConfig`].
         adapter_name: The adapter's name.
 
@@ -162,6 +163,15 @@ class CLIPPromptModel(BaseTuner):
         finally:
             for layer, disabled in zip(layers, held, strict=True):
                 layer._disable_adapters = disabled
+
+    @property
+    def reads_texts_frozen(self) -> bool:
+        """Whether classes are encoded without anything that trains, so that their features may be kept."""
+        if not hasattr(self.model, "get_text_features"):
+            return False
+        projection = getattr(self.model, "text_projection", None)
+        parameters = [*self._text_tower.parameters(), *(projection.parameters() if projection is not None else ())]
+        return not self.active_config.num_text_tokens and not any(each.requires_grad for each in parameters)
 
     @torch.no_grad()
     def encode_images(self, **inputs: Any) -> torch.Tensor:
