@@ -274,7 +274,7 @@ def on_demo(args: ExperimentArguments) -> bool:
 
 
 class LongTailTrainer(SharpPromptTrainer):
-    """Measures on images as they are, and counts how often the loss of a micro-batch is computed and differentiated."""
+    """Measures on images as they are, and counts how often a micro-batch is run and differentiated."""
 
     micro_batches, evaluations = 0, 0
 

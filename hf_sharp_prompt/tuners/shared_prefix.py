@@ -65,9 +65,7 @@ def encode_shared_prefix(
         ```
     """
     _route_attention(tower)
-    dtype = tower.embeddings.token_embedding.weight.dtype
-    prefixes = prefix.to(dtype).reshape(-1, *prefix.shape[-2:])
-    deep = None if deep is None else deep.to(dtype)
+    prefixes = prefix.reshape(-1, *prefix.shape[-2:])
     # Texts of equal length side by side, so that their attention is one batched product.
     order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
     texts = [texts[i] for i in order]
@@ -125,7 +123,8 @@ def _encode(
     ends = torch.tensor([*accumulate(map(len, texts))], device=device) + row.prefix - 1
 
     words = tower.embeddings.token_embedding(ids).expand(len(prefixes), -1, -1)
-    hidden_states = torch.cat([prefixes, words], dim=1) + tower.embeddings.position_embedding(positions)
+    # In the words' precision: an embedding's weight may be quantised and say nothing of it.
+    hidden_states = torch.cat([prefixes.to(words), words], dim=1) + tower.embeddings.position_embedding(positions)
     *layers, last_layer = tower.encoder.layers
     for depth, layer in enumerate(layers):
         hidden_states = layer(_with_deep_prompts(hidden_states, deep, depth), None, shared_prefix=row)
@@ -143,7 +142,7 @@ def _with_deep_prompts(hidden_states: torch.Tensor, deep: torch.Tensor | None, d
     """What goes into layer `depth`."""
     if deep is None or not 1 <= depth <= len(deep):
         return hidden_states
-    prompts = deep[depth - 1].expand(len(hidden_states), -1, -1)
+    prompts = deep[depth - 1].to(hidden_states).expand(len(hidden_states), -1, -1)
     return torch.cat([hidden_states[:, :1], prompts, hidden_states[:, 1 + prompts.shape[1] :]], dim=1)
 
 
