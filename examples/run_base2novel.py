@@ -13,14 +13,11 @@ overrides every recipe's. Interrupted, the same command continues where it stopp
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import json
 import logging
-import os
 import shutil
 import sys
 import time
-import warnings
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
@@ -28,23 +25,16 @@ from statistics import harmonic_mean, mean, stdev
 from typing import Any
 
 import datasets
+import experiments
 import torch
-import transformers
-import yaml
 from accelerate import PartialState
 from datasets import Dataset
+from experiments import SETTINGS, be_quiet, check_same_settings, find_recipe, make_parser, read_recipe, write_json
 from peft import PeftModel, get_peft_model
 from rich.console import Console
 from rich.table import Table
 from torch.utils.data import DataLoader
-from transformers import (
-    AutoProcessor,
-    CLIPModel,
-    HfArgumentParser,
-    PrinterCallback,
-    ProcessorMixin,
-    set_seed,
-)
+from transformers import AutoProcessor, CLIPModel, PrinterCallback, ProcessorMixin, set_seed
 from transformers.trainer_utils import get_last_checkpoint
 
 from hf_sharp_prompt import (
@@ -69,46 +59,9 @@ from hf_sharp_prompt.plots import plot_accuracy_by_epoch
 logger = logging.getLogger(__name__)
 
 RECIPES = Path(__file__).parent / "recipes"
-CORES_PER_PROCESS = (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", 1))
-DEFAULTS = {
-    "output_dir": "runs/base2novel",
-    "eval_strategy": "epoch",
-    "save_strategy": "epoch",
-    "logging_strategy": "epoch",
-    "save_total_limit": 1,
-    "per_device_eval_batch_size": 512,
-    "report_to": "none",
-    # Images are decoded and augmented in workers; a core is left to the process itself.
-    "dataloader_num_workers": min(8, max(0, CORES_PER_PROCESS - 1)),
-    "dataloader_persistent_workers": True,
-    "dataloader_pin_memory": torch.cuda.is_available(),
-    "disable_tqdm": not sys.stderr.isatty(),
-}
+DEFAULTS = experiments.DEFAULTS | {"output_dir": "runs/base2novel", "eval_strategy": "epoch"}
 VIEWS = 10  # of each training image whose features are cached, where the papers have a new one in every step
 COLUMNS = {"base": "base", "novel": "novel", "HM": "hm"}
-# What makes two runs the same run, so that one may be continued as the other.
-SETTINGS = (
-    "sharpness",
-    "sharpness_args",
-    "rho_schedule",
-    "objectives",
-    "subspace_epochs",
-    "subspace_rank",
-    "num_train_epochs",
-    "max_steps",
-    "per_device_train_batch_size",
-    "gradient_accumulation_steps",
-    "optim",
-    "optim_args",
-    "learning_rate",
-    "lr_scheduler_type",
-    "warmup_steps",
-    "weight_decay",
-    "max_grad_norm",
-    "label_smoothing_factor",
-    "bf16",
-    "fp16",
-)
 
 
 @dataclass
@@ -339,16 +292,6 @@ def main() -> None:
         console.print(make_table(f"mean of {len(results)} data sets", average(list(results.values()))))
 
 
-def be_quiet() -> None:
-    """A line per run says enough."""
-    logging.basicConfig(format="%(message)s")
-    logging.getLogger("hf_sharp_prompt").setLevel(logging.INFO)
-    transformers.utils.logging.disable_progress_bar()
-    datasets.disable_progress_bars()
-    # Of PEFT's asking transformers about its gradient checkpointing under the old name.
-    warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated", category=FutureWarning)
-
-
 def run_methods(
     experiment: Experiment, methods: list[Method], seeds: list[int], console: Console
 ) -> dict[str, list[Result]]:
@@ -367,41 +310,16 @@ def run_methods(
 
 def parse_arguments(argv: list[str]) -> tuple[ExperimentArguments, list[Method]]:
     """The experiment and its methods: a recipe's values replace the defaults, the command line's replace both."""
-    args = make_parser({}).parse_args_into_dataclasses(argv, look_for_args_file=False)[0]
+    kinds = (ExperimentArguments, PromptArguments, SharpPromptTrainingArguments)
+    args = make_parser(kinds, DEFAULTS, __doc__).parse_args_into_dataclasses(argv, look_for_args_file=False)[0]
     on_demo = all(dataset in {"all", *demo.TASKS} for dataset in args.dataset)
     methods = []
     for recipe in args.recipes:
-        path = RECIPES / f"{recipe}.yaml" if (RECIPES / f"{recipe}.yaml").is_file() else Path(recipe)
-        parser = make_parser(read_recipe(path, on_demo))
+        path = find_recipe(recipe, RECIPES)
+        parser = make_parser(kinds, DEFAULTS | read_recipe(path, on_demo), __doc__)
         _, prompt, training = parser.parse_args_into_dataclasses(argv, look_for_args_file=False)
         methods.append(Method(path.stem, prompt, training))
     return args, methods
-
-
-def make_parser(recipe: dict[str, Any]) -> HfArgumentParser:
-    parser = HfArgumentParser(
-        (ExperimentArguments, PromptArguments, SharpPromptTrainingArguments),
-        description=__doc__,
-    )
-    known = {action.dest for action in parser._actions}
-    for name in recipe.keys() - known:
-        nearest = difflib.get_close_matches(name, known, n=1)
-        raise ValueError(
-            f"A recipe sets {name!r}, which is no argument of this script"
-            + (f"; did you mean {nearest[0]!r}?" if nearest else "; see --help.")
-        )
-    parser.set_defaults(**DEFAULTS, **recipe)
-    return parser
-
-
-def read_recipe(path: Path, on_demo: bool) -> dict[str, Any]:
-    """A recipe's values, those under `demo:` included if they apply."""
-    if not path.is_file():
-        available = ", ".join(sorted(recipe.stem for recipe in RECIPES.glob("*.yaml")))
-        raise ValueError(f"There is no recipe {str(path)!r}. Give the path of a YAML file, or one of: {available}.")
-    values = yaml.safe_load(path.read_text())
-    for_demo = values.pop("demo", {})
-    return values | (for_demo if on_demo else {})
 
 
 def measure_zero_shot(experiment: Experiment, training: SharpPromptTrainingArguments) -> Result:
@@ -526,27 +444,9 @@ def describe(experiment: Experiment, method: Method, seed: int) -> dict[str, Any
     }
 
 
-def check_same_settings(path: Path, settings: dict[str, Any]) -> None:
-    """Claim a run's directory, or make sure that what it holds is this very run."""
-    if path.is_file():
-        held = json.loads(path.read_text())
-        if changed := [name for name in settings if held.get(name) != settings[name]]:
-            differences = ", ".join(f"{name} was {held.get(name)} and is now {settings[name]}" for name in changed)
-            raise ValueError(f"{path.parent} holds another run: {differences}. Choose another --output_dir.")
-    elif PartialState().is_main_process:
-        write_json(path, settings)
-
-
 def in_words(run: Result) -> str:
     accuracies = ", ".join(f"{name} {100 * run[key]:.1f}" for name, key in COLUMNS.items())
     return f"{accuracies} in {run['seconds']:.1f} s"
-
-
-def write_json(path: Path, content: Any) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(content, indent=2))
-    os.replace(temporary, path)
 
 
 def average(results: list[dict[str, list[Result]]]) -> dict[str, list[Result]]:

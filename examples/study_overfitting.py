@@ -20,6 +20,7 @@ from statistics import mean
 
 import run_base2novel as base2novel
 from accelerate import PartialState
+from experiments import be_quiet, write_json
 from peft import PeftModel
 from rich.console import Console
 from run_base2novel import Experiment, Method, Result
@@ -40,7 +41,7 @@ SPAN, POINTS = 3.0, 21  # of landscapes: filter norms to either side, and points
 
 def main() -> None:
     args, methods = base2novel.parse_arguments(with_defaults(sys.argv[1:]))
-    base2novel.be_quiet()
+    be_quiet()
     console = Console(quiet=not PartialState().is_main_process)
     directory = Path(methods[0].training.output_dir)
     results: dict[str, dict[str, list[Result]]] = {}
@@ -53,7 +54,7 @@ def main() -> None:
     table = base2novel.make_table(f"mean of {len(results)} data sets, {args.shots} shots", averages)
     console.print(table)
     if PartialState().is_main_process:
-        base2novel.write_json(directory / "summary.json", results)
+        write_json(directory / "summary.json", results)
         draw_by_epoch(list(results.values()), directory)
         console.print(
             f"Figures: {directory}/accuracy_by_epoch.png, angles.png, and */landscapes.png of each data set."

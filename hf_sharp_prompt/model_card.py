@@ -30,6 +30,11 @@ TRAINING_ARGUMENTS = (
     "lr_scheduler_type",
     "optim",
     "label_smoothing_factor",
+    "loss",
+    "loss_args",
+    "reweighting_epochs",
+    "reweighting_beta",
+    "train_sampling_strategy",
     "max_grad_norm",
     "seed",
 )

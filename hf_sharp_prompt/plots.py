@@ -42,6 +42,34 @@ def plot_accuracy_by_epoch(
     figure.savefig(path, dpi=150)
 
 
+def plot_accuracy_by_group(
+    results: Mapping[str, Sequence[Mapping[str, float]]], path: str | Path, title: str = ""
+) -> None:
+    """Plot accuracy over all classes and over those with many, medium and few training samples, a bar per method.
+
+    Args:
+        results: Per method, per seed: `overall`, `many`, `medium` and `few`, accuracies in [0, 1]. Bars are means over
+            seeds, and a dot is one seed.
+        path: The PNG file to write.
+        title: Above the figure.
+    """
+    from matplotlib.figure import Figure  # an extra; the rest of the package works without it
+
+    groups = ("overall", "many", "medium", "few")
+    figure = Figure(figsize=(6.5, 3.5), layout="constrained")
+    axes = figure.subplots()
+    width = 0.8 / len(results)
+    for index, (method, seeds) in enumerate(results.items()):
+        accuracies = 100 * np.array([[seed[group] for group in groups] for seed in seeds])
+        places = np.arange(len(groups)) + (index - (len(results) - 1) / 2) * width
+        axes.bar(places, accuracies.mean(axis=0), width, color=f"C{index}", label=method)
+        axes.plot(places, accuracies.T, "o", color="0.2", markersize=2.5)
+    axes.set(title=title, xticks=range(len(groups)), xticklabels=groups, ylabel="accuracy (%)")
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.legend(frameon=False, loc="outside right upper")
+    figure.savefig(path, dpi=150)
+
+
 def plot_angles(cosines: Mapping[str, Sequence[Sequence[float]]], path: str | Path, title: str = "") -> None:
     """Plot the angle between gradient and perturbed gradient over training.
 

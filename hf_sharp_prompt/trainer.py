@@ -19,7 +19,7 @@ from peft import PeftModel
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Sampler
 from transformers import (
     BaseImageProcessor,
     PreTrainedTokenizerBase,
@@ -31,15 +31,17 @@ from transformers import (
 )
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, EvalLoopOutput, TrainOutput, get_last_checkpoint
 
-from .data import ImageCollator
+from .data import ClassFrequencySampler, ImageCollator, class_counts, labels_of
 from .data.indexed import SAMPLE_INDEX, Indexed, IndexedCollator
 from .early_stage import SNAPSHOTS_NAME, EarlyStage, load_subspace, save_subspace
 from .model_card import model_card
 from .objectives import Batch, ConstrainingObjective, ObjectiveSum
+from .objectives.batch import logits_of
+from .objectives.long_tail import LongTailLoss, weighted_cross_entropy
 from .sharpness import Constraint, SharpnessAware
 from .sharpness.rule import OBJECTIVES, Among
 from .sharpness.subspace import Subspace
-from .training_args import SharpPromptTrainingArguments
+from .training_args import CLASS_SAMPLING, SharpPromptTrainingArguments
 
 
 logger = logging.getLogger(__name__)
@@ -72,13 +74,16 @@ class SharpPromptTrainer(Trainer):
         **kwargs: As for the Trainer.
 
     Raises:
-        ValueError: When training starts: nothing to train, or an engine that owns the backward pass (DeepSpeed),
-            shards parameters (FSDP) or replicates the model within a process (DataParallel).
+        ValueError: Two losses. When training starts: nothing to train, class counts that are not those of the data or
+            cannot be seen, a re-weighting epoch that the run does not reach, or an engine that owns the backward pass
+            (DeepSpeed), shards parameters (FSDP) or replicates the model within a process (DataParallel).
     """
 
     args: SharpPromptTrainingArguments
     _early_stage: EarlyStage | None = None
     _constraint: ConstrainingObjective | None = None  # whose term is evaluated now, instead of the loss
+    _loss: LongTailLoss | None = None  # of training, if not the model's own
+    _class_weights: torch.Tensor | None = None  # once the classes are re-weighted
 
     def __init__(
         self,
@@ -91,11 +96,18 @@ class SharpPromptTrainer(Trainer):
         processor = kwargs.get("processing_class")
         if data_collator is None and isinstance(processor, ProcessorMixin | BaseImageProcessor):
             data_collator = ImageCollator(processor)
+        if args.changes_loss:
+            if kwargs.get("compute_loss_func") is not None:
+                raise ValueError(
+                    "compute_loss_func and the arguments loss or reweighting_beta each choose a loss; drop one."
+                )
+            kwargs["compute_loss_func"] = self._compute_long_tail_loss
         super().__init__(model, args, data_collator, **kwargs)
         self.objectives = ObjectiveSum(args.make_objectives(), self.accelerator)
         self.subspace: Subspace | None = None
         self.add_callback(_StepsTaken(self))
         self.add_callback(_EpochsOrder())
+        self.add_callback(_ReweightingInTheRun())
 
     def get_train_dataloader(self) -> DataLoader:
         """As the Trainer's; where an objective remembers samples, batches say which ones they hold."""
@@ -123,6 +135,31 @@ class SharpPromptTrainer(Trainer):
         finally:
             self.train_dataset, self.data_collator = dataset, collator
 
+    def _get_train_sampler(self, train_dataset: Any = None) -> Sampler | None:
+        exponent = CLASS_SAMPLING.get(self.args.train_sampling_strategy)
+        if exponent is None:
+            return super()._get_train_sampler(train_dataset)
+        seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
+        return ClassFrequencySampler(labels_of(_samples_of(self.train_dataset)), exponent, seed)
+
+    def _count_classes(self) -> list[int] | None:
+        """The training samples of each class, where they have to be known."""
+        given = self.args.class_counts
+        if not self.args.needs_class_counts:
+            return None
+        try:
+            counted = class_counts(self.train_dataset)
+        except ValueError as error:
+            if given is not None:
+                return given
+            raise ValueError(f"{error} Or say class_counts in the training arguments.") from error
+        if given not in (None, counted):
+            raise ValueError(
+                f"class_counts is {_shortened(given)}, but the train dataset has {_shortened(counted)}; leave "
+                "class_counts out."
+            )
+        return counted
+
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         """Make the optimizer, and what puts the rule's direction in front of it."""
         if self.args.n_gpu > 1:
@@ -131,8 +168,11 @@ class SharpPromptTrainer(Trainer):
                 "process per GPU with `accelerate launch`, or show the process one GPU with CUDA_VISIBLE_DEVICES=0."
             )
         optimizer = super().create_optimizer(model)
+        counts = self._count_classes()
+        if self.args.changes_loss:
+            self._loss, self._class_weights = self.args.make_loss(counts), self.args.class_weights(counts)
         self.sharpness = SharpnessAware(
-            self.args.make_sharpness_rule(),
+            self.args.make_sharpness_rule(counts),
             self.model.parameters(),
             accelerator=self.accelerator,
             optimizer=optimizer,
@@ -187,7 +227,10 @@ class SharpPromptTrainer(Trainer):
             shares = [float((batch["labels"] != -100).sum()) / float(size) for batch in micro_batches]
         self.sharpness.progress = self.state.global_step / self.state.max_steps
         self.sharpness.epoch = int(self.state.epoch)
-        self.sharpness.stage = sum(self.sharpness.epoch >= epoch for epoch in self.args.reweighting_epochs or ())
+        reweighting_epochs = self.args.reweighting_epochs or ()
+        self.sharpness.stage = sum(self.sharpness.epoch >= epoch for epoch in reweighting_epochs)
+        if self._loss is not None:
+            self._loss.weights = self._class_weights if self.sharpness.stage or not reweighting_epochs else None
         self.objectives.begin_step(model, self.sharpness.epoch)
         with self.accelerator.no_sync(model):  # reduced once per evaluation, as one tensor
             return self.sharpness.accumulate_direction(passes, shares, constraints)
@@ -257,6 +300,13 @@ class SharpPromptTrainer(Trainer):
             term = self.objectives.term(batch, self._constraint)
             loss = loss + term if self._constraint is None else term
         return (loss, outputs) if return_outputs else loss
+
+    def _compute_long_tail_loss(
+        self, outputs: Any, labels: torch.Tensor, num_items_in_batch: torch.Tensor | int | None = None
+    ) -> torch.Tensor:
+        """The loss that training minimises; of evaluation, where counts may be unknown, plain cross entropy."""
+        loss = self._loss if self.model.training else weighted_cross_entropy
+        return loss(logits_of(outputs), labels, num_items_in_batch=num_items_in_batch)
 
     @property
     def _tokenizer(self) -> PreTrainedTokenizerBase | ProcessorMixin | None:
@@ -442,6 +492,20 @@ class _EpochsOrder(TrainerCallback):
             train_dataloader.set_epoch(int(state.epoch))
 
 
+class _ReweightingInTheRun(TrainerCallback):
+    """Refuses epochs of re-weighting that the run will not reach, which `max_steps` may end early."""
+
+    def on_train_begin(
+        self, args: SharpPromptTrainingArguments, state: TrainerState, control: Any, **kwargs: Any
+    ) -> None:
+        last = max(args.reweighting_epochs or (), default=0)
+        if last >= state.num_train_epochs:
+            raise ValueError(
+                f"reweighting_epochs has {last}, but the run ends at max_steps={args.max_steps} in epoch "
+                f"{state.num_train_epochs - 1}, counted from 0; raise max_steps or re-weight earlier."
+            )
+
+
 class _StepsTaken(TrainerCallback):
     """Tells the objectives of the steps that the optimizer took, which may skip one that a loss scaler refuses, of the
     epochs and of the end; of the ends not of an early stage, which is no run of its own.
@@ -468,6 +532,15 @@ class _StepsTaken(TrainerCallback):
     def _end_run(self) -> None:
         if self.trainer._early_stage is None:
             self.trainer.objectives.end_run(self.trainer.model)
+
+
+def _samples_of(dataset: Any) -> Any:
+    """The data set as the user gave it."""
+    return dataset.dataset if isinstance(dataset, Indexed) else dataset
+
+
+def _shortened(counts: list[int]) -> str:
+    return f"[{', '.join(map(str, counts[:10]))}{', …' if len(counts) > 10 else ''}] ({len(counts)} classes)"
 
 
 def _in_words(rule: str, objectives: list[str]) -> str:

@@ -2,15 +2,23 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from transformers import TrainingArguments
 
 from . import objectives, sharpness
+from .data import tail_classes
+from .objectives import long_tail
 from .sharpness.aware import M_SHARPNESS
 from .sharpness.rule import OBJECTIVES
 from .sharpness.schedule import RHO_SCHEDULES
+
+
+CLASS_SAMPLING = {"class_balanced": 0.0, "square_root": 0.5}
+"""Sampling strategy → exponent of [`~data.ClassFrequencySampler`]."""
 
 
 @dataclass
@@ -23,7 +31,7 @@ class SharpPromptTrainingArguments(TrainingArguments):
             `"mesa"`, which follow the gradient, but of a loss with a term of theirs.
         sharpness_args (`dict`, *optional*):
             The rule's hyperparameters, e.g. `{"rho": 0.1}`, as a dict or as JSON; those not given take the values of
-            the rule's paper.
+            the rule's paper. `imbsam`'s tail classes are by default those with fewer than 20 training samples.
         rho_schedule (`str`, defaults to `"constant"`):
             How the perturbation radius goes over the run: `"constant"`, `"linear"` or `"cosine"` to zero, or
             `"learning_rate"`, proportional to it (as GSAM's paper).
@@ -39,8 +47,22 @@ class SharpPromptTrainingArguments(TrainingArguments):
             Over what the rule is applied: the step's whole `"batch"`; or each `"micro_batch"`, or each `"process"`'s
             share of the batch, by itself, with the mean of their directions followed.
         reweighting_epochs (`list[int]`, *optional*):
-            The epochs, from 0, at whose beginning the classes are weighted anew. Here they set the stage that rules
-            such as `gnm` ask for, which halves its noise at each.
+            The epochs, from 0, at whose beginning the classes are weighted anew: from the first on `reweighting_beta`
+            holds, and at each `gnm` halves its noise.
+        reweighting_beta (`float`, *optional*):
+            β of the class weights by effective number, `(1-β)/(1-β^n_c)` (LDAM: 0.9999, RSAM-PT: 0.9998), normalised
+            so that what is drawn weighs 1 on average. They hold from the first of `reweighting_epochs` on, which is
+            DRW, or in the whole run where there are none. By default all classes weigh the same.
+        loss (`str`, *optional*), loss_args (`dict`, *optional*):
+            A loss for long tails instead of the model's own: one of `hf_sharp_prompt.objectives.long_tail.names()`
+            and its hyperparameters, as a dict or as JSON. Evaluation reports plain cross entropy. The scales of
+            `gcl` and `ldam` are to be that of the model's cosine head.
+        class_counts (`list[int]`, *optional*):
+            The training samples of each class, by label. By default they are counted, which takes a `datasets.Dataset`
+            with a column `label` or [`~data.ImageFeatures`].
+        train_sampling_strategy (`str`, defaults to `"random"`):
+            As for the Trainer; besides, `"class_balanced"` draws every class equally often, and `"square_root"` in
+            proportion to the square root of its number of samples, both with replacement.
         dataset_name (`str`, *optional*):
             What the training data is called, for the model card.
 
@@ -57,7 +79,7 @@ class SharpPromptTrainingArguments(TrainingArguments):
         ValueError: An unknown rule or hyperparameter, or a value outside its range.
     """
 
-    _VALID_DICT_FIELDS = [*TrainingArguments._VALID_DICT_FIELDS, "sharpness_args", "objectives"]
+    _VALID_DICT_FIELDS = [*TrainingArguments._VALID_DICT_FIELDS, "sharpness_args", "objectives", "loss_args"]
 
     sharpness: str = field(
         default="sam",
@@ -97,6 +119,31 @@ class SharpPromptTrainingArguments(TrainingArguments):
     reweighting_epochs: list[int] | None = field(
         default=None, metadata={"help": "Epochs, from 0, at whose beginning the classes are weighted anew."}
     )
+    reweighting_beta: float | None = field(
+        default=None,
+        metadata={"help": "Beta of the class weights from the first of reweighting_epochs on; default: all equal."},
+    )
+    loss: str | None = field(
+        default=None,
+        metadata={
+            "help": f"A loss for long tails instead of the model's own: {', '.join(long_tail.names())}.",
+        },
+    )
+    loss_args: dict | str | None = field(
+        default=None,
+        metadata={"help": "The loss's hyperparameters as JSON, e.g. '{\"margin\": 0.1}'; by default its paper's."},
+    )
+    class_counts: list[int] | None = field(
+        default=None, metadata={"help": "Training samples of each class, by label. Default: counted."}
+    )
+    train_sampling_strategy: str = field(
+        default="random",
+        metadata={
+            "help": "How training samples are drawn: the Trainer's ways, every class equally often (class_balanced), "
+            "or by the square root of the classes' sizes (square_root).",
+            "choices": ["random", "sequential", "group_by_length", "batch_rebalance", *CLASS_SAMPLING],
+        },
+    )
     dataset_name: str | None = field(
         default=None, metadata={"help": "What the training data is called, for the model card."}
     )
@@ -110,14 +157,14 @@ class SharpPromptTrainingArguments(TrainingArguments):
     def __post_init__(self) -> None:
         super().__post_init__()
         # For their complaints, before anything is loaded.
-        if isinstance(self.sharpness_args, str):
-            raise ValueError(
-                f"sharpness_args must be a JSON object such as '{{\"rho\": 0.1}}', got {self.sharpness_args!r}."
-            )
-        self.make_sharpness_rule()
+        for name, example in (("sharpness_args", "rho"), ("loss_args", "margin")):
+            if isinstance(given := getattr(self, name), str):
+                raise ValueError(f"{name} must be a JSON object such as '{{\"{example}\": 0.1}}', got {given!r}.")
+        self.make_sharpness_rule(class_counts=[1])
         self.make_objectives()
         self._check_subspace()
         self._check_reweighting_epochs()
+        self._check_loss()
 
     def _check_subspace(self) -> None:
         epochs, rank = self.subspace_epochs, self.subspace_rank
@@ -130,11 +177,46 @@ class SharpPromptTrainingArguments(TrainingArguments):
                 f"{epochs}, one per epoch, span one dimension less about their mean."
             )
 
-    def make_sharpness_rule(self) -> sharpness.SharpnessRule:
-        """A fresh rule with the hyperparameters of `sharpness_args`."""
+    @property
+    def needs_class_counts(self) -> bool:
+        """Whether the training samples of each class must be known."""
+        return self.changes_loss or self._leaves_tail_to_counts
+
+    @property
+    def changes_loss(self) -> bool:
+        """Whether another loss than the model's own is minimised."""
+        return self.loss is not None or self.reweighting_beta is not None
+
+    @property
+    def _leaves_tail_to_counts(self) -> bool:
+        return self.sharpness == "imbsam" and "tail_classes" not in (self.sharpness_args or {})
+
+    def make_sharpness_rule(self, class_counts: Sequence[int] | None = None) -> sharpness.SharpnessRule:
+        """A fresh rule with the hyperparameters of `sharpness_args`.
+
+        Args:
+            class_counts: The training samples of each class, for `imbsam` where its tail classes are not given.
+        """
         if self.sharpness in OBJECTIVES:
             return sharpness.create("none")
-        return sharpness.create(self.sharpness, **(self.sharpness_args or {}))
+        hyperparameters = self.sharpness_args or {}
+        if self._leaves_tail_to_counts and class_counts is not None:
+            hyperparameters = {**hyperparameters, "tail_classes": tail_classes(class_counts)}
+        return sharpness.create(self.sharpness, **hyperparameters)
+
+    def make_loss(self, class_counts: Sequence[int]) -> long_tail.LongTailLoss | None:
+        """A fresh loss with the hyperparameters of `loss_args`; None if it is the model's own."""
+        if not self.changes_loss:
+            return None
+        return long_tail.create(self.loss or "cross_entropy", class_counts, **(self.loss_args or {}))
+
+    def class_weights(self, class_counts: Sequence[int]) -> torch.Tensor | None:
+        """What the classes weigh once they are re-weighted; None if they never are."""
+        if self.reweighting_beta is None:
+            return None
+        weights = long_tail.effective_number_weights(class_counts, self.reweighting_beta)
+        drawn = torch.tensor(class_counts) ** CLASS_SAMPLING.get(self.train_sampling_strategy, 1.0)
+        return weights / long_tail.mean_weight(weights, drawn)
 
     def make_objectives(self) -> list[objectives.Objective]:
         """What is added to the loss, afresh."""
@@ -171,3 +253,16 @@ class SharpPromptTrainingArguments(TrainingArguments):
                 f"reweighting_epochs has {max(epochs)}, but the last of {self.num_train_epochs:g} epochs, counted "
                 f"from 0, is {math.ceil(self.num_train_epochs) - 1}."
             )
+
+    def _check_loss(self) -> None:
+        if self.loss is None and self.loss_args is not None:
+            raise ValueError(
+                f"loss_args is set but loss is not; choose one of {', '.join(long_tail.names())}, or drop loss_args."
+            )
+        if self.changes_loss and self.label_smoothing_factor:
+            raise ValueError(
+                "label_smoothing_factor smooths the model's own loss, and loss or reweighting_beta replaces it; drop "
+                "one of them."
+            )
+        self.make_loss([1, 1])
+        self.class_weights([1, 1])

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
-from datasets import Dataset
+from datasets import ClassLabel, Dataset
 
 
 def exponential_counts(num_classes: int, largest: float, imbalance: float) -> list[int]:
@@ -83,20 +84,54 @@ def _check_two_classes(num_classes: int) -> None:
         raise ValueError(f"A long tail needs at least two classes, got {num_classes}.")
 
 
-def class_counts(dataset: Dataset, label_column: str = "label") -> list[int]:
+def class_counts(dataset: Any, label_column: str | None = None) -> list[int]:
     """Count each class's samples; no image is read.
 
     Args:
-        dataset: With a column of labels, a `ClassLabel`.
-        label_column: Its name.
+        dataset: As for [`labels_of`].
+        label_column: As for [`labels_of`].
 
     Returns:
-        The samples of each class, by label.
+        The samples of each class, by label: of all classes that the data set names, or else up to the largest label.
 
     Raises:
-        ValueError: The column holds samples without a label.
+        ValueError: As of [`labels_of`].
     """
-    return np.bincount(_labels(dataset, label_column), minlength=len(_names(dataset, label_column))).tolist()
+    labels = labels_of(dataset, label_column)
+    if isinstance(dataset, Dataset):
+        feature = dataset.features[label_column or _find_label_column(dataset)]
+        names = feature.names if isinstance(feature, ClassLabel) else ()
+    else:
+        names = getattr(dataset, "class_names", ())
+    return np.bincount(labels, minlength=len(names)).tolist()
+
+
+def labels_of(dataset: Any, label_column: str | None = None) -> np.ndarray:
+    """The label of each sample; no image is read.
+
+    Args:
+        dataset: A `datasets.Dataset` with a column of labels, or a data set that has them as its attribute `labels`,
+            such as [`ImageFeatures`].
+        label_column: The column's name. By default `label` or `labels`.
+
+    Raises:
+        ValueError: No such column or attribute; samples without a label.
+    """
+    if isinstance(dataset, Dataset):
+        return _labels(dataset, label_column or _find_label_column(dataset))
+    if not hasattr(dataset, "labels"):
+        raise ValueError(
+            f"The labels of a {type(dataset).__name__} cannot be seen without going through it; give a "
+            "datasets.Dataset with a column 'label', or a data set with an attribute 'labels'."
+        )
+    return np.asarray(dataset.labels)
+
+
+def _find_label_column(dataset: Dataset) -> str:
+    for name in ("label", "labels"):
+        if name in dataset.column_names:
+            return name
+    raise ValueError(f"There is no column 'label' or 'labels'; there are {', '.join(dataset.column_names)}.")
 
 
 def subsample(

@@ -1,7 +1,9 @@
-"""What is minimised: terms that are added to the model's own loss. Independent of which gradient is followed."""
+"""What is minimised: losses for long tails, and terms that are added to the loss. Independent of which gradient is
+followed.
+"""
 
 # Importing a module of objectives registers them.
-from . import agreement, novel, trajectory
+from . import agreement, long_tail, novel, trajectory
 from .batch import Batch
 from .objective import ConstrainingObjective, Objective, create, names
 from .sum import ObjectiveSum
@@ -14,6 +16,7 @@ __all__ = [
     "ObjectiveSum",
     "agreement",
     "create",
+    "long_tail",
     "names",
     "novel",
     "trajectory",

@@ -6,12 +6,16 @@ model and its predictions stay as they are. Re-weighting the classes goes with e
 
 from __future__ import annotations
 
+import inspect
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 import torch
 from torch import nn
 from torch.nn.functional import cross_entropy, one_hot
+
+from ..by_name import nearest
 
 
 IGNORED = -100
@@ -48,8 +52,12 @@ def mean_weight(weights: torch.Tensor, counts: Sequence[int]) -> float:
     Well below 1 for weights that favour rare classes: 0.22 for CIFAR100-LT. The released codes of LDAM and RSAM-PT
     divide by the sum of each batch's weights, which in the mean is this; dividing the weights by it gives steps of
     the size of theirs.
+
+    Args:
+        weights: w_c.
+        counts: n_c, or anything in proportion to how often training sees each class.
     """
-    counts = _as_counts(counts).to(weights)
+    counts = torch.as_tensor(counts).to(weights)
     return float((weights * counts).sum() / counts.sum())
 
 
@@ -239,6 +247,51 @@ class BalancedSoftmax(LogitAdjustment):
 
     def __init__(self, counts: Sequence[int]) -> None:
         super().__init__(counts, tau=1.0)
+
+
+LOSSES: dict[str, type[LongTailLoss]] = {
+    "cross_entropy": CrossEntropy,
+    "ldam": LDAM,
+    "gcl": GCL,
+    "logit_adjustment": LogitAdjustment,
+    "balanced_softmax": BalancedSoftmax,
+}
+
+
+def names() -> list[str]:
+    """The names of all losses, sorted."""
+    return sorted(LOSSES)
+
+
+def create(name: str, counts: Sequence[int], **hyperparameters: float) -> LongTailLoss:
+    """Make a loss by name.
+
+    Args:
+        name: One of `names()`, e.g. `"gcl"`.
+        counts: The training samples of each class, by label.
+        **hyperparameters: Its hyperparameters; those not given take the values of its paper.
+
+    Raises:
+        ValueError: An unknown name or hyperparameter (the nearest is named), a value that is no number, or a class
+            without samples.
+
+    Example:
+        ```py
+        >>> loss = create("ldam", class_counts(train), scale=25)
+        ```
+    """
+    if name not in LOSSES:
+        raise ValueError(f"There is no loss {name!r}{nearest(name, LOSSES)} Known are: {', '.join(names())}.")
+    defaults = {
+        of.name: of.default for of in inspect.signature(LOSSES[name]).parameters.values() if of.name != "counts"
+    }
+    for given, value in hyperparameters.items():
+        if given not in defaults:
+            known = ", ".join(f"{key}={value}" for key, value in defaults.items()) or "none"
+            raise ValueError(f"{name} has no hyperparameter {given!r}{nearest(given, defaults)} It takes: {known}.")
+        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+            raise ValueError(f"{name}: {given} must be a finite number, got {value!r}.")
+    return LOSSES[name](counts, **hyperparameters)
 
 
 def _as_counts(counts: Sequence[int]) -> torch.Tensor:

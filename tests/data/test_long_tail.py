@@ -2,9 +2,18 @@
 
 import numpy as np
 import pytest
+import torch
 from datasets import ClassLabel, Dataset, Features, Image
 
-from hf_sharp_prompt.data import class_counts, exponential_counts, pareto_counts, subsample, tail_classes
+from hf_sharp_prompt.data import (
+    ImageFeatures,
+    class_counts,
+    exponential_counts,
+    labels_of,
+    pareto_counts,
+    subsample,
+    tail_classes,
+)
 
 
 NAMES = ["ant", "bee", "cat", "dog"]
@@ -170,3 +179,16 @@ def test_tail_classes_are_those_below_the_threshold():
     assert tail_classes(exponential_counts(100, 500, 100)) == list(range(70, 100))
     with pytest.raises(ValueError, match="No class has fewer than 20 samples, the rarest has 20"):
         tail_classes([100, 20])
+
+
+def test_labels_are_found_in_whatever_the_trainer_is_given():
+    """Columns of numbers without names, and features: what training sees decides what the loss knows of it."""
+    numbers = Dataset.from_dict({"pixel_values": [0.0, 1.0, 2.0], "labels": [2, 0, 2]})
+    assert labels_of(numbers).tolist() == [2, 0, 2]
+    assert class_counts(numbers) == [1, 0, 2]
+    features = ImageFeatures(torch.zeros(3, 1, 4), torch.tensor([2, 0, 2]), ["a", "b", "c", "d"])
+    assert class_counts(features) == [1, 0, 2, 0], "as many as there are names"
+    with pytest.raises(ValueError, match="no column 'label' or 'labels'; there are pixel_values, species"):
+        labels_of(numbers.rename_column("labels", "species"))
+    with pytest.raises(ValueError, match="labels of a list cannot be seen"):
+        labels_of([{"labels": 1}])

@@ -1,0 +1,453 @@
+r"""Long-tailed recognition: learn prompts in a vision transformer from classes of which most are rare.
+
+Without arguments everything is on board: a tiny ViT and a task whose most frequent class has 100 times the images of
+its rarest, three seeds each of VPT-deep, VPT + SAM, VPT + ImbSAM and RSAM-PT. With a checkpoint and a data set of
+yours it is the papers' experiment; the second command's is CIFAR100-LT:
+
+    accelerate launch examples/run_long_tail.py
+    accelerate launch examples/run_long_tail.py --model google/vit-base-patch16-224-in21k --dataset cifar100 \
+        --label_column fine_label
+
+A recipe (examples/recipes/long_tail/*.yaml) gives a method's prompt, loss and training arguments; an argument on the
+command line overrides every recipe's. Interrupted, the same command continues where it stopped.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import math
+import shutil
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+import datasets
+import experiments
+import torch
+import transformers
+from accelerate import PartialState
+from datasets import DatasetDict
+from experiments import be_quiet, check_same_settings, find_recipe, make_parser, read_recipe, write_json
+from peft import PeftModel, get_peft_model
+from rich.console import Console
+from rich.table import Table
+from torch.utils.data import DataLoader, Dataset
+from transformers import AutoImageProcessor, AutoModel, EvalPrediction, PreTrainedModel, PrinterCallback, set_seed
+from transformers.trainer_utils import get_last_checkpoint
+
+from hf_sharp_prompt import SharpPromptTrainer, SharpPromptTrainingArguments, ViTPromptConfig, demo, metrics
+from hf_sharp_prompt.data import (
+    ImageCollator,
+    RandomResizedCropFlip,
+    class_counts,
+    exponential_counts,
+    load_image_dataset,
+    pareto_counts,
+    subsample,
+)
+from hf_sharp_prompt.plots import plot_accuracy_by_group
+
+
+logger = logging.getLogger(__name__)
+
+RECIPES = Path(__file__).parent / "recipes" / "long_tail"
+DEFAULTS = experiments.DEFAULTS | {"output_dir": "runs/long_tail", "eval_strategy": "no"}
+SETTINGS = (
+    *experiments.SETTINGS,
+    "loss",
+    "loss_args",
+    "reweighting_epochs",
+    "reweighting_beta",
+    "train_sampling_strategy",
+)
+PROFILES = ("exponential", "pareto", "none")
+MAX_PER_CLASS_ON_DEMO = 100  # so that with the default imbalance the rarest has one
+SHARES = (0.36, 0.35)  # of the classes that are many- and medium-shot, as in CIFAR100-LT: 36, 35 and 29 of 100
+COLUMNS = {"overall": "overall", "many": "many", "medium": "medium", "few": "few", "ECE": "ece"}
+
+
+@dataclass
+class ExperimentArguments:
+    model: str = field(
+        default=str(demo.VIT_PATH),
+        metadata={"help": "A ViT, DeiT, BEiT or DINOv2: a Hub id or a directory. Default: the embedded demo's."},
+    )
+    dataset: str = field(
+        default=demo.LONG_TAIL_TASK.name,
+        metadata={
+            "help": "A Hub id, a folder in imagefolder layout, a data set saved with save_to_disk, or a task of the "
+            f"embedded demo: {demo.LONG_TAIL_TASK.name}, {', '.join(demo.TASKS)}."
+        },
+    )
+    image_column: str | None = field(
+        default=None, metadata={"help": "The column of the images. Default: the one whose feature is an Image."}
+    )
+    label_column: str | None = field(
+        default=None, metadata={"help": "The column of the labels. Default: the one whose feature is a ClassLabel."}
+    )
+    profile: str = field(
+        default="exponential",
+        metadata={
+            "help": "How the classes' training images fall off, in the order of the labels: exponential as in "
+            "CIFAR100-LT, pareto as in ImageNet-LT, or none for the data set's own counts, as of iNaturalist 2018 and "
+            "Places-LT.",
+            "choices": list(PROFILES),
+        },
+    )
+    imbalance_factor: float = field(
+        default=100.0, metadata={"help": "Training images of the most frequent class over those of the rarest."}
+    )
+    max_per_class: int | None = field(
+        default=None,
+        metadata={
+            "help": "Training images of the most frequent class. Default: as many as every class has; on the demo "
+            f"{MAX_PER_CLASS_ON_DEMO}."
+        },
+    )
+    group_sizes: list[int] | None = field(
+        default=None,
+        metadata={
+            "help": "How many classes are many-, medium- and few-shot, in the order of the labels. Default: with an "
+            "exponential profile 36, 35 and 29 %, as in CIFAR100-LT; else by training images: more than 100 are many, "
+            "fewer than 20 few."
+        },
+    )
+    recipes: list[str] = field(
+        default_factory=lambda: ["ce", "vpt_sam", "vpt_imbsam", "rsam_pt"],
+        metadata={
+            "help": "The methods to run: names of files in examples/recipes/long_tail, or paths of YAML files like "
+            "them."
+        },
+    )
+    seeds: list[int] = field(
+        default_factory=lambda: [1, 2, 3],
+        metadata={"help": "Seeds, each one run per method: of the initialisation and the order."},
+    )
+    eval_split: str = field(
+        default="test",
+        metadata={"help": "The split to measure on: test, or validation to choose hyperparameters."},
+    )
+
+    def __post_init__(self) -> None:
+        if self.group_sizes is not None and len(self.group_sizes) != 3:
+            raise ValueError(
+                "--group_sizes takes three numbers, of many-, medium- and few-shot classes, e.g. 36 35 29; got "
+                f"{self.group_sizes}."
+            )
+
+
+@dataclass
+class PromptArguments:
+    num_tokens: int = field(default=10, metadata={"help": "Number of learned tokens in every prompted layer."})
+    depth: int | None = field(default=None, metadata={"help": "Number of prompted layers. Default: every layer."})
+    dropout: float = field(default=0.0, metadata={"help": "Dropout of the learned tokens."})
+    pooling: str = field(
+        default="model",
+        metadata={
+            "help": "What the head sees: what the model's own classifier does, CLS, or CLS mixed with the learned "
+            "tokens' outputs.",
+            "choices": ["model", "cls", "cls_prompt"],
+        },
+    )
+    head: str = field(default="linear", metadata={"help": "The head.", "choices": ["linear", "cosine"]})
+    head_dropout: float = field(default=0.0, metadata={"help": "Dropout of the feature before the head."})
+    scale: float = field(default=25.0, metadata={"help": "Scale of a cosine head's logits."})
+
+
+# Accuracies "overall", "many", "medium" and "few", and "ece"; of a run also seconds, gradient evaluations per step and
+# adapter.
+Result = dict[str, Any]
+
+
+@dataclass
+class Method:
+    """A recipe as it will be run."""
+
+    name: str
+    prompt: PromptArguments
+    training: SharpPromptTrainingArguments
+
+
+class Pixels(Dataset):
+    """Images as the model takes them, made once and kept in memory.
+
+    Args:
+        images: With an `image` and a `label` column.
+        collator: Makes the pixel values.
+    """
+
+    def __init__(self, images: datasets.Dataset, collator: ImageCollator) -> None:
+        batch = collator(list(images))
+        self.pixel_values, self.labels = batch["pixel_values"], batch["labels"]
+        self.class_names = images.features["label"].names
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
+        return {"pixel_values": self.pixel_values[index], "labels": self.labels[index]}
+
+
+Images = datasets.Dataset | Pixels
+
+
+def load_in_order(images: Images, collator: ImageCollator, training: SharpPromptTrainingArguments) -> DataLoader:
+    """Batches to measure on: not augmented, and decoded in workers if there is anything to decode."""
+    return DataLoader(
+        images,
+        training.eval_batch_size,
+        collate_fn=collator,
+        num_workers=0 if isinstance(images, Pixels) else training.dataloader_num_workers,
+        pin_memory=training.dataloader_pin_memory,
+    )
+
+
+class Experiment:
+    """One data set with its long tail, how it is judged, and where its results go."""
+
+    def __init__(self, args: ExperimentArguments, output_dir: str) -> None:
+        self.args = args
+        self.name = Path(args.dataset).name
+        self.directory = Path(output_dir, self.name)
+        with PartialState().main_process_first():
+            splits = self.load_splits()
+            processor = AutoImageProcessor.from_pretrained(args.model)
+        if args.eval_split not in splits:
+            raise ValueError(f"{args.dataset} has no {args.eval_split} split; it has {', '.join(splits)}.")
+        train, evaluation = splits["train"], splits[args.eval_split]
+        self.class_names = train.features["label"].names
+        self.counts = class_counts(train)
+        self.groups = self.find_groups()
+        self.collator = ImageCollator(processor)
+        self.train: Images = Pixels(train, self.collator) if on_demo(args) else train
+        self.evaluation: Images = Pixels(evaluation, self.collator) if on_demo(args) else evaluation
+        size = processor.size.get("height") or processor.size["shortest_edge"]
+        self.train_collator = ImageCollator(
+            processor, RandomResizedCropFlip(size)
+        )  # of pixels, leaves them as they are
+
+    def load_splits(self) -> DatasetDict:
+        """The training split is long-tailed and the same for all seeds; the others are as they are."""
+        args, task = self.args, demo.LONG_TAIL_TASK
+        if args.dataset == task.name:
+            return demo.load_long_tail(self.make_counts([MAX_PER_CLASS_ON_DEMO] * len(task.classes)))
+        splits = load_image_dataset(args.dataset, args.image_column, args.label_column)
+        splits["train"] = subsample(splits["train"], self.make_counts(class_counts(splits["train"])))
+        return splits
+
+    def make_counts(self, available: list[int]) -> list[int]:
+        """How many training images of each class."""
+        args = self.args
+        largest = args.max_per_class or min(available)
+        if args.profile == "exponential":
+            return exponential_counts(len(available), largest, args.imbalance_factor)
+        if args.profile == "pareto":
+            return pareto_counts(len(available), largest, max(1, round(largest / args.imbalance_factor)))
+        return [min(count, args.max_per_class or count) for count in available]
+
+    def find_groups(self) -> dict[str, list[int]]:
+        """Which classes are many-, medium- and few-shot, as the metric takes it."""
+        if self.args.group_sizes is not None:
+            return {"group_sizes": self.args.group_sizes}
+        if self.args.profile != "exponential":
+            return {"train_counts": self.counts}
+        many, medium = (round(share * len(self.counts)) for share in SHARES)
+        return {"group_sizes": [many, medium, len(self.counts) - many - medium]}
+
+    def judge(self, prediction: EvalPrediction) -> Result:
+        calibration = metrics.compute("expected_calibration_error", prediction)
+        return metrics.compute("shot_groups", prediction, **self.groups) | {
+            "ece": calibration["expected_calibration_error"]
+        }
+
+    def load_vit(self) -> PreTrainedModel:
+        return AutoModel.from_pretrained(self.args.model).eval()
+
+
+def on_demo(args: ExperimentArguments) -> bool:
+    return args.dataset in {demo.LONG_TAIL_TASK.name, *demo.TASKS}
+
+
+class LongTailTrainer(SharpPromptTrainer):
+    """Measures on images as they are, and counts how often a micro-batch is run and differentiated."""
+
+    micro_batches, evaluations = 0, 0
+
+    def __init__(self, *args: Any, evaluation_collator: ImageCollator, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.evaluation_collator = evaluation_collator
+
+    def get_eval_dataloader(self, eval_dataset: Images | None = None) -> DataLoader:
+        images = self.eval_dataset if eval_dataset is None else eval_dataset
+        return self.accelerator.prepare(load_in_order(images, self.evaluation_collator, self.args))
+
+    def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+        self.micro_batches += 1
+        return super().training_step(*args, **kwargs)
+
+    def compute_loss(self, model: torch.nn.Module, *args: Any, **kwargs: Any) -> Any:
+        self.evaluations += model.training
+        return super().compute_loss(model, *args, **kwargs)
+
+
+def main() -> None:
+    args, methods = parse_arguments(sys.argv[1:])
+    be_quiet()
+    transformers.utils.logging.set_verbosity_error()  # of weights that are not of the tower
+    console = Console(quiet=not PartialState().is_main_process)
+    experiment = Experiment(args, methods[0].training.output_dir)
+    console.print(describe_data(experiment), soft_wrap=True)
+    results: dict[str, list[Result]] = {}
+    for method in methods:
+        results[method.name] = []
+        for seed in args.seeds:
+            result = run(experiment, method, seed)
+            check_reloaded(experiment, method, result)
+            results[method.name].append(result)
+            console.print(f"{experiment.name}, {method.name}, seed {seed}: {in_words(result)}", soft_wrap=True)
+    if PartialState().is_main_process:
+        write_json(experiment.directory / "summary.json", results)
+        plot_accuracy_by_group(results, experiment.directory / "accuracy_by_group.png", title=experiment.name)
+    console.print(make_table(experiment.name, results))
+    console.print(
+        "Every adapter was loaded back and reached what was measured. They are in "
+        f"{experiment.directory}/METHOD/seedN, summary.json and accuracy_by_group.png beside them.",
+        soft_wrap=True,
+    )
+
+
+def parse_arguments(argv: list[str]) -> tuple[ExperimentArguments, list[Method]]:
+    """The experiment and its methods: a recipe's values replace the defaults, the command line's replace both."""
+    kinds = (ExperimentArguments, PromptArguments, SharpPromptTrainingArguments)
+    args = make_parser(kinds, DEFAULTS, __doc__).parse_args_into_dataclasses(argv, look_for_args_file=False)[0]
+    methods = []
+    for recipe in args.recipes:
+        path = find_recipe(recipe, RECIPES)
+        parser = make_parser(kinds, DEFAULTS | read_recipe(path, on_demo(args)), __doc__)
+        _, prompt, training = parser.parse_args_into_dataclasses(argv, look_for_args_file=False)
+        methods.append(Method(path.stem, prompt, training))
+    return args, methods
+
+
+def run(experiment: Experiment, method: Method, seed: int) -> Result:
+    """Train and measure one method with one seed; what an earlier call began is continued, or just returned."""
+    directory = experiment.directory / method.name / f"seed{seed}"
+    # The underscore keeps it, and the user's paths in it, from being pushed to the Hub.
+    check_same_settings(directory / "_settings.json", describe(experiment, method, seed))
+    PartialState().wait_for_everyone()
+    if (directory / "metrics.json").is_file():
+        logger.warning(f"{directory} is finished and not run again.")
+        return json.loads((directory / "metrics.json").read_text())
+    trainer = make_trainer(experiment, method, seed, directory)
+    started = time.perf_counter()
+    trainer.train(resume_from_checkpoint=directory.is_dir() and get_last_checkpoint(directory) is not None)
+    seconds = time.perf_counter() - started
+    measured = trainer.evaluate()
+    result = {name: measured[f"eval_{name}"] for name in COLUMNS.values()} | {
+        "seconds": seconds,
+        "evaluations_per_step": trainer.evaluations / trainer.micro_batches if trainer.micro_batches else None,
+        "adapter": str(directory),
+    }
+    trainer.push_to_hub() if trainer.args.push_to_hub else trainer.save_model()
+    if trainer.is_world_process_zero():
+        write_json(directory / "metrics.json", result)
+        for checkpoint in directory.glob("checkpoint-*"):
+            shutil.rmtree(checkpoint)
+    trainer.accelerator.wait_for_everyone()
+    return result
+
+
+def make_trainer(experiment: Experiment, method: Method, seed: int, directory: Path) -> LongTailTrainer:
+    set_seed(seed)
+    config = ViTPromptConfig(class_names=experiment.class_names, **dataclasses.asdict(method.prompt))
+    num_workers = 0 if isinstance(experiment.train, Pixels) else method.training.dataloader_num_workers
+    repository = "-".join([method.training.hub_model_id or "prompts", experiment.name, method.name, f"seed{seed}"])
+    training = dataclasses.replace(
+        method.training,
+        output_dir=str(directory),
+        seed=seed,
+        dataloader_num_workers=num_workers,
+        dataloader_persistent_workers=method.training.dataloader_persistent_workers and num_workers > 0,
+        dataset_name=experiment.name if Path(experiment.args.dataset).exists() else experiment.args.dataset,
+        hub_model_id=repository if method.training.push_to_hub else None,
+        hub_strategy="end",
+    )
+    trainer = LongTailTrainer(
+        get_peft_model(experiment.load_vit(), config),
+        training,
+        experiment.train_collator,
+        train_dataset=experiment.train,
+        eval_dataset=experiment.evaluation,
+        compute_metrics=experiment.judge,
+        evaluation_collator=experiment.collator,
+    )
+    trainer.remove_callback(PrinterCallback)  # a line per run says enough
+    return trainer
+
+
+@torch.no_grad()
+def check_reloaded(experiment: Experiment, method: Method, result: Result) -> None:
+    """What was saved is what was measured: load it onto a fresh base model and measure again."""
+    device = PartialState().device
+    model = PeftModel.from_pretrained(experiment.load_vit(), result["adapter"]).to(device)
+    loader = load_in_order(experiment.evaluation, experiment.collator, method.training)
+    logits, labels = zip(
+        *((model(pixel_values=batch["pixel_values"].to(device)).logits.cpu(), batch["labels"]) for batch in loader)
+    )
+    reloaded = experiment.judge(EvalPrediction(torch.cat(logits).numpy(), torch.cat(labels).numpy()))
+    if any(not is_same(reloaded[name], result[name]) for name in COLUMNS.values()):
+        raise RuntimeError(f"The adapter in {result['adapter']} was measured at {result} but reloads as {reloaded}.")
+
+
+def is_same(first: float, second: float) -> bool:
+    return math.isclose(first, second, abs_tol=1e-5) or (math.isnan(first) and math.isnan(second))
+
+
+def describe(experiment: Experiment, method: Method, seed: int) -> dict[str, Any]:
+    args = experiment.args
+    return {
+        "model": args.model,
+        "dataset": args.dataset,
+        "counts": experiment.counts,
+        **experiment.groups,
+        "seed": seed,
+        "eval_split": args.eval_split,
+        **dataclasses.asdict(method.prompt),
+        **{name: getattr(method.training, name) for name in SETTINGS},
+        "num_processes": PartialState().num_processes,
+    }
+
+
+def describe_data(experiment: Experiment) -> str:
+    counts = experiment.counts
+    return (
+        f"{experiment.name}: {len(counts)} classes, {sum(counts)} training images, {max(counts)} of the most frequent "
+        f"class and {min(counts)} of the rarest; measured on {len(experiment.evaluation)} images."
+    )
+
+
+def in_words(result: Result) -> str:
+    measured = ", ".join(f"{name} {100 * result[key]:.1f}" for name, key in COLUMNS.items())
+    return f"{measured} in {result['seconds']:.1f} s"
+
+
+def make_table(title: str, results: dict[str, list[Result]]) -> Table:
+    table = Table("method", *COLUMNS, "seconds a run", "gradients a step", title=title, title_justify="left")
+    for name, runs in results.items():
+        measured = [
+            f"{100 * mean(values):.1f}" + (f" ± {100 * stdev(values):.1f}" if len(values) > 1 else "")
+            for values in ([run[column] for run in runs] for column in COLUMNS.values())
+        ]
+        evaluations = [run["evaluations_per_step"] for run in runs if run["evaluations_per_step"] is not None]
+        cost = f"{mean(evaluations):.2f}" if evaluations else ""
+        table.add_row(name, *measured, f"{mean(run['seconds'] for run in runs):.1f}", cost)
+    return table
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,139 @@
+"""The long-tailed experiment as a user types it, and its recipes."""
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import transformers
+
+from hf_sharp_prompt import ViTPromptConfig, demo
+
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+SCRIPT = str(EXAMPLES / "run_long_tail.py")
+RECIPES = sorted(path.stem for path in (EXAMPLES / "recipes" / "long_tail").glob("*.yaml"))
+SMALL = ["--max_per_class", "10", "--imbalance_factor", "10", "--seeds", "1", "--num_train_epochs", "2"]
+SMALL += ["--eval_split", "validation", "--recipes", "vpt_imbsam", "rsam_pt", "--reweighting_epochs", "1"]
+
+
+@pytest.fixture(scope="module")
+def example():
+    """The script, as a module."""
+    spec = importlib.util.spec_from_file_location("run_long_tail", SCRIPT)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["run_long_tail"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def run(example, monkeypatch, capsys):
+    """Runs the script with arguments and returns what it prints."""
+    monkeypatch.setenv("COLUMNS", "200")
+    verbosity = transformers.utils.logging.get_verbosity()
+
+    def run(*arguments: object) -> str:
+        monkeypatch.setattr(sys, "argv", ["run_long_tail.py", *map(str, arguments), "--use_cpu"])
+        example.main()
+        return capsys.readouterr().out
+
+    yield run
+    transformers.utils.logging.set_verbosity(verbosity)
+
+
+def test_the_demo_runs_and_its_adapters_are_what_was_measured(run, tmp_path, caplog):
+    """Run, look at the results, run again: nothing is computed twice, and nothing of another run is overwritten."""
+    printed = run(*SMALL, "--output_dir", tmp_path)
+    assert "24 classes" in printed
+    assert all(word in printed for word in ("overall", "many", "medium", "few", "ECE", "vpt_imbsam", "rsam_pt"))
+    assert "Every adapter was loaded back and reached what was measured" in printed
+    directory = tmp_path / demo.LONG_TAIL_TASK.name
+    results = json.loads((directory / "summary.json").read_text())
+    assert results["rsam_pt"][0]["evaluations_per_step"] == 1, "what the paper promises"
+    assert results["vpt_imbsam"][0]["evaluations_per_step"] == 3
+    for (result,) in results.values():
+        assert all(0 <= result[name] <= 1 for name in ("overall", "many", "medium", "few", "ece"))
+        assert Path(result["adapter"], "adapter_model.safetensors").is_file()
+        card = Path(result["adapter"], "README.md").read_text()
+        assert f"| overall | {result['overall']:.4f} |" in card
+    assert "| loss | gcl |" in card
+    assert (directory / "accuracy_by_group.png").read_bytes().startswith(b"\x89PNG")
+    assert not list(tmp_path.rglob("checkpoint-*"))
+
+    run(*SMALL, "--output_dir", tmp_path)
+    assert caplog.text.count("is finished and not run again") == 2
+    assert json.loads((directory / "summary.json").read_text()) == results
+
+    with pytest.raises(ValueError, match=r"holds another run: counts was \[10, "):
+        run(*SMALL, "--output_dir", tmp_path, "--imbalance_factor", "5")
+
+
+def test_two_processes_learn_from_a_data_set_of_ones_own(tmp_path):
+    """Images decoded in workers and augmented to train on, not augmented to measure on, with counts of their own."""
+    splits = demo.load_long_tail([5, 4, 3, 2] + [1] * 20)
+    splits["test"] = splits.pop("validation").shard(4, 0)
+    splits.save_to_disk(tmp_path / "mine")
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    arguments = ["--dataset", tmp_path / "mine", "--profile", "none", "--recipes", "rsam_pt", "--seeds", "1"]
+    arguments += ["--num_train_epochs", "2", "--reweighting_epochs", "1", "--dataloader_num_workers", "1", "--use_cpu"]
+    arguments += ["--train_sampling_strategy", "class_balanced", "--per_device_train_batch_size", "8"]
+    finished = subprocess.run(
+        [sys.executable, *launcher, SCRIPT, *map(str, arguments), "--output_dir", str(tmp_path / "two")],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+    assert finished.returncode == 0, finished.stderr[-3000:]
+    assert "24 classes, 34 training images, 5 of the most frequent class and 1 of the rarest" in finished.stdout
+    (result,) = json.loads(next((tmp_path / "two").rglob("summary.json")).read_text())["rsam_pt"]
+    assert result["many"] != result["many"], "no class has more than 100 images"
+    assert 0 <= result["few"] == result["overall"]
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize("dataset", [demo.LONG_TAIL_TASK.name, "me/photos"])
+def test_a_recipe_is_read(recipe, dataset, example, tmp_path):
+    """Each value reaches the run; a misspelt one would train with a default and nobody would know."""
+    arguments = ["--recipes", recipe, "--dataset", dataset, "--output_dir", str(tmp_path), "--use_cpu"]
+    args, (method,) = example.parse_arguments(arguments)
+    path = EXAMPLES / "recipes" / "long_tail" / f"{recipe}.yaml"
+    values = example.read_recipe(path, on_demo=example.on_demo(args))
+    for name, value in values.items():
+        assert getattr(method.prompt if hasattr(method.prompt, name) else method.training, name) == value
+    assert method.training.make_sharpness_rule([100, 1]).name == values["sharpness"]
+    ViTPromptConfig(num_labels=24, **vars(method.prompt))
+    assert [line[0] for line in path.read_text().splitlines()[:2]] == ["#", "#"], "two lines on method and figures"
+
+
+def test_groups_follow_the_convention_of_the_benchmark(example, tmp_path):
+    """CIFAR100-LT's groups are of so many classes each, those of iNaturalist and Places-LT of so many images."""
+
+    def groups(*arguments: str) -> dict:
+        args, _ = example.parse_arguments(["--output_dir", str(tmp_path), "--use_cpu", *arguments])
+        experiment = example.Experiment.__new__(example.Experiment)
+        experiment.args, experiment.counts = args, [1] * 100
+        return experiment.find_groups()
+
+    assert groups() == {"group_sizes": [36, 35, 29]}
+    assert groups("--profile", "none") == {"train_counts": [1] * 100}
+    assert groups("--group_sizes", "50", "30", "20") == {"group_sizes": [50, 30, 20]}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--recipes", "rsam"], "There is no recipe 'rsam'. Give the path of a YAML file, or one of: ce, rsam_pt"),
+        (["--imbalance_factor", "1000"], "the smallest class would have none; lower the imbalance to at most 100"),
+        (["--reweighting_epochs", "99"], "reweighting_epochs has 99, but the last of"),
+        (["--eval_split", "dev"], "has no dev split; it has"),
+        (["--group_sizes", "36"], "--group_sizes takes three numbers"),
+    ],
+)
+def test_a_wrong_argument_is_answered_with_what_would_be_right(arguments, message, run, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        run("--output_dir", tmp_path, *arguments)

@@ -1,0 +1,249 @@
+"""Long tails in the Trainer: losses by name, counts from the data, weights in time, however the batch is cut."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+from torch.nn.functional import cross_entropy, normalize
+
+from hf_sharp_prompt import SharpPromptTrainer, SharpPromptTrainingArguments
+from hf_sharp_prompt.data import ImageFeatures
+from hf_sharp_prompt.objectives import long_tail
+
+
+COUNTS = [23, 9, 3, 1]
+WIDTH = 6
+
+
+class Cosine(nn.Module):
+    """A classifier whose every parameter trains: logits of scale 25."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(0)
+        self.weight = nn.Parameter(torch.randn(len(COUNTS), WIDTH, generator=generator, dtype=torch.float64))
+
+    def forward(self, image_features, labels=None, num_items_in_batch=None, **kwargs) -> dict[str, torch.Tensor]:
+        logits = 25 * normalize(image_features, dim=-1) @ normalize(self.weight, dim=-1).T
+        if labels is None:
+            return {"logits": logits}
+        return {"loss": cross_entropy(logits, labels, reduction="sum") / (num_items_in_batch or 1), "logits": logits}
+
+
+def make_data(counts: list[int] = COUNTS) -> ImageFeatures:
+    labels = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
+    features = torch.randn(len(labels), 1, WIDTH, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    return ImageFeatures(features, labels, list("abcd"[: len(counts)]))
+
+
+def make_trainer(output_dir, data=None, **arguments) -> SharpPromptTrainer:
+    defaults = {
+        "sharpness": "none",
+        "per_device_train_batch_size": sum(COUNTS),
+        "num_train_epochs": 3,
+        "learning_rate": 0.5,
+        "lr_scheduler_type": "constant",
+        "max_grad_norm": 0,
+        "optim": "sgd",
+        "report_to": "none",
+        "disable_tqdm": True,
+        "save_strategy": "no",
+        "use_cpu": True,
+        "dataloader_pin_memory": False,
+        "seed": 3,
+    }
+    arguments = SharpPromptTrainingArguments(str(output_dir), **(defaults | arguments))
+    return SharpPromptTrainer(Cosine(), arguments, train_dataset=make_data() if data is None else data)
+
+
+def train(output_dir, **arguments) -> torch.Tensor:
+    trainer = make_trainer(output_dir, **arguments)
+    trainer.train()
+    return trainer.model.weight.detach().clone()
+
+
+@pytest.fixture
+def without_noise(monkeypatch):
+    """GCL's noise is drawn for each micro-batch, as dropout is."""
+    monkeypatch.setattr(torch, "randn_like", torch.zeros_like)
+
+
+@pytest.mark.parametrize("epochs", [None, [1], [1, 2]])
+def test_it_is_what_a_hand_written_loop_does(epochs, tmp_path):
+    """The loss is of the data's counts, and from the first epoch of re-weighting on rare classes weigh more."""
+    trained = train(
+        tmp_path, loss="logit_adjustment", loss_args={"tau": 0.7}, reweighting_beta=0.9, reweighting_epochs=epochs
+    )
+    model, data = Cosine(), make_data()
+    counts = torch.tensor(COUNTS, dtype=torch.float64)
+    weights = 1 / (1 - 0.9**counts)
+    weights = weights / (weights[data.labels].sum() / len(data))
+    for epoch in range(3):
+        adjusted = model(data.features[:, 0])["logits"] + 0.7 * (counts / counts.sum()).log()
+        losses = cross_entropy(adjusted, data.labels, reduction="none")
+        if epochs is None or epoch >= 1:
+            losses = weights[data.labels] * losses
+        (gradient,) = torch.autograd.grad(losses.mean(), model.weight)
+        with torch.no_grad():
+            model.weight -= 0.5 * gradient
+    torch.testing.assert_close(trained, model.weight.detach(), rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("rule", ["none", "sam", "imbsam", "gnm"])
+@pytest.mark.parametrize("loss", long_tail.names())
+def test_micro_batches_make_the_whole_batch(loss, rule, tmp_path, without_noise):
+    """Dividing by each micro-batch's own weights, as torch's weighted cross entropy does, would make rare classes'
+    weight depend on how the batch is cut; so would a micro-batch without any of imbsam's tail.
+    """
+    arguments = {"loss": loss, "reweighting_beta": 0.9, "reweighting_epochs": [1], "sharpness": rule}
+    whole = train(tmp_path, **arguments)
+    cut = train(tmp_path, per_device_train_batch_size=7, gradient_accumulation_steps=6, **arguments)
+    torch.testing.assert_close(cut, whole, rtol=1e-10, atol=1e-12)
+    assert not torch.allclose(whole, train(tmp_path, sharpness=rule))
+
+
+@pytest.mark.parametrize("strategy", ["random", "class_balanced"])
+@pytest.mark.parametrize("checkpoint", [3, 5, 7])
+def test_a_resumed_run_goes_on_as_the_whole_one(checkpoint, strategy, tmp_path):
+    """Before, in, and after the epoch of re-weighting: a loss that forgot its weights would train on unnoticed; so
+    would a sampler that began with the first epoch's samples again.
+    """
+    arguments = {"loss": "gcl", "reweighting_beta": 0.9, "reweighting_epochs": [2], "sharpness": "gnm"}
+    arguments |= {"per_device_train_batch_size": 18, "num_train_epochs": 4, "save_strategy": "steps", "save_steps": 1}
+    arguments |= {"train_sampling_strategy": strategy}
+    whole = train(tmp_path, **arguments)
+    resumed = make_trainer(tmp_path, **arguments)
+    resumed.train(resume_from_checkpoint=str(tmp_path / f"checkpoint-{checkpoint}"))
+    assert torch.equal(resumed.model.weight, whole)
+
+
+def test_evaluation_reports_plain_cross_entropy(tmp_path):
+    """Margins and weights are a way to train; losses of models that were trained in other ways must compare."""
+    trainer = make_trainer(tmp_path, loss="ldam", reweighting_beta=0.9)
+    data = make_data()
+    before = trainer.evaluate(data)["eval_loss"]
+    assert before == pytest.approx(cross_entropy(trainer.model(data.features[:, 0])["logits"], data.labels).item())
+    trainer.train()
+    after = trainer.evaluate(data)["eval_loss"]
+    assert after == pytest.approx(cross_entropy(trainer.model(data.features[:, 0])["logits"], data.labels).item())
+
+
+def test_imbsam_takes_its_tail_from_the_counts(tmp_path):
+    trainer = make_trainer(tmp_path, sharpness="imbsam")
+    trainer.train()
+    assert trainer.sharpness.rule.tail_classes == [1, 2, 3], "those with fewer than 20 samples"
+    given = make_trainer(tmp_path, sharpness="imbsam", sharpness_args={"tail_classes": [3]})
+    given.train()
+    assert given.sharpness.rule.tail_classes == [3]
+
+
+@pytest.mark.parametrize(("strategy", "exponent"), [("class_balanced", 0.0), ("square_root", 0.5)])
+def test_classes_are_drawn_as_asked(strategy, exponent, tmp_path):
+    """By the strategy's frequencies, each epoch anew; what is drawn weighs 1 on average."""
+    trainer = make_trainer(
+        tmp_path, train_sampling_strategy=strategy, reweighting_beta=0.9, per_device_train_batch_size=9
+    )
+    loader = trainer.get_train_dataloader()
+    epochs = [torch.cat([batch["labels"] for batch in loader]) for _ in range(60)]
+    assert not torch.equal(epochs[0], epochs[1])
+    expected = torch.tensor(COUNTS, dtype=torch.float64) ** exponent
+    drawn = torch.stack(epochs).flatten().bincount() / (60 * sum(COUNTS))
+    torch.testing.assert_close(drawn.double(), expected / expected.sum(), rtol=0, atol=0.03)
+    weights = trainer.args.class_weights(COUNTS)
+    torch.testing.assert_close((weights * expected).sum(), expected.sum())
+
+
+def test_objectives_that_remember_samples_go_with_balanced_classes(tmp_path):
+    """Both ask for the data loader to be another one."""
+    trainer = make_trainer(
+        tmp_path,
+        train_sampling_strategy="class_balanced",
+        objectives={"saf": {"start": 1, "epochs_ago": 1}},
+        loss="balanced_softmax",
+        num_train_epochs=2,
+    )
+    trainer.train()
+    assert trainer.model.weight.isfinite().all()
+
+
+TWO_PROCESSES = {
+    "random": {"loss": "ldam", "reweighting_beta": 0.9, "reweighting_epochs": [1], "sharpness": "imbsam"},
+    "class_balanced": {"train_sampling_strategy": "class_balanced"},
+    "square_root": {"train_sampling_strategy": "square_root", "loss": "logit_adjustment"},
+}
+
+
+def test_two_processes_train_as_one(tmp_path):
+    """A second GPU must change neither which samples are drawn nor what they weigh."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", __file__]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    finished = subprocess.run([*command, str(tmp_path)], env=environment, capture_output=True, text=True, timeout=240)
+    assert finished.returncode == 0, finished.stderr[-3000:]
+    processes = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2)]
+    for name, arguments in TWO_PROCESSES.items():
+        alone = train(tmp_path, per_device_train_batch_size=10, **arguments)
+        for trained in processes:
+            torch.testing.assert_close(trained[name], alone, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"loss": "gcll"}, "There is no loss 'gcll'; did you mean 'gcl'"),
+        ({"loss": "gcl", "loss_args": {"margn": 1}}, "gcl has no hyperparameter 'margn'; did you mean 'margin'"),
+        ({"loss": "gcl", "loss_args": {"margin": "wide"}}, "gcl: margin must be a finite number, got 'wide'"),
+        ({"loss_args": {"margin": 1}}, "loss_args is set but loss is not"),
+        ({"reweighting_beta": 1.0}, "beta must be at least 0 and below 1"),
+        ({"loss": "gcl", "label_smoothing_factor": 0.1}, "label_smoothing_factor smooths the model's own loss"),
+        ({"reweighting_beta": 0.9, "reweighting_epochs": [3]}, "the last of 3 epochs, counted from 0, is 2"),
+    ],
+)
+def test_bad_arguments_are_refused_before_anything_is_loaded(arguments, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        make_trainer(tmp_path, **arguments)
+
+
+@pytest.mark.parametrize(
+    ("data", "arguments", "message"),
+    [
+        (None, {"class_counts": [23, 9, 3, 2]}, r"class_counts is \[23, 9, 3, 2\] .* has \[23, 9, 3, 1\]"),
+        (make_data([23, 0, 3, 1]), {}, r"Classes \[1\] have no training samples"),
+        (make_data([23, 9, 3]), {}, "The model has 4 classes, but the loss was given the counts of 3"),
+        ([{"image_features": torch.zeros(WIDTH), "labels": 0}], {}, "say class_counts in the training arguments"),
+        (None, {"max_steps": 2, "reweighting_epochs": [2]}, "the run ends at max_steps=2 in epoch 1"),
+        (None, {"loss": None, "sharpness": "imbsam", "class_counts": COUNTS[::-1]}, "leave class_counts out"),
+        (make_data([40, 30, 30, 20]), {"sharpness": "imbsam"}, "No class has fewer than 20 samples"),
+    ],
+)
+def test_what_does_not_go_with_the_data_is_refused_at_the_start(data, arguments, message, tmp_path):
+    trainer = make_trainer(tmp_path, data, **({"loss": "gcl"} | arguments))
+    with pytest.raises(ValueError, match=message):
+        trainer.train()
+
+
+def test_counts_may_be_said_where_they_cannot_be_seen(tmp_path):
+    """Streams, and data sets of one's own, do not show their labels."""
+    data = list(make_data())
+    said = train(tmp_path, data=data, loss="ldam", class_counts=COUNTS)
+    torch.testing.assert_close(said, train(tmp_path, loss="ldam"))
+
+
+def test_two_losses_are_refused(tmp_path):
+    arguments = SharpPromptTrainingArguments(str(tmp_path), loss="gcl", use_cpu=True, report_to="none")
+    with pytest.raises(ValueError, match="each choose a loss"):
+        SharpPromptTrainer(Cosine(), arguments, train_dataset=make_data(), compute_loss_func=cross_entropy)
+
+
+if __name__ == "__main__":
+    directory = sys.argv[1]
+    trained = {}
+    for name, arguments in TWO_PROCESSES.items():
+        trainer = make_trainer(directory, per_device_train_batch_size=5, **arguments)
+        assert trainer.accelerator.num_processes == 2
+        trainer.train()
+        trained[name] = trainer.model.weight.detach().clone()
+    torch.save(trained, Path(directory, f"{torch.distributed.get_rank()}.pt"))
