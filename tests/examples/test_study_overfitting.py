@@ -1,0 +1,48 @@
+"""The study of overfitting: the papers' tables and figures from one command."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+SMALL = ["--dataset", "colour_shape_tint", "--shots", "1", "--max_steps", "2", "--use_cpu"]
+
+
+@pytest.fixture
+def study(monkeypatch):
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+    import study_overfitting
+
+    monkeypatch.setattr(study_overfitting, "POINTS", 3)
+    return study_overfitting
+
+
+def test_tables_and_figures_come_from_one_command(study, monkeypatch, tmp_path, capsys):
+    arguments = [*SMALL, "--recipes", "coop", "gcscoop", "--seeds", "1", "2", "--output_dir", str(tmp_path)]
+    monkeypatch.setattr(sys, "argv", ["study_overfitting.py", *arguments])
+    study.main()
+    assert "mean of 1 data sets, 1 shots" in capsys.readouterr().out
+    summary = json.loads((tmp_path / "summary.json").read_text())["colour_shape_tint"]
+    assert [len(summary[name]) for name in ("zero-shot", "coop", "gcscoop")] == [1, 2, 2]
+    assert all(-1 <= cosine <= 1 for run in summary["gcscoop"] for cosine in run["cosines"])
+    assert not any(run["cosines"] for run in summary["coop"])
+    for figure in ("accuracy_by_epoch.png", "angles.png", "colour_shape_tint/landscapes.png"):
+        assert Image.open(tmp_path / figure).width > 300
+
+
+def test_without_arguments_every_method_runs_on_every_task(study):
+    arguments = study.with_defaults(["--seeds", "1"])
+    recipes = {path.stem for path in (EXAMPLES / "recipes").glob("*.yaml")}
+    assert recipes < set(arguments)
+    assert arguments[arguments.index("--dataset") + 1] == "all"
+    assert study.with_defaults(["--dataset=mine"]).count("--dataset") == 0, "what is given stays"
+
+
+def test_a_figure_shows_means_over_data_sets(study):
+    histories = [{"base": [0.2, 0.4], "novel": [0.5, 0.5]}, {"base": [0.4, 0.8], "novel": [0.7, 0.3]}]
+    averaged = study.average_history(histories)
+    assert averaged == {"base": pytest.approx([0.3, 0.6]), "novel": pytest.approx([0.6, 0.4])}
