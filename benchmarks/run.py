@@ -36,7 +36,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     args = parser.parse_args()
     print(f"{torch.get_num_threads()} threads, torch {torch.__version__}, float32, {vars(args)}\n")
-    cached, from_pixels = run_demo(), run_demo("--cache_features", "False")
+    cached, from_pixels = run_demo(), run_demo("--cache_features", "no")
     print("| the demo's run | seconds | slower than cached |\n|---|---|---|")
     print(f"| cached | {cached:.0f} | 1.0 |")
     print(f"| pixels at every step | {from_pixels:.0f} | {from_pixels / cached:.1f} |\n")
