@@ -51,11 +51,12 @@ def main() -> None:
         if PartialState().is_main_process and not (path := experiment.directory / "landscapes.png").is_file():
             draw_landscapes(experiment, methods, args.seeds[0], path)
     averages = base2novel.average(list(results.values()))
-    table = base2novel.make_table(f"mean of {len(results)} data sets, {args.shots} shots", averages)
+    title = f"mean of {len(results)} data sets" if len(results) > 1 else experiment.name
+    table = base2novel.make_table(f"{title}, {args.shots} shots", averages)
     console.print(table)
     if PartialState().is_main_process:
         write_json(directory / "summary.json", results)
-        draw_by_epoch(list(results.values()), directory)
+        draw_by_epoch(list(results.values()), directory, title)
         console.print(
             f"Figures: {directory}/accuracy_by_epoch.png, angles.png, and */landscapes.png of each data set."
         )
@@ -69,21 +70,21 @@ def with_defaults(argv: list[str]) -> list[str]:
     return argv + [word for name, values in defaults.items() if name not in given for word in (name, *values)]
 
 
-def draw_by_epoch(results: list[dict[str, list[Result]]], directory: Path) -> None:
+def draw_by_epoch(results: list[dict[str, list[Result]]], directory: Path, title: str) -> None:
     """What changes over training, as means over the data sets."""
     histories = {
         name: [average_history([run["history"] for run in runs]) for runs in zip(*(of[name] for of in results))]
         for name in BY_EPOCH
         if name in results[0]
     }
-    plot_accuracy_by_epoch(histories, directory / "accuracy_by_epoch.png", title=f"mean of {len(results)} data sets")
+    plot_accuracy_by_epoch(histories, directory / "accuracy_by_epoch.png", title=title)
     cosines = {
         name: [average_history([{"cosine": run["cosines"]} for run in runs])["cosine"] for runs in zip(*each)]
         for name in ANGLES
         if name in results[0] and (each := [of[name] for of in results])
     }
     if cosines:
-        plot_angles(cosines, directory / "angles.png", title=f"mean of {len(results)} data sets")
+        plot_angles(cosines, directory / "angles.png", title=title)
 
 
 def average_history(histories: list[dict[str, list[float]]]) -> dict[str, list[float]]:

@@ -38,7 +38,7 @@ def plot_accuracy_by_epoch(
         axes.set(title=f"{half} classes", xlabel="epoch", ylabel="accuracy (%)")
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False)
+    axes.legend(edgecolor="none")
     figure.savefig(path, dpi=150)
 
 
@@ -91,7 +91,7 @@ def plot_angles(cosines: Mapping[str, Sequence[Sequence[float]]], path: str | Pa
     axes.set(title=title, xlabel="epoch", ylabel="angle between gradient\nand perturbed gradient (degrees)")
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False)
+    axes.legend(edgecolor="none")
     figure.savefig(path, dpi=150)
 
 

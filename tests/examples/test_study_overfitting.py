@@ -25,7 +25,7 @@ def test_tables_and_figures_come_from_one_command(study, monkeypatch, tmp_path, 
     arguments = [*SMALL, "--recipes", "coop", "gcscoop", "--seeds", "1", "2", "--output_dir", str(tmp_path)]
     monkeypatch.setattr(sys, "argv", ["study_overfitting.py", *arguments])
     study.main()
-    assert "mean of 1 data sets, 1 shots" in capsys.readouterr().out
+    assert "colour_shape_tint, 1 shots" in capsys.readouterr().out
     summary = json.loads((tmp_path / "summary.json").read_text())["colour_shape_tint"]
     assert [len(summary[name]) for name in ("zero-shot", "coop", "gcscoop")] == [1, 2, 2]
     assert all(-1 <= cosine <= 1 for run in summary["gcscoop"] for cosine in run["cosines"])
