@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import json
 import logging
@@ -10,7 +11,7 @@ import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import datasets
 import torch
@@ -19,6 +20,8 @@ import yaml
 from accelerate import PartialState
 from transformers import HfArgumentParser
 
+
+T = TypeVar("T")
 
 CORES_PER_PROCESS = (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", 1))
 DEFAULTS = {
@@ -80,6 +83,12 @@ def make_parser(kinds: Sequence[type], values: dict[str, Any], description: str)
         )
     parser.set_defaults(**values)
     return parser
+
+
+def parse_one(kind: type[T], parser: HfArgumentParser, argv: list[str]) -> T:
+    """The arguments of one dataclass alone: those of the others may be wrong without what a recipe sets."""
+    given = vars(parser.parse_args(argv))
+    return kind(**{field.name: given[field.name] for field in dataclasses.fields(kind)})
 
 
 def find_recipe(recipe: str, directory: Path) -> Path:

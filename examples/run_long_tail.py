@@ -32,7 +32,7 @@ import torch
 import transformers
 from accelerate import PartialState
 from datasets import DatasetDict
-from experiments import be_quiet, check_same_settings, find_recipe, make_parser, read_recipe, write_json
+from experiments import be_quiet, check_same_settings, find_recipe, make_parser, parse_one, read_recipe, write_json
 from peft import PeftModel, get_peft_model
 from rich.console import Console
 from rich.table import Table
@@ -324,7 +324,7 @@ def main() -> None:
 def parse_arguments(argv: list[str]) -> tuple[ExperimentArguments, list[Method]]:
     """The experiment and its methods: a recipe's values replace the defaults, the command line's replace both."""
     kinds = (ExperimentArguments, PromptArguments, SharpPromptTrainingArguments)
-    args = make_parser(kinds, DEFAULTS, __doc__).parse_args_into_dataclasses(argv, look_for_args_file=False)[0]
+    args = parse_one(ExperimentArguments, make_parser(kinds, DEFAULTS, __doc__), argv)
     methods = []
     for recipe in args.recipes:
         path = find_recipe(recipe, RECIPES)

@@ -37,7 +37,7 @@ from .early_stage import SNAPSHOTS_NAME, EarlyStage, load_subspace, save_subspac
 from .model_card import model_card
 from .objectives import Batch, ConstrainingObjective, ObjectiveSum
 from .objectives.batch import logits_of
-from .objectives.long_tail import LongTailLoss, weighted_cross_entropy
+from .objectives.long_tail import IGNORED, LongTailLoss, weighted_cross_entropy
 from .sharpness import Constraint, SharpnessAware
 from .sharpness.rule import OBJECTIVES, Among
 from .sharpness.subspace import Subspace
@@ -230,10 +230,24 @@ class SharpPromptTrainer(Trainer):
         reweighting_epochs = self.args.reweighting_epochs or ()
         self.sharpness.stage = sum(self.sharpness.epoch >= epoch for epoch in reweighting_epochs)
         if self._loss is not None:
-            self._loss.weights = self._class_weights if self.sharpness.stage or not reweighting_epochs else None
+            reweighted = self.sharpness.stage > 0 or not reweighting_epochs
+            self._loss.weights = self._weights_in_batch(micro_batches, num_items_in_batch) if reweighted else None
         self.objectives.begin_step(model, self.sharpness.epoch)
         with self.accelerator.no_sync(model):  # reduced once per evaluation, as one tensor
             return self.sharpness.accumulate_direction(passes, shares, constraints)
+
+    def _weights_in_batch(
+        self, micro_batches: list[dict[str, Any]], num_items_in_batch: torch.Tensor | int
+    ) -> torch.Tensor | None:
+        """What each class weighs in this step: the samples of the whole batch weigh 1 on average."""
+        if self._class_weights is None:
+            return None
+        labels = torch.cat([batch["labels"] for batch in micro_batches])
+        weights = self._class_weights.to(labels.device)
+        total = weights[labels[labels != IGNORED]].sum()
+        if self.args.average_tokens_across_devices:
+            total = self.accelerator.reduce(total, reduction="sum")
+        return weights * num_items_in_batch / total
 
     def _with_image_features(self, inputs: dict[str, torch.Tensor | Any]) -> dict[str, torch.Tensor | Any]:
         """Encode the images now where all gradient evaluations of the step would see the same of them."""

@@ -50,9 +50,9 @@ class SharpPromptTrainingArguments(TrainingArguments):
             The epochs, from 0, at whose beginning the classes are weighted anew: from the first on `reweighting_beta`
             holds, and at each `gnm` halves its noise.
         reweighting_beta (`float`, *optional*):
-            β of the class weights by effective number, `(1-β)/(1-β^n_c)` (LDAM: 0.9999, RSAM-PT: 0.9998), normalised
-            so that what is drawn weighs 1 on average. They hold from the first of `reweighting_epochs` on, which is
-            DRW, or in the whole run where there are none. By default all classes weigh the same.
+            β of the class weights by effective number, `(1-β)/(1-β^n_c)` (LDAM: 0.9999, RSAM-PT: 0.9998); the loss is
+            the weighted mean over the step's whole batch. They hold from the first of `reweighting_epochs` on, which
+            is DRW, or in the whole run where there are none. By default all classes weigh the same.
         loss (`str`, *optional*), loss_args (`dict`, *optional*):
             A loss for long tails instead of the model's own: one of `hf_sharp_prompt.objectives.long_tail.names()`
             and its hyperparameters, as a dict or as JSON. Evaluation reports plain cross entropy. The scales of
@@ -214,9 +214,7 @@ class SharpPromptTrainingArguments(TrainingArguments):
         """What the classes weigh once they are re-weighted; None if they never are."""
         if self.reweighting_beta is None:
             return None
-        weights = long_tail.effective_number_weights(class_counts, self.reweighting_beta)
-        drawn = torch.tensor(class_counts) ** CLASS_SAMPLING.get(self.train_sampling_strategy, 1.0)
-        return weights / long_tail.mean_weight(weights, drawn)
+        return long_tail.effective_number_weights(class_counts, self.reweighting_beta)
 
     def make_objectives(self) -> list[objectives.Objective]:
         """What is added to the loss, afresh."""

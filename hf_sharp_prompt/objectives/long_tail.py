@@ -51,13 +51,9 @@ def mean_weight(weights: torch.Tensor, counts: Sequence[int]) -> float:
 
     Well below 1 for weights that favour rare classes: 0.22 for CIFAR100-LT. The released codes of LDAM and RSAM-PT
     divide by the sum of each batch's weights, which in the mean is this; dividing the weights by it gives steps of
-    the size of theirs.
-
-    Args:
-        weights: w_c.
-        counts: n_c, or anything in proportion to how often training sees each class.
+    the size of theirs. (In the Trainer the weighted mean is over the step's whole batch, exactly.)
     """
-    counts = torch.as_tensor(counts).to(weights)
+    counts = _as_counts(counts).to(weights)
     return float((weights * counts).sum() / counts.sum())
 
 

@@ -110,6 +110,13 @@ def test_a_recipe_is_read(recipe, dataset, example, tmp_path):
     assert [line[0] for line in path.read_text().splitlines()[:2]] == ["#", "#"], "two lines on method and figures"
 
 
+def test_an_argument_may_need_what_the_recipe_sets(example, tmp_path):
+    """Epoch 50 is beyond the Trainer's own default of three epochs, but not beyond the recipe's 70."""
+    arguments = ["--recipes", "rsam_pt", "--dataset", "me/photos", "--reweighting_epochs", "50", "--use_cpu"]
+    _, (method,) = example.parse_arguments([*arguments, "--output_dir", str(tmp_path)])
+    assert method.training.reweighting_epochs == [50]
+
+
 def test_groups_follow_the_convention_of_the_benchmark(example, tmp_path):
     """CIFAR100-LT's groups are of so many classes each, those of iNaturalist and Places-LT of so many images."""
 
