@@ -1,7 +1,6 @@
 """SAM in a loop of your own: a small ResNet on few images of the demo, with Accelerate, without prompts or Trainer.
 
-Run it with `python`, `accelerate launch` or `torchrun --nproc_per_node 2`; an argument is the number of epochs.
-"""
+Run it with `python`, `accelerate launch` or `torchrun --nproc_per_node 2`; an argument is the number of epochs."""
 
 import sys
 
@@ -56,5 +55,6 @@ if __name__ == "__main__":
     epochs = int(sys.argv[1]) if len(sys.argv) > 1 else 16
     accelerator = Accelerator(cpu=not torch.accelerator.is_available())  # else torchrun's processes would not meet
     for rule in create("none"), create("sam", rho=0.05):
-        accuracy = train(rule, epochs, accelerator)
-        accelerator.print(f"{rule.name}: accuracy {accuracy:.1%} ({accelerator.num_processes} processes)")
+        reached = train(rule, epochs, accelerator)
+        accelerator.print(f"{rule.name}: accuracy {reached:.1%} ({accelerator.num_processes} processes)")
+    accelerator.end_training()

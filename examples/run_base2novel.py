@@ -484,3 +484,4 @@ def make_table(title: str, results: dict[str, list[Result]]) -> Table:
 
 if __name__ == "__main__":
     main()
+    PartialState().destroy_process_group()

@@ -111,3 +111,4 @@ def draw_landscapes(experiment: Experiment, methods: list[Method], seed: int, pa
 
 if __name__ == "__main__":
     main()
+    PartialState().destroy_process_group()
