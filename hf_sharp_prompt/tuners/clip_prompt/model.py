@@ -650,14 +650,6 @@ class CLIPPromptModel(BaseTuner):
         return find_vision_tower(self.model)[0].config.hidden_size
 
     @classmethod
-    def _remove_adapter_name_from_key(cls, key: str, adapter_name: str) -> str:
-        # PEFT expects at most one part of the key behind the name; modules of several parts have more.
-        found = re.fullmatch(rf"(.+\.{cls.prefix}\w+)\.{re.escape(adapter_name)}(\..+)?", key)
-        if found is None:
-            return super()._remove_adapter_name_from_key(key, adapter_name)
-        return found[1] + (found[2] or "")
-
-    @classmethod
     def _remap_adapter_state_dict_for_load(
         cls, model: nn.Module, config: PeftConfig, adapter_name: str, state_dict: dict[str, torch.Tensor]
     ) -> dict[str, torch.Tensor]:
