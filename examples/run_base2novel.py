@@ -13,15 +13,12 @@ overrides every recipe's. Interrupted, the same command continues where it stopp
 from __future__ import annotations
 
 import dataclasses
-import json
 import logging
-import shutil
 import sys
-import time
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
-from statistics import harmonic_mean, mean, stdev
+from statistics import harmonic_mean, mean
 from typing import Any
 
 import datasets
@@ -31,12 +28,15 @@ from accelerate import PartialState
 from datasets import Dataset
 from experiments import (
     SETTINGS,
+    Method,
+    Result,
     be_quiet,
-    check_same_settings,
-    find_recipe,
-    make_parser,
-    parse_one,
-    read_recipe,
+    in_percent,
+    in_words,
+    parse_methods,
+    run_once,
+    training_of_run,
+    use_all_cores,
     write_json,
 )
 from peft import PeftModel, get_peft_model
@@ -44,7 +44,6 @@ from rich.console import Console
 from rich.table import Table
 from torch.utils.data import DataLoader
 from transformers import AutoProcessor, CLIPModel, PrinterCallback, ProcessorMixin, set_seed
-from transformers.trainer_utils import get_last_checkpoint
 
 from hf_sharp_prompt import (
     CLIPPromptConfig,
@@ -70,6 +69,7 @@ logger = logging.getLogger(__name__)
 RECIPES = Path(__file__).parent / "recipes"
 DEFAULTS = experiments.DEFAULTS | {"output_dir": "runs/base2novel", "eval_strategy": "epoch"}
 VIEWS = 10  # of each training image whose features are cached, where the papers have a new one in every step
+HALVES = ("base", "novel")
 COLUMNS = {"base": "base", "novel": "novel", "HM": "hm"}
 
 
@@ -157,24 +157,10 @@ class PromptArguments:
         default=False, metadata={"help": "Make the vision tokens from the text tokens by linear maps (MaPLe)."}
     )
 
-
-# Accuracies "base" and "novel", their harmonic mean "hm"; of a run also seconds, adapter, history by epoch, and the
-# cosines between gradient and perturbed gradient.
-Result = dict[str, Any]
-
-
-@dataclass
-class Method:
-    """A recipe as it will be run."""
-
-    name: str
-    prompt: PromptArguments
-    training: SharpPromptTrainingArguments
-
     @property
     def learns_in_image_tower(self) -> bool:
         """Whether an image's features change in training, so that pixels have to be trained on."""
-        return self.prompt.num_vision_tokens > 0
+        return self.num_vision_tokens > 0
 
 
 Images = Dataset | ImageFeatures
@@ -234,7 +220,7 @@ class Experiment:
             self.processor = AutoProcessor.from_pretrained(args.model)
         if args.eval_split not in self.splits:
             raise ValueError(f"{dataset} has no {args.eval_split} split; it has {', '.join(self.splits)}.")
-        halves = dict(zip(("base", "novel"), base_to_novel(self.splits)))
+        halves = dict(zip(HALVES, base_to_novel(self.splits)))
         self.evaluation_pixels = {half: splits[args.eval_split] for half, splits in halves.items()}
         self.training: dict[tuple[int, bool], Images] = {}
 
@@ -259,13 +245,13 @@ class Experiment:
         return features
 
     def images_to_measure(self, method: Method) -> dict[str, Images]:
-        return self.evaluation_pixels if method.learns_in_image_tower else self.evaluation_features
+        return self.evaluation_pixels if method.prompt.learns_in_image_tower else self.evaluation_features
 
     def draw_shots(self, seed: int, method: Method) -> tuple[Images, ImageCollator]:
         """The base classes' training images, encoded unless they are anew in every step, and what batches them."""
         size = self.processor.image_processor.crop_size["height"]
         collator = ImageCollator(self.processor, None if self.views == 0 else RandomResizedCropFlip(size))
-        as_pixels = self.views is None or method.learns_in_image_tower
+        as_pixels = self.views is None or method.prompt.learns_in_image_tower
         if (seed, as_pixels) not in self.training:
             base, _ = base_to_novel(few_shot(self.splits, self.args.shots, seed))
             train = base["train"]
@@ -278,6 +264,7 @@ class Experiment:
 def main() -> None:
     args, methods = parse_arguments(sys.argv[1:])
     be_quiet()
+    use_all_cores()
     output_dir = methods[0].training.output_dir
     console = Console(quiet=not PartialState().is_main_process)
     results: dict[str, dict[str, list[Result]]] = {}
@@ -307,28 +294,24 @@ def run_methods(
     """By method, the results of its runs, one per seed; zero-shot CLIP's first."""
     results = {"zero-shot": [measure_zero_shot(experiment, methods[0].training)]}
     for method in methods:
-        if method.learns_in_image_tower and experiment.cache != "no":
+        if method.prompt.learns_in_image_tower and experiment.cache != "no":
             logger.warning(f"{method.name} learns tokens in the image tower: images are encoded in every step.")
         runs = results[method.name] = []
         for seed in seeds:
             runs.append(run(experiment, method, seed))
-            check_reloaded(experiment, method, runs[-1])
-            console.print(f"{experiment.name}, {method.name}, seed {seed}: {in_words(runs[-1])}", soft_wrap=True)
+            console.print(
+                f"{experiment.name}, {method.name}, seed {seed}: {in_words(runs[-1], COLUMNS)}", soft_wrap=True
+            )
     return results
 
 
 def parse_arguments(argv: list[str]) -> tuple[ExperimentArguments, list[Method]]:
-    """The experiment and its methods: a recipe's values replace the defaults, the command line's replace both."""
     kinds = (ExperimentArguments, PromptArguments, SharpPromptTrainingArguments)
-    args = parse_one(ExperimentArguments, make_parser(kinds, DEFAULTS, __doc__), argv)
-    on_demo = all(dataset in {"all", *demo.TASKS} for dataset in args.dataset)
-    methods = []
-    for recipe in args.recipes:
-        path = find_recipe(recipe, RECIPES)
-        parser = make_parser(kinds, DEFAULTS | read_recipe(path, on_demo), __doc__)
-        _, prompt, training = parser.parse_args_into_dataclasses(argv, look_for_args_file=False)
-        methods.append(Method(path.stem, prompt, training))
-    return args, methods
+    return parse_methods(kinds, DEFAULTS, RECIPES, on_demo, __doc__, argv)
+
+
+def on_demo(args: ExperimentArguments) -> bool:
+    return all(dataset in {"all", *demo.TASKS} for dataset in args.dataset)
 
 
 def measure_zero_shot(experiment: Experiment, training: SharpPromptTrainingArguments) -> Result:
@@ -340,35 +323,16 @@ def measure_zero_shot(experiment: Experiment, training: SharpPromptTrainingArgum
 
 
 def run(experiment: Experiment, method: Method, seed: int) -> Result:
-    """Train and measure one method with one seed; what an earlier call began is continued, or just returned."""
+    """One method with one seed. The result: accuracies "base" and "novel" and their harmonic mean "hm", these by epoch
+    in "history", and the "cosines" between gradient and perturbed gradient."""
     directory = experiment.directory / method.name / f"seed{seed}"
-    # The underscore keeps it, and the user's paths in it, from being pushed to the Hub.
-    check_same_settings(directory / "_settings.json", describe(experiment, method, seed))
-    PartialState().wait_for_everyone()
-    if (directory / "metrics.json").is_file():
-        logger.warning(f"{directory} is finished and not run again.")
-        return json.loads((directory / "metrics.json").read_text())
-    trainer = make_trainer(experiment, method, seed, directory)
-    started = time.perf_counter()
-    places = [path for path in (directory, directory / "_early") if path.is_dir()]  # the latter: SubPT's early stage
-    trainer.train(resume_from_checkpoint=any(get_last_checkpoint(path) for path in places))
-    history = {
-        half: [entry[key] for entry in trainer.state.log_history if (key := f"eval_{half}_accuracy") in entry]
-        for half in experiment.evaluation_pixels
-    }
-    result = with_harmonic_mean({half: by_epoch[-1] for half, by_epoch in history.items()}) | {
-        "seconds": time.perf_counter() - started,
-        "adapter": str(directory),
-        "history": history,
-        "cosines": [entry["cosine"] for entry in trainer.state.log_history if "cosine" in entry],
-    }
-    trainer.push_to_hub() if trainer.args.push_to_hub else trainer.save_model()
-    if trainer.is_world_process_zero():
-        write_json(directory / "metrics.json", result)
-        for checkpoint in directory.glob("checkpoint-*"):
-            shutil.rmtree(checkpoint)
-    trainer.accelerator.wait_for_everyone()
-    return result
+    return run_once(
+        directory,
+        describe(experiment, method, seed),
+        lambda: make_trainer(experiment, method, seed, directory),
+        measure_halves,
+        lambda result: check_reloaded(experiment, method, result),
+    )
 
 
 def make_trainer(experiment: Experiment, method: Method, seed: int, directory: Path) -> BaseToNovelTrainer:
@@ -378,21 +342,10 @@ def make_trainer(experiment: Experiment, method: Method, seed: int, directory: P
     class_template = prompt.pop("class_template")
     model = get_peft_model(experiment.load_clip(), CLIPPromptConfig(**prompt))
     model.set_classes(class_names(train_dataset), experiment.processor, class_template)
-    num_workers = 0 if isinstance(train_dataset, ImageFeatures) else method.training.dataloader_num_workers
-    repository = "-".join([method.training.hub_model_id or "prompts", experiment.name, method.name, f"seed{seed}"])
-    training = dataclasses.replace(
-        method.training,
-        output_dir=str(directory),
-        seed=seed,
-        dataloader_num_workers=num_workers,
-        dataloader_persistent_workers=method.training.dataloader_persistent_workers and num_workers > 0,
-        dataset_name=experiment.name if Path(experiment.dataset).exists() else experiment.dataset,
-        hub_model_id=repository if method.training.push_to_hub else None,
-        hub_strategy="end",
-    )
+    in_memory = isinstance(train_dataset, ImageFeatures)
     trainer = BaseToNovelTrainer(
         model,
-        training,
+        training_of_run(method, seed, directory, experiment.dataset, in_memory),
         collator,
         train_dataset=train_dataset,
         eval_dataset=experiment.images_to_measure(method),
@@ -401,6 +354,19 @@ def make_trainer(experiment: Experiment, method: Method, seed: int, directory: P
     )
     trainer.remove_callback(PrinterCallback)  # a line per run says enough
     return trainer
+
+
+def measure_halves(trainer: BaseToNovelTrainer) -> Result:
+    """The accuracies on both halves at the end, and by epoch as far as they were measured on the way."""
+    measured_at = [entry["step"] for entry in trainer.state.log_history if "eval_base_accuracy" in entry]
+    if measured_at[-1:] != [trainer.state.global_step]:
+        trainer.evaluate()
+    log = trainer.state.log_history
+    history = {half: [entry[key] for entry in log if (key := f"eval_{half}_accuracy") in entry] for half in HALVES}
+    return with_harmonic_mean({half: by_epoch[-1] for half, by_epoch in history.items()}) | {
+        "history": history,
+        "cosines": [entry["cosine"] for entry in log if "cosine" in entry],
+    }
 
 
 @torch.no_grad()
@@ -453,16 +419,11 @@ def describe(experiment: Experiment, method: Method, seed: int) -> dict[str, Any
     }
 
 
-def in_words(run: Result) -> str:
-    accuracies = ", ".join(f"{name} {100 * run[key]:.1f}" for name, key in COLUMNS.items())
-    return f"{accuracies} in {run['seconds']:.1f} s"
-
-
 def average(results: list[dict[str, list[Result]]]) -> dict[str, list[Result]]:
     """Per method and seed, the mean over data sets."""
     return {
         name: [
-            with_harmonic_mean({half: mean(run[half] for run in runs) for half in ("base", "novel")})
+            with_harmonic_mean({half: mean(run[half] for run in runs) for half in HALVES})
             | {"seconds": sum(run.get("seconds", 0) for run in runs)}
             for runs in zip(*(of_dataset[name] for of_dataset in results))
         ]
@@ -473,10 +434,7 @@ def average(results: list[dict[str, list[Result]]]) -> dict[str, list[Result]]:
 def make_table(title: str, results: dict[str, list[Result]]) -> Table:
     table = Table("method", *COLUMNS, "seconds a run", title=title, title_justify="left")
     for name, runs in results.items():
-        accuracies = [
-            f"{100 * mean(values):.1f}" + (f" ± {100 * stdev(values):.1f}" if len(values) > 1 else "")
-            for values in ([run[column] for run in runs] for column in COLUMNS.values())
-        ]
+        accuracies = [in_percent([run[column] for run in runs]) for column in COLUMNS.values()]
         seconds = mean(run.get("seconds", 0) for run in runs)
         table.add_row(name, *accuracies, f"{seconds:.1f}" if seconds else "")
     return table

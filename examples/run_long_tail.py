@@ -15,15 +15,11 @@ command line overrides every recipe's. Interrupted, the same command continues w
 from __future__ import annotations
 
 import dataclasses
-import json
-import logging
 import math
-import shutil
 import sys
-import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import mean, stdev
+from statistics import mean
 from typing import Any
 
 import datasets
@@ -32,13 +28,23 @@ import torch
 import transformers
 from accelerate import PartialState
 from datasets import DatasetDict
-from experiments import be_quiet, check_same_settings, find_recipe, make_parser, parse_one, read_recipe, write_json
+from experiments import (
+    Method,
+    Result,
+    be_quiet,
+    in_percent,
+    in_words,
+    parse_methods,
+    run_once,
+    training_of_run,
+    use_all_cores,
+    write_json,
+)
 from peft import PeftModel, get_peft_model
 from rich.console import Console
 from rich.table import Table
 from torch.utils.data import DataLoader, Dataset
 from transformers import AutoImageProcessor, AutoModel, EvalPrediction, PreTrainedModel, PrinterCallback, set_seed
-from transformers.trainer_utils import get_last_checkpoint
 
 from hf_sharp_prompt import SharpPromptTrainer, SharpPromptTrainingArguments, ViTPromptConfig, demo, metrics
 from hf_sharp_prompt.data import (
@@ -52,8 +58,6 @@ from hf_sharp_prompt.data import (
 )
 from hf_sharp_prompt.plots import plot_accuracy_by_group
 
-
-logger = logging.getLogger(__name__)
 
 RECIPES = Path(__file__).parent / "recipes" / "long_tail"
 DEFAULTS = experiments.DEFAULTS | {"output_dir": "runs/long_tail", "eval_strategy": "no"}
@@ -157,20 +161,6 @@ class PromptArguments:
     head: str = field(default="linear", metadata={"help": "The head.", "choices": ["linear", "cosine"]})
     head_dropout: float = field(default=0.0, metadata={"help": "Dropout of the feature before the head."})
     scale: float = field(default=25.0, metadata={"help": "Scale of a cosine head's logits."})
-
-
-# Accuracies "overall", "many", "medium" and "few", and "ece"; of a run also seconds, gradient evaluations per step and
-# adapter.
-Result = dict[str, Any]
-
-
-@dataclass
-class Method:
-    """A recipe as it will be run."""
-
-    name: str
-    prompt: PromptArguments
-    training: SharpPromptTrainingArguments
 
 
 class Pixels(Dataset):
@@ -298,6 +288,7 @@ class LongTailTrainer(SharpPromptTrainer):
 def main() -> None:
     args, methods = parse_arguments(sys.argv[1:])
     be_quiet()
+    use_all_cores()
     transformers.utils.logging.set_verbosity_error()  # of weights that are not of the tower
     console = Console(quiet=not PartialState().is_main_process)
     experiment = Experiment(args, methods[0].training.output_dir)
@@ -307,9 +298,10 @@ def main() -> None:
         results[method.name] = []
         for seed in args.seeds:
             result = run(experiment, method, seed)
-            check_reloaded(experiment, method, result)
             results[method.name].append(result)
-            console.print(f"{experiment.name}, {method.name}, seed {seed}: {in_words(result)}", soft_wrap=True)
+            console.print(
+                f"{experiment.name}, {method.name}, seed {seed}: {in_words(result, COLUMNS)}", soft_wrap=True
+            )
     if PartialState().is_main_process:
         write_json(experiment.directory / "summary.json", results)
         plot_accuracy_by_group(results, experiment.directory / "accuracy_by_group.png", title=experiment.name)
@@ -322,64 +314,29 @@ def main() -> None:
 
 
 def parse_arguments(argv: list[str]) -> tuple[ExperimentArguments, list[Method]]:
-    """The experiment and its methods: a recipe's values replace the defaults, the command line's replace both."""
     kinds = (ExperimentArguments, PromptArguments, SharpPromptTrainingArguments)
-    args = parse_one(ExperimentArguments, make_parser(kinds, DEFAULTS, __doc__), argv)
-    methods = []
-    for recipe in args.recipes:
-        path = find_recipe(recipe, RECIPES)
-        parser = make_parser(kinds, DEFAULTS | read_recipe(path, on_demo(args)), __doc__)
-        _, prompt, training = parser.parse_args_into_dataclasses(argv, look_for_args_file=False)
-        methods.append(Method(path.stem, prompt, training))
-    return args, methods
+    return parse_methods(kinds, DEFAULTS, RECIPES, on_demo, __doc__, argv)
 
 
 def run(experiment: Experiment, method: Method, seed: int) -> Result:
-    """Train and measure one method with one seed; what an earlier call began is continued, or just returned."""
+    """One method with one seed. The result: accuracies "overall", "many", "medium" and "few", "ece", and the gradient
+    evaluations per step."""
     directory = experiment.directory / method.name / f"seed{seed}"
-    # The underscore keeps it, and the user's paths in it, from being pushed to the Hub.
-    check_same_settings(directory / "_settings.json", describe(experiment, method, seed))
-    PartialState().wait_for_everyone()
-    if (directory / "metrics.json").is_file():
-        logger.warning(f"{directory} is finished and not run again.")
-        return json.loads((directory / "metrics.json").read_text())
-    trainer = make_trainer(experiment, method, seed, directory)
-    started = time.perf_counter()
-    trainer.train(resume_from_checkpoint=directory.is_dir() and get_last_checkpoint(directory) is not None)
-    seconds = time.perf_counter() - started
-    measured = trainer.evaluate()
-    result = {name: measured[f"eval_{name}"] for name in COLUMNS.values()} | {
-        "seconds": seconds,
-        "evaluations_per_step": trainer.evaluations / trainer.micro_batches if trainer.micro_batches else None,
-        "adapter": str(directory),
-    }
-    trainer.push_to_hub() if trainer.args.push_to_hub else trainer.save_model()
-    if trainer.is_world_process_zero():
-        write_json(directory / "metrics.json", result)
-        for checkpoint in directory.glob("checkpoint-*"):
-            shutil.rmtree(checkpoint)
-    trainer.accelerator.wait_for_everyone()
-    return result
+    return run_once(
+        directory,
+        describe(experiment, method, seed),
+        lambda: make_trainer(experiment, method, seed, directory),
+        measure,
+        lambda result: check_reloaded(experiment, method, result),
+    )
 
 
 def make_trainer(experiment: Experiment, method: Method, seed: int, directory: Path) -> LongTailTrainer:
     set_seed(seed)
     config = ViTPromptConfig(class_names=experiment.class_names, **dataclasses.asdict(method.prompt))
-    num_workers = 0 if isinstance(experiment.train, Pixels) else method.training.dataloader_num_workers
-    repository = "-".join([method.training.hub_model_id or "prompts", experiment.name, method.name, f"seed{seed}"])
-    training = dataclasses.replace(
-        method.training,
-        output_dir=str(directory),
-        seed=seed,
-        dataloader_num_workers=num_workers,
-        dataloader_persistent_workers=method.training.dataloader_persistent_workers and num_workers > 0,
-        dataset_name=experiment.name if Path(experiment.args.dataset).exists() else experiment.args.dataset,
-        hub_model_id=repository if method.training.push_to_hub else None,
-        hub_strategy="end",
-    )
     trainer = LongTailTrainer(
         get_peft_model(experiment.load_vit(), config),
-        training,
+        training_of_run(method, seed, directory, experiment.args.dataset, isinstance(experiment.train, Pixels)),
         experiment.train_collator,
         train_dataset=experiment.train,
         eval_dataset=experiment.evaluation,
@@ -388,6 +345,13 @@ def make_trainer(experiment: Experiment, method: Method, seed: int, directory: P
     )
     trainer.remove_callback(PrinterCallback)  # a line per run says enough
     return trainer
+
+
+def measure(trainer: LongTailTrainer) -> Result:
+    measured = trainer.evaluate()
+    return {name: measured[f"eval_{name}"] for name in COLUMNS.values()} | {
+        "evaluations_per_step": trainer.evaluations / trainer.micro_batches if trainer.micro_batches else None
+    }
 
 
 @torch.no_grad()
@@ -431,18 +395,10 @@ def describe_data(experiment: Experiment) -> str:
     )
 
 
-def in_words(result: Result) -> str:
-    measured = ", ".join(f"{name} {100 * result[key]:.1f}" for name, key in COLUMNS.items())
-    return f"{measured} in {result['seconds']:.1f} s"
-
-
 def make_table(title: str, results: dict[str, list[Result]]) -> Table:
     table = Table("method", *COLUMNS, "seconds a run", "gradients a step", title=title, title_justify="left")
     for name, runs in results.items():
-        measured = [
-            f"{100 * mean(values):.1f}" + (f" ± {100 * stdev(values):.1f}" if len(values) > 1 else "")
-            for values in ([run[column] for run in runs] for column in COLUMNS.values())
-        ]
+        measured = [in_percent([run[column] for run in runs]) for column in COLUMNS.values()]
         evaluations = [run["evaluations_per_step"] for run in runs if run["evaluations_per_step"] is not None]
         cost = f"{mean(evaluations):.2f}" if evaluations else ""
         table.add_row(name, *measured, f"{mean(run['seconds'] for run in runs):.1f}", cost)
