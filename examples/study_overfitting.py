@@ -14,16 +14,17 @@ Interrupted, the same command continues where it stopped. Figures and tables are
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from pathlib import Path
 from statistics import mean
 
 import run_base2novel as base2novel
 from accelerate import PartialState
-from experiments import be_quiet, write_json
+from experiments import Method, Result, be_quiet, use_all_cores, write_json
 from peft import PeftModel
 from rich.console import Console
-from run_base2novel import Experiment, Method, Result
+from run_base2novel import Experiment
 from torch.utils.data import DataLoader
 
 from hf_sharp_prompt import demo, sharpness
@@ -41,7 +42,11 @@ SPAN, POINTS = 3.0, 21  # of landscapes: filter norms to either side, and points
 
 def main() -> None:
     args, methods = base2novel.parse_arguments(with_defaults(sys.argv[1:]))
+    for method in methods:
+        if method.name not in BY_EPOCH:
+            method.training = dataclasses.replace(method.training, eval_strategy="no")  # measured at the end
     be_quiet()
+    use_all_cores()
     console = Console(quiet=not PartialState().is_main_process)
     directory = Path(methods[0].training.output_dir)
     results: dict[str, dict[str, list[Result]]] = {}

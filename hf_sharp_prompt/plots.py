@@ -17,7 +17,7 @@ def plot_accuracy_by_epoch(
 
     Args:
         histories: Per method, per seed: `base` and `novel`, each an accuracy in [0, 1] per epoch. A method with a
-            single value, such as zero-shot CLIP, is drawn as a dashed horizontal line.
+            single value, as zero-shot CLIP or one measured at the end alone, is drawn as a dashed horizontal line.
         path: The PNG file to write.
         title: Above the figure.
     """
@@ -30,7 +30,7 @@ def plot_accuracy_by_epoch(
             curves = 100 * np.array([seed[half] for seed in seeds])
             average, colour = curves.mean(axis=0), f"C{index}"
             if curves.shape[1] == 1:
-                axes.axhline(average[0], color="0.4", linestyle="--", linewidth=1, label=method)
+                axes.axhline(average[0], color=colour, linestyle="--", linewidth=1, label=method)
                 continue
             epochs = np.arange(1, curves.shape[1] + 1)
             axes.plot(epochs, average, color=colour, label=method)

@@ -22,7 +22,8 @@ def study(monkeypatch):
 
 
 def test_tables_and_figures_come_from_one_command(study, monkeypatch, tmp_path, capsys):
-    arguments = [*SMALL, "--recipes", "coop", "gcscoop", "--seeds", "1", "2", "--output_dir", str(tmp_path)]
+    arguments = [*SMALL, "--recipes", "coop", "gcscoop", "kgcoop", "--seeds", "1", "2", "--output_dir", str(tmp_path)]
+    arguments += ["--eval_strategy", "steps", "--eval_steps", "1"]
     monkeypatch.setattr(sys, "argv", ["study_overfitting.py", *arguments])
     study.main()
     assert "colour_shape_tint, 1 shots" in capsys.readouterr().out
@@ -30,6 +31,8 @@ def test_tables_and_figures_come_from_one_command(study, monkeypatch, tmp_path, 
     assert [len(summary[name]) for name in ("zero-shot", "coop", "gcscoop")] == [1, 2, 2]
     assert all(-1 <= cosine <= 1 for run in summary["gcscoop"] for cosine in run["cosines"])
     assert not any(run["cosines"] for run in summary["coop"])
+    lengths = {name: len(summary[name][0]["history"]["base"]) for name in ("coop", "kgcoop")}
+    assert lengths == {"coop": 2, "kgcoop": 1}, "what no figure shows is measured at the end alone"
     for figure in ("accuracy_by_epoch.png", "angles.png", "colour_shape_tint/landscapes.png"):
         assert Image.open(tmp_path / figure).width > 300
 
