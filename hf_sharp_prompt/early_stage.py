@@ -80,6 +80,18 @@ class EarlyStage(TrainerCallback):
         control.should_evaluate = False
 
 
+class Restart(TrainerCallback):
+    """Begins a run with given parameters, and logs the subspace that it moves in."""
+
+    def __init__(self, trainer: SharpPromptTrainer, initial: torch.Tensor) -> None:
+        self.trainer, self.initial = trainer, initial
+
+    def on_train_begin(self, *args: Any, **kwargs: Any) -> None:
+        self.trainer.sharpness.weights = self.initial
+        shares = self.trainer.subspace.explained_variance_ratio.tolist()
+        self.trainer.log({f"subspace_variance_{index}": share for index, share in enumerate(shares, 1)})
+
+
 def save_subspace(subspace: Subspace, checkpoint: str | Path) -> None:
     """Write a subspace into a checkpoint."""
     save_file(vars(subspace), Path(checkpoint, SUBSPACE_NAME))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import re
 import reprlib
 from importlib.metadata import version
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from huggingface_hub import ModelCard, ModelCardData
+from peft import PeftModel
 from torch import nn
 
 from .tuners import CLIPPromptConfig, ViTPromptConfig
@@ -104,6 +106,27 @@ def model_card(
         versions=[(package, version(package)) for package in PACKAGES],
         **design,
     )
+
+
+def write_cards_of(trainer: SharpPromptTrainer) -> None:
+    """Whoever saves or pushes the model, trainer or user, writes the trainer's card with it.
+
+    PEFT's and transformers' own ways lead through two methods of the model, and to generic cards. Functions rather
+    than bound methods, since copying the model must not copy the trainer.
+    """
+    model = trainer.model
+    if not isinstance(model, PeftModel):
+        return
+
+    def save_card(output_dir: str, model_id: str | None = None) -> None:
+        model_card(trainer, model_id=model_id).save(os.path.join(output_dir, "README.md"))
+
+    def upload(working_dir: str, repo_id: str, *args: Any, **kwargs: Any) -> Any:
+        save_card(working_dir, repo_id)
+        return PeftModel._upload_modified_files(model, working_dir, repo_id, *args, **kwargs)
+
+    model.create_or_update_model_card = save_card
+    model._upload_modified_files = upload
 
 
 def _clip_design(config: CLIPPromptConfig, model: nn.Module) -> dict[str, Any]:

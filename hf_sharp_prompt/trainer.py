@@ -1,8 +1,6 @@
 from __future__ import annotations
 
 import copy
-import json
-import logging
 import os
 import shutil
 import tempfile
@@ -16,8 +14,6 @@ import datasets
 import torch
 from accelerate.data_loader import BatchSamplerShard
 from peft import PeftModel
-from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import nn
 from torch.utils.data import DataLoader, Sampler
 from transformers import (
@@ -26,29 +22,24 @@ from transformers import (
     ProcessorMixin,
     Trainer,
     TrainerCallback,
-    TrainerState,
     set_seed,
 )
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, EvalLoopOutput, TrainOutput, get_last_checkpoint
 
+from .callbacks import EpochsOrder, ReweightingInTheRun, StepsTaken
+from .checkpoint import discard_incomplete, is_complete, load_state, replace, save_state
 from .data import ClassFrequencySampler, ImageCollator, class_counts, labels_of
 from .data.indexed import SAMPLE_INDEX, Indexed, IndexedCollator
-from .early_stage import SNAPSHOTS_NAME, EarlyStage, load_subspace, save_subspace
-from .model_card import model_card
+from .early_stage import SNAPSHOTS_NAME, EarlyStage, Restart, load_subspace, save_subspace
+from .model_card import model_card, write_cards_of
 from .objectives import Batch, ConstrainingObjective, ObjectiveSum
 from .objectives.batch import logits_of
 from .objectives.long_tail import IGNORED, LongTailLoss, weighted_cross_entropy
 from .sharpness import Constraint, SharpnessAware
-from .sharpness.rule import OBJECTIVES, Among
+from .sharpness.rule import Among
 from .sharpness.subspace import Subspace
 from .training_args import CLASS_SAMPLING, SharpPromptTrainingArguments
 
-
-logger = logging.getLogger(__name__)
-
-RULE_STATE_NAME = "sharpness.safetensors"
-OBJECTIVES_STATE_NAME = "objectives.safetensors"
-TRAINER_STATE_NAME = "trainer_state.json"
 
 FROZEN_IMAGE_FEATURES = "frozen_image_features"
 
@@ -105,9 +96,9 @@ class SharpPromptTrainer(Trainer):
         super().__init__(model, args, data_collator, **kwargs)
         self.objectives = ObjectiveSum(args.make_objectives(), self.accelerator)
         self.subspace: Subspace | None = None
-        self.add_callback(_StepsTaken(self))
-        self.add_callback(_EpochsOrder())
-        self.add_callback(_ReweightingInTheRun())
+        self.add_callback(StepsTaken(self))
+        self.add_callback(EpochsOrder())
+        self.add_callback(ReweightingInTheRun())
 
     def get_train_dataloader(self) -> DataLoader:
         """As the Trainer's; where an objective remembers samples, batches say which ones they hold."""
@@ -185,7 +176,7 @@ class SharpPromptTrainer(Trainer):
         self.objectives = ObjectiveSum(self.args.make_objectives(), self.accelerator)
         self.objectives.begin_run(self.model, self._tokenizer)
         self._micro_batches: list[dict[str, Any]] = []
-        _write_cards_of(self)
+        write_cards_of(self)
         return optimizer
 
     def training_step(
@@ -353,7 +344,7 @@ class SharpPromptTrainer(Trainer):
         if resume_from_checkpoint is True:
             if self.is_world_process_zero():
                 for directory in directories:
-                    _discard_incomplete_checkpoints(directory)
+                    discard_incomplete(directory)
             self.accelerator.wait_for_everyone()
         self.subspace = None
         if self.args.subspace_epochs is None:
@@ -372,7 +363,7 @@ class SharpPromptTrainer(Trainer):
             early = self._run_early_stage(checkpoint, *args, **kwargs)
             self.subspace = early.find_subspace(self.args.subspace_rank)
             set_seed(self.args.seed)
-            with self._callback(_Restart(self, early.initial)):
+            with self._callback(Restart(self, early.initial)):
                 output = super().train(None, *args, **kwargs)
         if self.is_world_process_zero():
             shutil.rmtree(self._early_directory, ignore_errors=True)
@@ -438,114 +429,30 @@ class SharpPromptTrainer(Trainer):
         with tempfile.TemporaryDirectory(dir=target, prefix="_saving-") as staging:
             super()._save(staging, state_dict)
             for path in Path(staging).iterdir():
-                _replace(path, target / path.name)
+                replace(path, target / path.name)
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         checkpoint = Path(self._get_output_dir(trial), f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}")
         try:
             super()._save_checkpoint(model, trial)
         except BaseException:
-            if not _is_complete(checkpoint):  # it is when only pushing it, or removing older ones, failed
+            if not is_complete(checkpoint):  # it is when only pushing it, or removing older ones, failed
                 shutil.rmtree(checkpoint, ignore_errors=True)
             raise
 
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
         super()._save_optimizer_and_scheduler(output_dir)
         if self.args.should_save:
-            path = os.path.join(output_dir, RULE_STATE_NAME)
-            save_file(self.sharpness.state_dict(), path, metadata={"rule": self.sharpness.rule.name})
+            save_state(self.sharpness, self.objectives, output_dir)
             if self._early_stage is not None:
                 self._early_stage.save(output_dir)
             if self.subspace is not None:
                 save_subspace(self.subspace, output_dir)
-            if self.objectives.objectives:
-                path = os.path.join(output_dir, OBJECTIVES_STATE_NAME)
-                save_file(self.objectives.state_dict(), path, metadata={"objectives": " ".join(self.objectives.names)})
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         super()._load_optimizer_and_scheduler(checkpoint)
-        if checkpoint is None or not os.path.isfile(path := os.path.join(checkpoint, RULE_STATE_NAME)):
-            return
-        metadata, state = _read(path)
-        objectives_metadata, objectives_state = {"objectives": ""}, {}
-        if os.path.isfile(path := os.path.join(checkpoint, OBJECTIVES_STATE_NAME)):
-            objectives_metadata, objectives_state = _read(path)
-        then = _in_words(metadata["rule"], objectives_metadata["objectives"].split())
-        now = _in_words(self.sharpness.rule.name, self.objectives.names)
-        if then != now:
-            raise ValueError(
-                f"{checkpoint} is of a run with the sharpness rule {then}, but this one follows {now}; resume with "
-                "the same or start in another output_dir."
-            )
-        self.sharpness.load_state_dict(state)
-        self.objectives.load_state_dict(objectives_state)
-
-
-class _Restart(TrainerCallback):
-    """Begins a run with given parameters, and logs the subspace that it moves in."""
-
-    def __init__(self, trainer: SharpPromptTrainer, initial: torch.Tensor) -> None:
-        self.trainer, self.initial = trainer, initial
-
-    def on_train_begin(self, *args: Any, **kwargs: Any) -> None:
-        self.trainer.sharpness.weights = self.initial
-        shares = self.trainer.subspace.explained_variance_ratio.tolist()
-        self.trainer.log({f"subspace_variance_{index}": share for index, share in enumerate(shares, 1)})
-
-
-class _EpochsOrder(TrainerCallback):
-    """Tells the sampler which epoch's order is due.
-
-    Of several processes' loaders the Trainer does not reach it in the epoch in which a run is resumed.
-    """
-
-    def on_epoch_begin(
-        self, args: Any, state: TrainerState, control: Any, train_dataloader: DataLoader, **kwargs: Any
-    ) -> None:
-        if hasattr(train_dataloader, "set_epoch"):
-            train_dataloader.set_epoch(int(state.epoch))
-
-
-class _ReweightingInTheRun(TrainerCallback):
-    """Refuses epochs of re-weighting that the run will not reach, which `max_steps` may end early."""
-
-    def on_train_begin(
-        self, args: SharpPromptTrainingArguments, state: TrainerState, control: Any, **kwargs: Any
-    ) -> None:
-        last = max(args.reweighting_epochs or (), default=0)
-        if last >= state.num_train_epochs:
-            raise ValueError(
-                f"reweighting_epochs has {last}, but the run ends at max_steps={args.max_steps} in epoch "
-                f"{state.num_train_epochs - 1}, counted from 0; raise max_steps or re-weight earlier."
-            )
-
-
-class _StepsTaken(TrainerCallback):
-    """Tells the objectives of the steps that the optimizer took, which may skip one that a loss scaler refuses, of the
-    epochs and of the end; of the ends not of an early stage, which is no run of its own.
-    """
-
-    def __init__(self, trainer: SharpPromptTrainer) -> None:
-        self.trainer = trainer
-
-    def on_optimizer_step(self, *args: Any, **kwargs: Any) -> None:
-        if not self.trainer.accelerator.optimizer_step_was_skipped:
-            self.trainer.objectives.end_step(self.trainer.model)
-
-    def on_step_end(self, args: Any, state: TrainerState, control: Any, **kwargs: Any) -> None:
-        # Here rather than at the epoch's end, so that the epoch's last evaluation and save come after it.
-        if float(state.epoch).is_integer():
-            self.trainer.objectives.end_epoch(self.trainer.model)
-        if state.global_step >= state.max_steps:
-            self._end_run()
-
-    def on_train_end(self, args: Any, state: TrainerState, control: Any, **kwargs: Any) -> None:
-        if state.global_step < state.max_steps and not args.load_best_model_at_end:  # stopped early
-            self._end_run()
-
-    def _end_run(self) -> None:
-        if self.trainer._early_stage is None:
-            self.trainer.objectives.end_run(self.trainer.model)
+        if checkpoint is not None:
+            load_state(self.sharpness, self.objectives, checkpoint)
 
 
 def _samples_of(dataset: Any) -> Any:
@@ -555,18 +462,6 @@ def _samples_of(dataset: Any) -> Any:
 
 def _shortened(counts: list[int]) -> str:
     return f"[{', '.join(map(str, counts[:10]))}{', …' if len(counts) > 10 else ''}] ({len(counts)} classes)"
-
-
-def _in_words(rule: str, objectives: list[str]) -> str:
-    if rule == "none" and len(objectives) == 1 and objectives[0] in OBJECTIVES:  # chosen as a rule
-        return repr(objectives[0])
-    return repr(rule) + (f" and the objectives {', '.join(objectives)}" if objectives else "")
-
-
-def _read(path: str) -> tuple[dict[str, str], dict[str, torch.Tensor]]:
-    """Metadata and tensors of a safetensors file."""
-    with safe_open(path, framework="pt") as file:
-        return file.metadata(), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
 
 
 def _samples_in_last_round(loader: DataLoader) -> int | None:
@@ -582,45 +477,3 @@ def _only(batch: dict[str, Any], among: Among) -> dict[str, Any]:
     """The batch with the labels of all other samples ignored; they still count in the size of the batch."""
     labels = batch["labels"]
     return {**batch, "labels": labels.masked_fill(~among(labels), -100)}
-
-
-def _write_cards_of(trainer: SharpPromptTrainer) -> None:
-    """Whoever saves or pushes the model, trainer or user, writes the trainer's card with it.
-
-    PEFT's and transformers' own ways lead through two methods of the model, and to generic cards. Functions rather
-    than bound methods, since copying the model must not copy the trainer.
-    """
-    model = trainer.model
-    if not isinstance(model, PeftModel):
-        return
-
-    def save_card(output_dir: str, model_id: str | None = None) -> None:
-        model_card(trainer, model_id=model_id).save(os.path.join(output_dir, "README.md"))
-
-    def upload(working_dir: str, repo_id: str, *args: Any, **kwargs: Any) -> Any:
-        save_card(working_dir, repo_id)
-        return PeftModel._upload_modified_files(model, working_dir, repo_id, *args, **kwargs)
-
-    model.create_or_update_model_card = save_card
-    model._upload_modified_files = upload
-
-
-def _replace(path: Path, target: Path) -> None:
-    if target.is_dir():
-        shutil.rmtree(target)
-    os.replace(path, target)
-
-
-def _discard_incomplete_checkpoints(output_dir: Path) -> None:
-    for checkpoint in output_dir.glob(f"{PREFIX_CHECKPOINT_DIR}-*"):
-        if not _is_complete(checkpoint):
-            logger.warning(f"{checkpoint} is incomplete, left by an interrupted save; it is removed.")
-            shutil.rmtree(checkpoint)
-
-
-def _is_complete(checkpoint: Path) -> bool:
-    try:
-        json.loads((checkpoint / TRAINER_STATE_NAME).read_text())  # written last
-    except (OSError, ValueError):
-        return False
-    return True
