@@ -1,12 +1,11 @@
 """Long tails in the Trainer: losses by name, counts from the data, weights in time, however the batch is cut."""
 
-import os
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
+from processes import run_in_two_processes
 from torch import nn
 from torch.nn.functional import cross_entropy, normalize
 
@@ -173,10 +172,7 @@ TWO_PROCESSES = {
 
 def test_two_processes_train_as_one(tmp_path):
     """A second GPU must change neither which samples are drawn nor what they weigh."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", __file__]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    finished = subprocess.run([*command, str(tmp_path)], env=environment, capture_output=True, text=True, timeout=240)
-    assert finished.returncode == 0, finished.stderr[-3000:]
+    run_in_two_processes(__file__, tmp_path)
     processes = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2)]
     for name, arguments in TWO_PROCESSES.items():
         alone = train(tmp_path, per_device_train_batch_size=10, **arguments)

@@ -19,6 +19,7 @@ import safetensors.torch
 import torch
 from family import DRAWS, NEEDED, NEEDS_LABELS, REMEMBERS, make_rule, promised_cost
 from peft import PeftModel, get_peft_model
+from processes import run_in_two_processes
 from transformers import AutoProcessor, CLIPConfig, CLIPModel, CLIPProcessor, TrainerCallback, default_data_collator
 from transformers.trainer_utils import get_last_checkpoint
 
@@ -327,12 +328,7 @@ def test_accumulation_also_holds_with_label_smoothing(tmp_path):
 def trained_by_two_processes(tmp_path_factory) -> list[dict[str, torch.Tensor]]:
     """Each process's prompts by rule, all trained by the same two processes to save their start."""
     output_dir = tmp_path_factory.mktemp("two")
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    finished = subprocess.run(
-        [*command, __file__, "two", str(output_dir)], env=environment, capture_output=True, text=True, timeout=240
-    )
-    assert finished.returncode == 0, finished.stderr[-3000:]
+    run_in_two_processes(__file__, "two", output_dir)
     return [torch.load(output_dir / f"prompts{rank}.pt", weights_only=True) for rank in range(2)]
 
 

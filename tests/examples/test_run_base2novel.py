@@ -39,7 +39,7 @@ def folder(tmp_path_factory) -> Path:
 
 def launch(*arguments: object, launcher: tuple[str, ...] = (), environment: dict | None = None, check: bool = True):
     command = [sys.executable, *launcher, str(SCRIPT), *map(str, arguments)]
-    environment = (environment or os.environ) | {"OMP_NUM_THREADS": "1", "COLUMNS": "200"}
+    environment = (environment or os.environ) | {"OMP_THREAD_LIMIT": "1", "COLUMNS": "200"}
     finished = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment, cwd=ROOT)
     if check:
         assert finished.returncode == 0, finished.stderr[-3000:]

@@ -2,13 +2,12 @@
 
 import importlib.util
 import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import transformers
+from processes import run_in_two_processes
 
 from hf_sharp_prompt import ViTPromptConfig, demo
 
@@ -77,19 +76,11 @@ def test_two_processes_learn_from_a_data_set_of_ones_own(tmp_path):
     splits = demo.load_long_tail([5, 4, 3, 2] + [1] * 20)
     splits["test"] = splits.pop("validation").shard(4, 0)
     splits.save_to_disk(tmp_path / "mine")
-    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     arguments = ["--dataset", tmp_path / "mine", "--profile", "none", "--recipes", "rsam_pt", "--seeds", "1"]
     arguments += ["--num_train_epochs", "2", "--reweighting_epochs", "1", "--dataloader_num_workers", "1", "--use_cpu"]
     arguments += ["--train_sampling_strategy", "class_balanced", "--per_device_train_batch_size", "8"]
-    finished = subprocess.run(
-        [sys.executable, *launcher, SCRIPT, *map(str, arguments), "--output_dir", str(tmp_path / "two")],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-    )
-    assert finished.returncode == 0, finished.stderr[-3000:]
-    assert "24 classes, 34 training images, 5 of the most frequent class and 1 of the rarest" in finished.stdout
+    printed = run_in_two_processes(SCRIPT, *arguments, "--output_dir", tmp_path / "two")
+    assert "24 classes, 34 training images, 5 of the most frequent class and 1 of the rarest" in printed
     (result,) = json.loads(next((tmp_path / "two").rglob("summary.json")).read_text())["rsam_pt"]
     assert result["many"] != result["many"], "no class has more than 100 images"
     assert 0 <= result["few"] == result["overall"]

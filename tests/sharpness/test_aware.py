@@ -1,12 +1,8 @@
 """The mechanism behind all rules: whatever the set-up, the same direction, and nothing leaks."""
 
 import math
-import os
-import subprocess
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from textwrap import dedent
 from types import SimpleNamespace
 from typing import Any
@@ -26,6 +22,7 @@ from problem import (
     make_sharp,
     micro_batches,
 )
+from processes import run_in_two_processes
 from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn.functional import cross_entropy
@@ -33,9 +30,6 @@ from torch.nn.functional import cross_entropy
 from hf_sharp_prompt.sharpness import SharpnessAware, SharpnessRule, create, names
 from hf_sharp_prompt.sharpness.rule import Gradient, hyperparameter
 from hf_sharp_prompt.sharpness.vectors import unit
-
-
-ROOT = Path(__file__).parents[2]
 
 
 def backward(sharp: SharpnessAware, model: Classifier, tampered: Callable | None = None) -> torch.Tensor:
@@ -724,21 +718,13 @@ class TestProcesses:
         """Otherwise what is learned depends on the number of GPUs."""
         script = tmp_path / "train.py"
         script.write_text(dedent(TWO_PROCESSES))
-        path = os.pathsep.join([str(Path(__file__).parent), str(Path(__file__).parents[1]), str(ROOT)])
-        done = subprocess.run(
-            [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--standalone", script],
-            env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "1"},
-            check=False,
-            capture_output=True,
-            text=True,
-        )
-        assert done.returncode == 0, done.stderr
+        printed = run_in_two_processes(script)
         forms = [
             (name, form) for name in names() for form in ("even", "uneven") if form == "uneven" or name != "imbsam"
         ]
         kinds = [(kind, rank) for kind in ("bare", "DDP") for rank in (0, 1)]
         expected = [f"{name} {form} {kind} {rank}" for name, form in forms for kind, rank in kinds]
-        assert sorted(done.stdout.split("\n")[:-1]) == sorted(expected)
+        assert sorted(printed.splitlines()) == sorted(expected)
 
 
 TWO_PROCESSES = """

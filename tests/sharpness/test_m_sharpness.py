@@ -1,21 +1,17 @@
 """m-sharpness (Foret et al. §4.1): a rule applied to each micro-batch, or each process's share, by itself."""
 
 import math
-import os
-import subprocess
-import sys
-from pathlib import Path
 from textwrap import dedent
 
 import pytest
 import torch
 from family import DRAWS, NEEDS_LABELS, make_rule
 from problem import BATCH, Classifier, Scaled, assert_same_bits, assert_same_state, make_sharp, micro_batches
+from processes import run_in_two_processes
 
 from hf_sharp_prompt.sharpness import SharpnessAware, create, names
 
 
-ROOT = Path(__file__).parents[2]
 EVEN, UNEVEN = [[0, 1], [2, 3], [4, 5]], [[0], [1, 2, 3], [], [4, 5]]
 every_rule = pytest.mark.parametrize("name", names())
 
@@ -164,17 +160,8 @@ def test_two_processes_each_perturb_for_themselves(tmp_path):
     """Otherwise `process` is what one process does, or depends on how the gradients are averaged."""
     script = tmp_path / "train.py"
     script.write_text(dedent(TWO_PROCESSES))
-    path = os.pathsep.join([str(Path(__file__).parent), str(Path(__file__).parents[1]), str(ROOT)])
-    done = subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--standalone", script],
-        env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "1"},
-        check=False,
-        capture_output=True,
-        text=True,
-        timeout=240,
-    )
-    assert done.returncode == 0, done.stderr
-    assert sorted(done.stdout.split()) == sorted(f"{name}-{rank}" for name in names() for rank in range(2))
+    printed = run_in_two_processes(script)
+    assert sorted(printed.split()) == sorted(f"{name}-{rank}" for name in names() for rank in range(2))
 
 
 TWO_PROCESSES = """
@@ -182,7 +169,7 @@ TWO_PROCESSES = """
     from accelerate import Accelerator
     from family import make_rule, names
     from problem import Classifier
-    from test_m_sharpness import reference
+    from sharpness.test_m_sharpness import reference
 
     from hf_sharp_prompt.sharpness import SharpnessAware
 

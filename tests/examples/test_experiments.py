@@ -1,0 +1,35 @@
+"""What the example scripts have in common."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
+def test_a_lone_process_uses_all_cores_under_accelerate_launch(tmp_path):
+    """accelerate launch says OMP_NUM_THREADS=1, and 7 of a laptop's 8 cores would idle."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import experiments, torch\n"
+        "before = torch.get_num_threads()\n"
+        "experiments.use_all_cores()\n"
+        "print(before, torch.get_num_threads())\n"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
+    printed = {}
+    for launcher in ((), ("-m", "accelerate.commands.launch", "--num_processes", "1", "--num_machines", "1")):
+        finished = subprocess.run(
+            [sys.executable, *launcher, script],
+            env=environment | {"PYTHONPATH": str(EXAMPLES)},
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        assert finished.returncode == 0, finished.stderr[-3000:]
+        before, after = finished.stdout.split()
+        printed[bool(launcher)] = int(before), int(after)
+    assert printed[True] == (1, os.cpu_count())
+    assert printed[False][0] == printed[False][1], "who starts Python alone has said what is wanted"
