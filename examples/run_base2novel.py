@@ -424,7 +424,7 @@ def average(results: list[dict[str, list[Result]]]) -> dict[str, list[Result]]:
     return {
         name: [
             with_harmonic_mean({half: mean(run[half] for run in runs) for half in HALVES})
-            | {"seconds": sum(run.get("seconds", 0) for run in runs)}
+            | {"seconds": mean(run.get("seconds", 0) for run in runs)}
             for runs in zip(*(of_dataset[name] for of_dataset in results))
         ]
         for name in results[0]

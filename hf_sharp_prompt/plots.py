@@ -23,7 +23,7 @@ def plot_accuracy_by_epoch(
     """
     from matplotlib.figure import Figure  # an extra; the rest of the package works without it
 
-    figure = Figure(figsize=(9, 3.8), layout="constrained")
+    figure = Figure(figsize=(10, 3.8), layout="constrained")
     figure.suptitle(title)
     for axes, half in zip(figure.subplots(1, 2), ("base", "novel"), strict=True):
         for index, (method, seeds) in enumerate(histories.items()):
@@ -38,7 +38,7 @@ def plot_accuracy_by_epoch(
         axes.set(title=f"{half} classes", xlabel="epoch", ylabel="accuracy (%)")
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(edgecolor="none")
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside right center", frameon=False)
     figure.savefig(path, dpi=150)
 
 
