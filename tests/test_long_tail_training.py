@@ -237,3 +237,4 @@ if __name__ == "__main__":
         trainer.train()
         trained[name] = trainer.model.weight.detach().clone()
     torch.save(trained, Path(directory, f"{torch.distributed.get_rank()}.pt"))
+    trainer.accelerator.end_training()  # else a process may abort on its way out

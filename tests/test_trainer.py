@@ -402,6 +402,7 @@ def run_as_one_of_two_processes(output_dir: str) -> None:
     resumed.train(resume_from_checkpoint=f"{output_dir}/whole/checkpoint-6")  # in the second epoch of four steps
     prompts["resumed"] = prompt_of(resumed.model)
     torch.save(prompts, Path(output_dir, f"prompts{torch.distributed.get_rank()}.pt"))
+    resumed.accelerator.end_training()  # else a process may abort on its way out
 
 
 def train_as_one_of_two_processes(output_dir: str, count: int = 22, **arguments) -> torch.Tensor:

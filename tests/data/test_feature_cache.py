@@ -275,6 +275,7 @@ for kind, made in (("file", ImageFeatures.cached), ("memory", ImageFeatures.comp
     where = {"cache_dir": out + "/cache"} if kind == "file" else {}
     made = made(load_from_disk(data), encoder, collator, views=2, seed=3, batch_size=2, num_workers=1, **where)
     torch.save((encoder.count, made.features, made.labels, made.class_names), f"{out}/{kind}{state.process_index}.pt")
+state.destroy_process_group()  # else a process may abort on its way out
 """
 
 
