@@ -264,9 +264,9 @@ def on_demo(args: ExperimentArguments) -> bool:
 
 
 class LongTailTrainer(SharpPromptTrainer):
-    """Measures on images as they are, and counts how often a micro-batch is run and differentiated."""
+    """Measures on images as they are, and counts how often an image is run and differentiated."""
 
-    micro_batches, evaluations = 0, 0
+    images, evaluations = 0, 0
 
     def __init__(self, *args: Any, evaluation_collator: ImageCollator, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -276,13 +276,15 @@ class LongTailTrainer(SharpPromptTrainer):
         images = self.eval_dataset if eval_dataset is None else eval_dataset
         return self.accelerator.prepare(load_in_order(images, self.evaluation_collator, self.args))
 
-    def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
-        self.micro_batches += 1
-        return super().training_step(*args, **kwargs)
+    def training_step(
+        self, model: torch.nn.Module, inputs: dict[str, torch.Tensor], *args: Any, **kwargs: Any
+    ) -> torch.Tensor:
+        self.images += len(inputs["labels"])
+        return super().training_step(model, inputs, *args, **kwargs)
 
-    def compute_loss(self, model: torch.nn.Module, *args: Any, **kwargs: Any) -> Any:
-        self.evaluations += model.training
-        return super().compute_loss(model, *args, **kwargs)
+    def compute_loss(self, model: torch.nn.Module, inputs: dict[str, torch.Tensor], *args: Any, **kwargs: Any) -> Any:
+        self.evaluations += len(inputs["labels"]) * model.training
+        return super().compute_loss(model, inputs, *args, **kwargs)
 
 
 def main() -> None:
@@ -350,7 +352,7 @@ def make_trainer(experiment: Experiment, method: Method, seed: int, directory: P
 def measure(trainer: LongTailTrainer) -> Result:
     measured = trainer.evaluate()
     return {name: measured[f"eval_{name}"] for name in COLUMNS.values()} | {
-        "evaluations_per_step": trainer.evaluations / trainer.micro_batches if trainer.micro_batches else None
+        "evaluations_per_step": trainer.evaluations / trainer.images if trainer.images else None
     }
 
 

@@ -15,6 +15,7 @@ import torch
 from accelerate.data_loader import BatchSamplerShard
 from peft import PeftModel
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.data import DataLoader, Sampler
 from transformers import (
     BaseImageProcessor,
@@ -176,6 +177,7 @@ class SharpPromptTrainer(Trainer):
         self.objectives = ObjectiveSum(self.args.make_objectives(), self.accelerator)
         self.objectives.begin_run(self.model, self._tokenizer)
         self._micro_batches: list[dict[str, Any]] = []
+        self._normalises_over_batch = any(isinstance(module, _BatchNorm) for module in self.model.modules())
         write_cards_of(self)
         return optimizer
 
@@ -199,7 +201,9 @@ class SharpPromptTrainer(Trainer):
                     "divided by the size of the whole: the model's forward must take num_items_in_batch, or else give "
                     "the Trainer a compute_loss_func, which does."
                 )
-            return forward_and_backward(model, batch if among is None else _only(batch, among), num_items_in_batch)
+            return forward_and_backward(
+                model, batch if among is None else self._only(batch, among), num_items_in_batch
+            )
 
         def backward_pass_of(constraint: ConstrainingObjective, among: Among | None = None) -> torch.Tensor:
             self._constraint = constraint
@@ -239,6 +243,22 @@ class SharpPromptTrainer(Trainer):
         if self.args.average_tokens_across_devices:
             total = self.accelerator.reduce(total, reduction="sum")
         return weights * num_items_in_batch / total
+
+    def _only(self, batch: dict[str, Any], among: Among) -> dict[str, Any]:
+        """The samples of a batch that count, at least one; the others still do in the size of the batch.
+
+        Where samples have a say in each other's losses all are run, and the others' labels ignored.
+        """
+        labels = batch["labels"]
+        counts = among(labels)
+        batch = {**batch, "labels": labels.masked_fill(~counts, IGNORED)}
+        if self._normalises_over_batch or {"pixel_values", "input_ids"} <= batch.keys():  # images compared with texts
+            return batch
+        rows = counts.nonzero()[:, 0] if counts.any() else counts.new_zeros(1, dtype=torch.long)
+        return {
+            name: value[rows] if torch.is_tensor(value) and value.shape[:1] == labels.shape else value
+            for name, value in batch.items()
+        }
 
     def _with_image_features(self, inputs: dict[str, torch.Tensor | Any]) -> dict[str, torch.Tensor | Any]:
         """Encode the images now where all gradient evaluations of the step would see the same of them."""
@@ -471,9 +491,3 @@ def _samples_in_last_round(loader: DataLoader) -> int | None:
         return None
     in_a_round = shard.batch_size * (1 if shard.split_batches else shard.num_processes)
     return len(shard.batch_sampler.sampler) % in_a_round or None
-
-
-def _only(batch: dict[str, Any], among: Among) -> dict[str, Any]:
-    """The batch with the labels of all other samples ignored; they still count in the size of the batch."""
-    labels = batch["labels"]
-    return {**batch, "labels": labels.masked_fill(~among(labels), -100)}

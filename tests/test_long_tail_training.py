@@ -39,7 +39,7 @@ def make_data(counts: list[int] = COUNTS) -> ImageFeatures:
     return ImageFeatures(features, labels, list("abcd"[: len(counts)]))
 
 
-def make_trainer(output_dir, data=None, **arguments) -> SharpPromptTrainer:
+def make_trainer(output_dir, data=None, model=None, **arguments) -> SharpPromptTrainer:
     defaults = {
         "sharpness": "none",
         "per_device_train_batch_size": sum(COUNTS),
@@ -56,7 +56,8 @@ def make_trainer(output_dir, data=None, **arguments) -> SharpPromptTrainer:
         "seed": 3,
     }
     arguments = SharpPromptTrainingArguments(str(output_dir), **(defaults | arguments))
-    return SharpPromptTrainer(Cosine(), arguments, train_dataset=make_data() if data is None else data)
+    model = Cosine() if model is None else model
+    return SharpPromptTrainer(model, arguments, train_dataset=make_data() if data is None else data)
 
 
 def train(output_dir, **arguments) -> torch.Tensor:
@@ -136,6 +137,43 @@ def test_imbsam_takes_its_tail_from_the_counts(tmp_path):
     given = make_trainer(tmp_path, sharpness="imbsam", sharpness_args={"tail_classes": [3]})
     given.train()
     assert given.sharpness.rule.tail_classes == [3]
+
+
+def test_imbsam_runs_the_model_on_the_samples_that_count_alone(tmp_path):
+    """A tail is small: running the whole batch for each of its gradients would take three times a plain step."""
+    trainer = make_trainer(tmp_path, sharpness="imbsam", num_train_epochs=1)
+    sizes = []
+    trainer.model.register_forward_pre_hook(
+        lambda model, args, inputs: sizes.append(len(inputs["image_features"])), with_kwargs=True
+    )
+    trainer.train()
+    assert sorted(sizes) == [9 + 3 + 1, 9 + 3 + 1, 23]
+
+
+def test_imbsam_runs_the_whole_batch_where_samples_see_each_other(tmp_path):
+    """Batch normalisation of the tail by itself would train for images that are never seen in such company."""
+
+    class Normalising(Cosine):
+        def __init__(self) -> None:
+            super().__init__()
+            self.norm = nn.BatchNorm1d(WIDTH, affine=False, dtype=torch.float64)
+
+        def forward(self, image_features, **kwargs) -> dict[str, torch.Tensor]:
+            return super().forward(self.norm(image_features), **kwargs)
+
+    trainer = make_trainer(tmp_path, model=Normalising(), sharpness="imbsam", num_train_epochs=1)
+    trainer.train()
+    model, data = Normalising(), make_data()
+
+    def gradient(samples: torch.Tensor, offset: torch.Tensor | float = 0.0) -> torch.Tensor:
+        weight = (model.weight + offset).detach().requires_grad_()
+        logits = torch.func.functional_call(model, {"weight": weight}, (data.features[:, 0],))["logits"]
+        losses = cross_entropy(logits, data.labels, reduction="none")
+        return torch.autograd.grad((losses * samples).sum() / len(losses), weight)[0]
+
+    g_t = gradient(data.labels > 0)
+    direction = gradient(data.labels == 0) + 2 * gradient(data.labels > 0, 0.05 * g_t / g_t.norm())
+    torch.testing.assert_close(trainer.model.weight.detach(), (model.weight - 0.5 * direction).detach())
 
 
 @pytest.mark.parametrize(("strategy", "exponent"), [("class_balanced", 0.0), ("square_root", 0.5)])

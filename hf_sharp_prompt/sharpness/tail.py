@@ -24,7 +24,8 @@ class ImbSAM(SharpnessRule, name="imbsam"):
         tail_classes: The class indices that count as tail.
 
     Cost:
-        3 gradient evaluations per step: two of the tail samples' losses, one of the head samples'.
+        3 gradient evaluations per step: two of the tail samples' losses, one of the head samples'. The Trainer runs
+        each on those samples alone, 1 + the tail's share of the batch in all, unless a model normalises over the batch.
 
     When:
         Long tails, where only the tail overfits.

@@ -54,7 +54,7 @@ def test_the_demo_runs_and_its_adapters_are_what_was_measured(run, tmp_path, cap
     directory = tmp_path / demo.LONG_TAIL_TASK.name
     results = json.loads((directory / "summary.json").read_text())
     assert results["rsam_pt"][0]["evaluations_per_step"] == 1, "what the paper promises"
-    assert results["vpt_imbsam"][0]["evaluations_per_step"] == 3
+    assert 1 < results["vpt_imbsam"][0]["evaluations_per_step"] < 3, "of rare classes' images alone a second time"
     for (result,) in results.values():
         assert all(0 <= result[name] <= 1 for name in ("overall", "many", "medium", "few", "ece"))
         assert Path(result["adapter"], "adapter_model.safetensors").is_file()
