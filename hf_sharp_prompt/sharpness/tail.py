@@ -24,8 +24,8 @@ class ImbSAM(SharpnessRule, name="imbsam"):
         tail_classes: The class indices that count as tail.
 
     Cost:
-        3 gradient evaluations per step: two of the tail samples' losses, one of the head samples'. The Trainer runs
-        each on those samples alone, 1 + the tail's share of the batch in all, unless a model normalises over the batch.
+        3 gradient evaluations per step: two of the tail samples' losses, one of the head samples'. In the Trainer each
+        passes those samples alone through the model, so together 1 and the tail's share of the batch.
 
     When:
         Long tails, where only the tail overfits.
