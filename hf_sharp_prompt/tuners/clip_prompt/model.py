@@ -1,51 +1,28 @@
 from __future__ import annotations
 
-import inspect
 import re
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from peft import PeftConfig
 from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer
 from peft.utils.other import AuxiliaryTrainingWrapper
 from torch import nn
-from torch.nn.functional import normalize
-from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, ProcessorMixin
-from transformers.loss.loss_utils import fixed_cross_entropy
-from transformers.modeling_outputs import ImageClassifierOutput
-from transformers.models.clip.modeling_clip import CLIPOutput
 
 from ..shared_prefix import restore_attention
 from ..text_tower import TEXT_TOWERS, find_text_tower, max_positions
 from ..vision_tower import find_vision_tower
 from .classes import check_class_names, check_class_texts, tokenize_names
+from .classification import NameClassifier
 from .config import CLIPPromptConfig
 from .interpret import nearest_tokens
 from .layer import PromptedEmbeddings, PromptedTextEmbeddings, PromptedVisionEmbeddings
 
 
-@dataclass
-class CLIPPromptOutput(ImageClassifierOutput):
-    """What `classify` returns.
-
-    Args:
-        loss: With labels, their cross entropy.
-        logits: batch × classes.
-        class_features: In training: the classes' features as they were compared, normalised; classes × width, or with
-            a conditional context images × classes × width.
-        image_features: In training: the images' features, normalised; batch × width.
-    """
-
-    class_features: torch.FloatTensor | None = None
-    image_features: torch.FloatTensor | None = None
-
-
-class CLIPPromptModel(BaseTuner):
+class CLIPPromptModel(NameClassifier, BaseTuner):
     """Puts learned tokens into the towers of a CLIP-like model, and classifies images with it.
 
     Made by `get_peft_model(clip, CLIPPromptConfig(...))`; its methods are called on the `PeftModel` that returns.
@@ -72,60 +49,6 @@ class CLIPPromptModel(BaseTuner):
     prefix = "clip_prompt_"
     tuner_layer_cls = PromptedEmbeddings
 
-    _kept_class_features: dict[tuple[tuple[int, ...], ...], torch.Tensor] | None = None
-
-    def set_classes(
-        self,
-        names: Sequence[str],
-        tokenizer: PreTrainedTokenizerBase | ProcessorMixin,
-        template: str = "{}",
-    ) -> None:
-        """Set the classes that the active adapter classifies into; they are saved with it.
-
-        Args:
-            names: At least two different class names.
-            tokenizer: The CLIP model's tokenizer, or the processor that holds it.
-            template: The text around a name, e.g. `"{}."`, which follows the learned context tokens.
-
-        Raises:
-            ValueError: Fewer than two names, an empty or repeated one, a template without exactly one `{}`, a name
-                too long for the position table, a tokenizer of another model, a model without an image tower.
-        """
-        if not self._compares:
-            raise ValueError(
-                f"{type(self.model).__name__} does not compare images with texts; use a CLIPModel, or the like, to "
-                "classify among names."
-            )
-        config = self.active_config
-        if config.class_specific and list(names) != config.class_names:
-            raise ValueError(
-                f"The adapter has a context for each of its {len(config.class_names)} classes and none for others; "
-                "use an adapter with class_specific=False to classify among other names."
-            )
-        tower = self._text_tower
-        check_class_names(names)
-        token_ids, name_ends = tokenize_names(names, tokenizer, template, tower)
-        check_class_texts(names, token_ids, config.num_text_tokens, tower)
-        config.class_names, config.class_template = list(names), template
-        config.class_token_ids, config.class_name_ends = token_ids, name_ends
-
-    @contextmanager
-    def using_classes(
-        self,
-        names: Sequence[str],
-        tokenizer: PreTrainedTokenizerBase | ProcessorMixin,
-        template: str = "{}",
-    ) -> Iterator[None]:
-        """Within the block, classify among other classes; arguments and errors as in `set_classes`."""
-        config = self.active_config
-        fields = ("class_names", "class_template", "class_token_ids", "class_name_ends")
-        held = {name: getattr(config, name) for name in fields}
-        self.set_classes(names, tokenizer, template)
-        try:
-            yield
-        finally:
-            vars(config).update(held)
-
     @property
     def active_config(self) -> CLIPPromptConfig:
         """The config of the active adapter.
@@ -136,16 +59,6 @@ class CLIPPromptModel(BaseTuner):
         if not self.active_adapters:
             raise ValueError("The model has no prompt adapter left; add one with add_adapter or load_adapter.")
         return self.peft_config[self.active_adapters[0]]
-
-    @property
-    def sees_images_frozen(self) -> bool:
-        """Whether images are encoded without anything that trains, so that their features may be kept."""
-        if not hasattr(self.model, "get_image_features"):
-            return False
-        tower, _ = find_vision_tower(self.model)
-        projection = getattr(self.model, "visual_projection", None)
-        parameters = [*tower.parameters(), *(projection.parameters() if projection is not None else ())]
-        return not self.active_config.num_vision_tokens and not any(each.requires_grad for each in parameters)
 
     @contextmanager
     def without_prompts(self) -> Iterator[None]:
@@ -163,179 +76,6 @@ class CLIPPromptModel(BaseTuner):
         finally:
             for layer, disabled in zip(layers, held, strict=True):
                 layer._disable_adapters = disabled
-
-    @property
-    def reads_texts_frozen(self) -> bool:
-        """Whether classes are encoded without anything that trains, so that their features may be kept."""
-        if not hasattr(self.model, "get_text_features"):
-            return False
-        projection = getattr(self.model, "text_projection", None)
-        parameters = [*self._text_tower.parameters(), *(projection.parameters() if projection is not None else ())]
-        return not self.active_config.num_text_tokens and not any(each.requires_grad for each in parameters)
-
-    @torch.no_grad()
-    def encode_images(self, **inputs: Any) -> torch.Tensor:
-        """What the frozen image tower makes of images, without prompts and without graph.
-
-        Where `sees_images_frozen`, these are the `image_features` for `classify`.
-
-        Args:
-            **inputs: `pixel_values`, and whatever else `get_image_features` takes; other inputs are passed over.
-
-        Returns:
-            batch × width, not normalised.
-        """
-        of_images = {name: value for name, value in inputs.items() if name in self.image_input_names}
-        with self.without_prompts():
-            return self.model.get_image_features(**of_images).pooler_output
-
-    @property
-    def image_input_names(self) -> frozenset[str]:
-        """What `get_image_features` takes."""
-        return frozenset(inspect.signature(self.model.get_image_features).parameters)
-
-    def tokenize_names(
-        self, names: Sequence[str], tokenizer: PreTrainedTokenizerBase | ProcessorMixin, template: str = "{}"
-    ) -> tuple[list[list[int]], list[int]]:
-        """The names' texts as `encode_names` takes them: token ids, and where in these the names end.
-
-        Args:
-            names: The names, not empty.
-            tokenizer: The base model's tokenizer, or the processor that holds it.
-            template: The text around a name.
-
-        Raises:
-            ValueError: A template without exactly one `{}`, a name too long for the position table together with the
-                context, a tokenizer of another model.
-        """
-        tower = self._text_tower
-        token_ids, name_ends = tokenize_names(names, tokenizer, template, tower)
-        check_class_texts(names, token_ids, 0 if self._is_disabled else self.active_config.num_text_tokens, tower)
-        return token_ids, name_ends
-
-    def encode_names(
-        self,
-        token_ids: Sequence[Sequence[int]],
-        name_ends: Sequence[int] | None = None,
-        image_features: torch.Tensor | None = None,
-    ) -> torch.Tensor:
-        """Features of names' texts behind the active adapter's context; the fast way where that is exact.
-
-        Args:
-            token_ids: As from `tokenize_names`.
-            name_ends: As from `tokenize_names`.
-            image_features: Of the images that a conditional context is shifted by, normalised, images × projection
-                width. Without them the context is as it is.
-
-        Returns:
-            names × projection width, not normalised; with `image_features`, images × names × projection width.
-        """
-        layer = self._text_layer
-        if layer is not None and layer.shares_prefix:
-            context = None if image_features is None else layer.shifted_context(image_features)
-            chunk_size = self.active_config.class_chunk_size
-            features = layer.encode_behind_prefix(self._text_tower, token_ids, context, chunk_size)
-            return self.model.text_projection(features)
-        # Padding with EOS leaves the first EOS, where the tower pools, in its place.
-        input_ids = pad_sequence([torch.tensor(ids) for ids in token_ids], True, padding_value=token_ids[0][-1])
-        ends = None if name_ends is None else torch.tensor(name_ends)
-        return self._encode_texts(input_ids.to(self.model.logit_scale.device), None, image_features, ends)
-
-    @contextmanager
-    def keeping_class_features(self) -> Iterator[None]:
-        """Within the block, in which prompts do not change, the features of the same classes are computed only once.
-
-        Those of a conditional context are computed anew for every image.
-        """
-        held = self._kept_class_features
-        self._kept_class_features = {}
-        try:
-            yield
-        finally:
-            self._kept_class_features = held
-
-    def get_class_features(self, image_features: torch.Tensor | None = None) -> torch.Tensor:
-        """Text features of the classes, not normalised.
-
-        Args:
-            image_features: Of the images that a conditional context is shifted by, normalised, images × projection
-                width. Without them the context is as it is.
-
-        Returns:
-            classes × projection width; with `image_features`, images × classes × projection width.
-
-        Raises:
-            ValueError: No classes are set.
-        """
-        config = self.active_config
-        if config.class_token_ids is None:
-            raise ValueError(
-                "This adapter has no classes to classify into. Call model.set_classes(names, tokenizer) first, or "
-                "pass input_ids to compare the images with texts of your own."
-            )
-        texts = config.class_token_ids, config.class_name_ends
-        if image_features is not None or self._kept_class_features is None:
-            return self.encode_names(*texts, image_features)
-        key = tuple(map(tuple, config.class_token_ids))
-        if key not in self._kept_class_features:
-            self._kept_class_features[key] = self.encode_names(*texts)
-        return self._kept_class_features[key]
-
-    def classify(
-        self,
-        pixel_values: torch.Tensor | None = None,
-        labels: torch.LongTensor | None = None,
-        image_features: torch.Tensor | None = None,
-        num_items_in_batch: int | torch.Tensor | None = None,
-        **kwargs: Any,
-    ) -> CLIPPromptOutput:
-        """Classify images among the classes of `set_classes`; what `model(pixel_values=…, labels=…)` calls.
-
-        `logits = exp(logit_scale) · cos(image feature, class feature)`; the loss is their cross entropy.
-
-        Args:
-            pixel_values: Images as the model's processor makes them, batch × channels × height × width.
-            labels: Class indices, batch; without them no loss is computed.
-            image_features: Instead of `pixel_values`: the pooled outputs of `get_image_features`, batch × width.
-            num_items_in_batch: What the summed loss is divided by when the batch is part of a larger one, as the
-                Trainer asks; by default the batch's own size.
-            **kwargs: Passed on to `get_image_features`.
-
-        Returns:
-            `loss` (scalar, with labels) and `logits` (batch × classes); while the model trains also `class_features`
-            and `image_features`, for objectives, which in evaluation would only be gathered in vain.
-
-        Raises:
-            ValueError: No classes are set; `image_features` of a frozen tower, where vision tokens train.
-        """
-        config = self.active_config
-        if image_features is None:
-            image_features = self.model.get_image_features(pixel_values=pixel_values, **kwargs).pooler_output
-        elif config.num_vision_tokens and not self._is_disabled:
-            raise ValueError(
-                "image_features come from the image tower without this adapter's vision tokens; give pixel_values."
-            )
-        image_features = normalize(image_features, dim=-1)
-        class_features = self.get_class_features(image_features if self._is_conditional else None)
-        class_features = normalize(class_features, dim=-1)
-        logits = self.compare(image_features, class_features)
-        loss = None if labels is None else fixed_cross_entropy(logits, labels, num_items_in_batch)
-        if not self.model.training:
-            return CLIPPromptOutput(loss, logits)
-        return CLIPPromptOutput(loss, logits, class_features=class_features, image_features=image_features)
-
-    def compare(self, image_features: torch.Tensor, text_features: torch.Tensor) -> torch.Tensor:
-        """Logits of images among texts, from normalised features: cosines, scaled as the model itself does.
-
-        Args:
-            image_features: images × width.
-            text_features: texts × width, or images × texts × width.
-
-        Returns:
-            images × texts.
-        """
-        logits = self.model.logit_scale.exp() * _dot(image_features.to(text_features), text_features)
-        return logits + self.model.logit_bias if hasattr(self.model, "logit_bias") else logits
 
     def load_tokenizer(self, config: CLIPPromptConfig, what: str, otherwise: str) -> PreTrainedTokenizerBase:
         """The base model's tokenizer, or the one that the config names.
@@ -453,40 +193,6 @@ class CLIPPromptModel(BaseTuner):
     def _is_disabled(self) -> bool:
         return any(layer.disable_adapters for layer in self.model.modules() if isinstance(layer, PromptedEmbeddings))
 
-    @property
-    def _compares(self) -> bool:
-        """Whether the model compares images with texts."""
-        return hasattr(self.model, "get_text_features") and hasattr(self.model, "get_image_features")
-
-    @property
-    def _is_conditional(self) -> bool:
-        return bool(self.active_adapters) and self.active_config.conditional and not self._is_disabled
-
-    def _encode_texts(
-        self,
-        input_ids: torch.LongTensor,
-        attention_mask: torch.Tensor | None,
-        image_features: torch.Tensor | None,
-        name_ends: torch.LongTensor | None,
-    ) -> torch.Tensor:
-        """Features of texts, texts × width, or with images to shift the context by, images × texts × width."""
-        layer, texts, images = self._text_layer, len(input_ids), 1
-        context = None
-        if image_features is not None:
-            images = len(image_features)
-            context = layer.shifted_context(image_features).repeat_interleave(texts, dim=0)
-        elif self.active_config.class_specific:
-            context = layer.active_context
-        given = nullcontext()
-        if layer is not None:
-            given = layer.giving(context, None if name_ends is None else name_ends.repeat(images))
-        with given:
-            features = self.model.get_text_features(
-                input_ids=input_ids.repeat(images, 1),
-                attention_mask=None if attention_mask is None else attention_mask.repeat(images, 1),
-            ).pooler_output
-        return features if image_features is None else features.view(images, texts, -1)
-
     def _post_injection_hook(self, model: nn.Module, config: PeftConfig, adapter_name: str) -> None:
         """Let the model's own `forward` classify when it is given images but no texts.
 
@@ -497,50 +203,6 @@ class CLIPPromptModel(BaseTuner):
         if self._compares:
             self._base_forward = model.forward
             model.forward = self._forward_or_classify
-
-    def _forward_or_classify(
-        self,
-        input_ids: torch.LongTensor | None = None,
-        pixel_values: torch.Tensor | None = None,
-        *args: Any,
-        labels: torch.LongTensor | None = None,
-        image_features: torch.Tensor | None = None,
-        **kwargs: Any,
-    ) -> Any:
-        if input_ids is None and not (pixel_values is None and image_features is None):
-            return self.classify(pixel_values, labels, image_features, **kwargs)
-        if input_ids is not None and pixel_values is not None and self._is_conditional:
-            names = list(inspect.signature(self._base_forward).parameters)[2:]
-            return self._compare_conditionally(input_ids, pixel_values, **dict(zip(names, args)), **kwargs)
-        return self._base_forward(input_ids, pixel_values, *args, **kwargs)
-
-    def _compare_conditionally(
-        self,
-        input_ids: torch.LongTensor,
-        pixel_values: torch.Tensor,
-        attention_mask: torch.Tensor | None = None,
-        position_ids: torch.LongTensor | None = None,
-        return_loss: bool | None = None,
-        **kwargs: Any,
-    ) -> CLIPOutput:
-        """What the model's forward returns, with every text's features made for every image.
-
-        (Position ids are made anew for the longer texts.)
-        """
-        if return_loss:
-            raise ValueError("A conditional context has no contrastive loss; train it with labels, as a classifier.")
-        kwargs.pop("return_dict", None)
-        vision_outputs = self.model.get_image_features(pixel_values=pixel_values, **kwargs)
-        image_embeds = normalize(vision_outputs.pooler_output, dim=-1)
-        text_embeds = normalize(self._encode_texts(input_ids, attention_mask, image_embeds, None), dim=-1)
-        logits = self.compare(image_embeds, text_embeds)
-        return CLIPOutput(
-            logits_per_image=logits,
-            logits_per_text=logits.T,
-            image_embeds=image_embeds,
-            text_embeds=text_embeds,
-            vision_model_output=vision_outputs,
-        )
 
     def _prepare_adapter_config(self, peft_config: CLIPPromptConfig, model_config: dict) -> CLIPPromptConfig:
         """Find the towers that the tokens enter, and check that they can."""
@@ -687,13 +349,6 @@ class CLIPPromptModel(BaseTuner):
             "Prompts are inputs, not weights, and cannot be merged into the model. Keep the adapter active, or call "
             "unload() to get the base model back."
         )
-
-
-def _dot(image_features: torch.Tensor, text_features: torch.Tensor) -> torch.Tensor:
-    """Images × texts, of images × width and texts × width, or images × texts × width."""
-    if text_features.dim() == 2:
-        return image_features @ text_features.T
-    return (text_features @ image_features.unsqueeze(-1)).squeeze(-1)
 
 
 def _by(tensor: torch.Tensor) -> str:
