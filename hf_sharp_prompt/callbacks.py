@@ -15,16 +15,18 @@ if TYPE_CHECKING:
 
 
 class EpochsOrder(TrainerCallback):
-    """Tells the sampler which epoch's order is due.
+    """Tells the sampler and the data set which epoch's order and augmentation are due.
 
-    Of several processes' loaders the Trainer does not reach it in the epoch in which a run is resumed.
+    Of several processes' loaders the Trainer does not reach the sampler in the epoch in which a run is resumed, nor
+    ever the data set.
     """
 
     def on_epoch_begin(
         self, args: Any, state: TrainerState, control: Any, train_dataloader: DataLoader, **kwargs: Any
     ) -> None:
-        if hasattr(train_dataloader, "set_epoch"):
-            train_dataloader.set_epoch(int(state.epoch))
+        for each in (train_dataloader, train_dataloader.dataset):
+            if hasattr(each, "set_epoch"):
+                each.set_epoch(int(state.epoch))
 
 
 class ReweightingInTheRun(TrainerCallback):

@@ -16,7 +16,7 @@ from accelerate.data_loader import BatchSamplerShard
 from peft import PeftModel
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import DataLoader, IterableDataset, Sampler
 from transformers import (
     BaseImageProcessor,
     PreTrainedTokenizerBase,
@@ -30,7 +30,7 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, EvalLoopOutput, Tr
 from .callbacks import EpochsOrder, ReweightingInTheRun, StepsTaken
 from .checkpoint import discard_incomplete, is_complete, load_state, replace, save_state
 from .data import ClassFrequencySampler, ImageCollator, class_counts, labels_of
-from .data.indexed import SAMPLE_INDEX, Indexed, IndexedCollator
+from .data.seeded import SAMPLE_INDEX, Draws, IndexedCollator, Seeded, SeededCollator
 from .early_stage import SNAPSHOTS_NAME, EarlyStage, Restart, load_subspace, save_subspace
 from .model_card import model_card, write_cards_of
 from .objectives import Batch, ConstrainingObjective, ObjectiveSum
@@ -102,37 +102,51 @@ class SharpPromptTrainer(Trainer):
         self.add_callback(ReweightingInTheRun())
 
     def get_train_dataloader(self) -> DataLoader:
-        """As the Trainer's; where an objective remembers samples, batches say which ones they hold."""
+        """As the Trainer's; what is drawn at random for samples is of the seed, the epoch and the batch alone.
+
+        Where an objective remembers samples, batches say which ones they hold.
+        """
         loader = (
-            self._get_indexed_train_dataloader() if self.objectives.needs_index else super().get_train_dataloader()
+            super().get_train_dataloader() if _streams(self.train_dataset) else self._get_seeded_train_dataloader()
         )
         self._samples_in_last_round = _samples_in_last_round(loader)
         return loader
 
-    def _get_indexed_train_dataloader(self) -> DataLoader:
-        dataset, collator = self.train_dataset, self.data_collator
-        if not hasattr(dataset, "__len__"):
-            raise ValueError(
-                f"{', '.join(self.objectives.names)} remembers each sample of the train dataset, but a "
-                f"{type(dataset).__name__} has no length: its samples only stream by. Load it without streaming=True."
-            )
+    def _get_seeded_train_dataloader(self) -> DataLoader:
+        dataset, collator, draws = self.train_dataset, self.data_collator, Draws(self._data_seed)
+        make_collator = IndexedCollator if self.objectives.needs_index else SeededCollator
         try:
             if isinstance(dataset, datasets.Dataset):
-                self.train_dataset = Indexed(self._remove_unused_columns(dataset, "training"))
-                self.data_collator = IndexedCollator(collator)
+                self.train_dataset = Seeded(self._remove_unused_columns(dataset, "training"), draws)
+                self.data_collator = make_collator(collator, draws)
             else:
-                self.train_dataset = Indexed(dataset)
-                self.data_collator = IndexedCollator(self._get_collator_with_removed_columns(collator, "training"))
+                self.train_dataset = Seeded(dataset, draws)
+                self.data_collator = make_collator(
+                    self._get_collator_with_removed_columns(collator, "training"), draws
+                )
             return super().get_train_dataloader()
         finally:
             self.train_dataset, self.data_collator = dataset, collator
 
+    def _get_dataloader(self, *args: Any, **kwargs: Any) -> DataLoader:
+        loader = super()._get_dataloader(*args, **kwargs)
+        if not _streams(loader.dataset):
+            # For its workers' seeds, which would else be drawn from the random numbers that models see, by those that
+            # live on in other places of a resumed run.
+            loader.base_dataloader.generator = torch.Generator().manual_seed(self._data_seed)
+        return loader
+
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler | None:
+        dataset = self.train_dataset if train_dataset is None else train_dataset
+        dataset = dataset.dataset if isinstance(dataset, Seeded) else dataset
         exponent = CLASS_SAMPLING.get(self.args.train_sampling_strategy)
         if exponent is None:
-            return super()._get_train_sampler(train_dataset)
-        seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
-        return ClassFrequencySampler(labels_of(_samples_of(self.train_dataset)), exponent, seed)
+            return super()._get_train_sampler(dataset)
+        return ClassFrequencySampler(labels_of(dataset), exponent, self._data_seed)
+
+    @property
+    def _data_seed(self) -> int:
+        return self.args.seed if self.args.data_seed is None else self.args.data_seed
 
     def _count_classes(self) -> list[int] | None:
         """The training samples of each class, where they have to be known."""
@@ -475,9 +489,9 @@ class SharpPromptTrainer(Trainer):
             load_state(self.sharpness, self.objectives, checkpoint)
 
 
-def _samples_of(dataset: Any) -> Any:
-    """The data set as the user gave it."""
-    return dataset.dataset if isinstance(dataset, Indexed) else dataset
+def _streams(dataset: Any) -> bool:
+    """Whether samples come by instead of being asked for."""
+    return isinstance(dataset, IterableDataset) or not hasattr(dataset, "__len__")
 
 
 def _shortened(counts: list[int]) -> str:

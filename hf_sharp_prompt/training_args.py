@@ -72,8 +72,8 @@ class SharpPromptTrainingArguments(TrainingArguments):
     Images are decoded and augmented where batches are made, which with the Trainer's default of no workers is the
     training process, and there the GPU waits for it. When training on pixels, set `dataloader_num_workers` to the
     number of cores per process (8 are often enough), and `dataloader_persistent_workers=True` so that epochs begin
-    without starting them; a resumed run then draws other random crops than one that was never interrupted, where
-    workers that start with each epoch draw the same. Features ([`~data.ImageFeatures`]) need no workers.
+    without starting them. Neither changes a run: what is drawn at random for a batch, such as crops, is of the seed,
+    the epoch and its samples alone, also after a resume. Features ([`~data.ImageFeatures`]) need no workers.
 
     Raises:
         ValueError: An unknown rule or hyperparameter, or a value outside its range.

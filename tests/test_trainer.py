@@ -69,11 +69,11 @@ def make_model(dtype=torch.float64, **config) -> PeftModel:
     return model
 
 
-def make_data(count=24, dtype=torch.float64) -> ImageFeatures:
+def make_data(count=24, dtype=torch.float64, views=1) -> ImageFeatures:
     generator = torch.Generator().manual_seed(1)
     labels = torch.arange(count) % len(CLASSES)
     centres = torch.randn(len(CLASSES), 1, WIDTH, generator=generator, dtype=dtype)
-    features = centres[labels] + 0.5 * torch.randn(count, 1, WIDTH, generator=generator, dtype=dtype)
+    features = centres[labels] + 0.5 * torch.randn(count, views, WIDTH, generator=generator, dtype=dtype)
     return ImageFeatures(features, labels, CLASSES)
 
 
@@ -372,7 +372,7 @@ def test_two_processes_may_share_the_last_images_in_any_way(shares, tmp_path, tr
 
 
 def test_two_processes_resumed_within_a_later_epoch_end_on_the_same_bits(trained_by_two_processes):
-    """They have to go on in that epoch's order of images, not in the first one's."""
+    """They have to go on in that epoch's order of images and with its views of them, not with the first one's."""
     for prompts in trained_by_two_processes:
         assert torch.equal(prompts["resumed"], prompts["whole"])
 
@@ -397,16 +397,19 @@ def run_as_one_of_two_processes(output_dir: str) -> None:
         prompts[shares] = train_as_one_of_two_processes(output_dir, sharpness="saf", **arguments)
     prompts["objectives"] = train_as_one_of_two_processes(output_dir, objectives=KEEPING_CLOSE)
     arguments = {"sharpness": "fsam", "save_strategy": "steps", "save_steps": 3, "num_train_epochs": 3}
-    prompts["whole"] = train_as_one_of_two_processes(f"{output_dir}/whole", **arguments)
-    resumed = make_trainer(f"{output_dir}/whole", data=make_data(22), per_device_train_batch_size=3, **arguments)
+    prompts["whole"] = train_as_one_of_two_processes(f"{output_dir}/whole", views=3, **arguments)
+    data = make_data(22, views=3)
+    resumed = make_trainer(f"{output_dir}/whole", data=data, per_device_train_batch_size=3, **arguments)
     resumed.train(resume_from_checkpoint=f"{output_dir}/whole/checkpoint-6")  # in the second epoch of four steps
     prompts["resumed"] = prompt_of(resumed.model)
     torch.save(prompts, Path(output_dir, f"prompts{torch.distributed.get_rank()}.pt"))
     resumed.accelerator.end_training()  # else a process may abort on its way out
 
 
-def train_as_one_of_two_processes(output_dir: str, count: int = 22, **arguments) -> torch.Tensor:
-    trainer = make_trainer(output_dir, data=make_data(count), **{"per_device_train_batch_size": 3, **arguments})
+def train_as_one_of_two_processes(output_dir: str, count: int = 22, views: int = 1, **arguments) -> torch.Tensor:
+    trainer = make_trainer(
+        output_dir, data=make_data(count, views=views), **{"per_device_train_batch_size": 3, **arguments}
+    )
     assert trainer.accelerator.num_processes == 2
     assert trainer.accelerator.distributed_type.value == "MULTI_CPU"
     trainer.train()
