@@ -21,9 +21,11 @@ from statistics import mean
 
 import run_base2novel as base2novel
 from accelerate import PartialState
-from experiments import Method, Result, be_quiet, use_all_cores, write_json
+from experiments import Method, Result, be_quiet, in_percent, use_all_cores, write_json
 from peft import PeftModel
+from rich.box import MARKDOWN
 from rich.console import Console
+from rich.table import Table
 from run_base2novel import Experiment
 from torch.utils.data import DataLoader
 
@@ -61,9 +63,12 @@ def main() -> None:
     console.print(table)
     if PartialState().is_main_process:
         write_json(directory / "summary.json", results)
+        write_tables([table, make_table_by_data_set(results)], directory / "tables.md")
         draw_by_epoch(list(results.values()), directory, title)
         console.print(
-            f"Figures: {directory}/accuracy_by_epoch.png, angles.png, and */landscapes.png of each data set."
+            f"Tables: {directory}/tables.md. Figures: accuracy_by_epoch.png and angles.png beside it, and "
+            "*/landscapes.png of each data set.",
+            soft_wrap=True,
         )
 
 
@@ -73,6 +78,24 @@ def with_defaults(argv: list[str]) -> list[str]:
     defaults = {"--output_dir": [OUTPUT_DIR], "--dataset": ["all"], "--recipes": recipes}
     given = {word.partition("=")[0] for word in argv}
     return argv + [word for name, values in defaults.items() if name not in given for word in (name, *values)]
+
+
+def make_table_by_data_set(results: dict[str, dict[str, list[Result]]]) -> Table:
+    """Harmonic means, so that an average does not hide the differences."""
+    table = Table("HM", *results, title="By data set", title_justify="left")
+    for name in next(iter(results.values())):
+        table.add_row(name, *(in_percent([run["hm"] for run in of[name]]) for of in results.values()))
+    return table
+
+
+def write_tables(tables: list[Table], path: Path) -> None:
+    """In Markdown."""
+    temporary = path.with_suffix(".tmp")
+    with temporary.open("w", encoding="utf-8") as file:
+        for table in tables:
+            table.box = MARKDOWN
+            Console(file=file, width=10_000).print(table)
+    temporary.replace(path)
 
 
 def draw_by_epoch(results: list[dict[str, list[Result]]], directory: Path, title: str) -> None:

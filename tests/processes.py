@@ -12,5 +12,5 @@ def run_in_two_processes(*command: object, timeout: int = 300) -> str:
     finished = subprocess.run(
         [*launcher, *map(str, command)], env=os.environ | environment, capture_output=True, text=True, timeout=timeout
     )
-    assert finished.returncode == 0, finished.stderr[-3000:]
+    assert finished.returncode == 0, finished.stderr[-10000:]  # torchrun says much about a failure behind what failed
     return finished.stdout

@@ -1,10 +1,12 @@
 """The study of overfitting: the papers' tables and figures from one command."""
 
 import json
+import re
 import sys
 from pathlib import Path
 
 import pytest
+from experiments import in_percent
 from PIL import Image
 
 
@@ -33,6 +35,9 @@ def test_tables_and_figures_come_from_one_command(study, monkeypatch, tmp_path, 
     assert not any(run["cosines"] for run in summary["coop"])
     lengths = {name: len(summary[name][0]["history"]["base"]) for name in ("coop", "kgcoop")}
     assert lengths == {"coop": 2, "kgcoop": 1}, "what no figure shows is measured at the end alone"
+    tables = (tmp_path / "tables.md").read_text()
+    assert f"| gcscoop | {in_percent([run['base'] for run in summary['gcscoop']])} |" in re.sub(" +", " ", tables)
+    assert f"| gcscoop | {in_percent([run['hm'] for run in summary['gcscoop']])} |" in re.sub(" +", " ", tables)
     for figure in ("accuracy_by_epoch.png", "angles.png", "colour_shape_tint/landscapes.png"):
         assert Image.open(tmp_path / figure).width > 300
 
