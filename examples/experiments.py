@@ -22,6 +22,7 @@ import torch
 import transformers
 import yaml
 from accelerate import PartialState
+from rich.console import Console
 from transformers import HfArgumentParser
 from transformers.trainer_utils import get_last_checkpoint
 
@@ -95,6 +96,12 @@ def be_quiet() -> None:
     datasets.disable_progress_bars()
     # Of PEFT's asking transformers about its gradient checkpointing under the old name.
     warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated", category=FutureWarning)
+
+
+def make_console() -> Console:
+    """The main process's; wide enough for every table where it is not a terminal whose width counts."""
+    width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 160
+    return Console(width=width, quiet=not PartialState().is_main_process)
 
 
 def parse_methods(

@@ -33,6 +33,7 @@ from experiments import (
     be_quiet,
     in_percent,
     in_words,
+    make_console,
     parse_methods,
     run_once,
     training_of_run,
@@ -41,7 +42,7 @@ from experiments import (
 )
 from peft import PeftModel, get_peft_model
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 from torch.utils.data import DataLoader
 from transformers import AutoProcessor, CLIPModel, PrinterCallback, ProcessorMixin, set_seed
 
@@ -266,7 +267,7 @@ def main() -> None:
     be_quiet()
     use_all_cores()
     output_dir = methods[0].training.output_dir
-    console = Console(quiet=not PartialState().is_main_process)
+    console = make_console()
     results: dict[str, dict[str, list[Result]]] = {}
     for dataset in list(demo.TASKS) if args.dataset == ["all"] else args.dataset:
         experiment = Experiment(dataset, args, output_dir, methods[0].training.dataloader_num_workers)
@@ -432,7 +433,7 @@ def average(results: list[dict[str, list[Result]]]) -> dict[str, list[Result]]:
 
 
 def make_table(title: str, results: dict[str, list[Result]]) -> Table:
-    table = Table("method", *COLUMNS, "seconds a run", title=title, title_justify="left")
+    table = Table(Column("method", no_wrap=True), *COLUMNS, "seconds a run", title=title, title_justify="left")
     for name, runs in results.items():
         accuracies = [in_percent([run[column] for run in runs]) for column in COLUMNS.values()]
         seconds = mean(run.get("seconds", 0) for run in runs)

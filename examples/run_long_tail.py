@@ -34,6 +34,7 @@ from experiments import (
     be_quiet,
     in_percent,
     in_words,
+    make_console,
     parse_methods,
     run_once,
     training_of_run,
@@ -41,8 +42,7 @@ from experiments import (
     write_json,
 )
 from peft import PeftModel, get_peft_model
-from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 from torch.utils.data import DataLoader, Dataset
 from transformers import AutoImageProcessor, AutoModel, EvalPrediction, PreTrainedModel, PrinterCallback, set_seed
 
@@ -292,7 +292,7 @@ def main() -> None:
     be_quiet()
     use_all_cores()
     transformers.utils.logging.set_verbosity_error()  # of weights that are not of the tower
-    console = Console(quiet=not PartialState().is_main_process)
+    console = make_console()
     experiment = Experiment(args, methods[0].training.output_dir)
     console.print(describe_data(experiment), soft_wrap=True)
     results: dict[str, list[Result]] = {}
@@ -398,7 +398,14 @@ def describe_data(experiment: Experiment) -> str:
 
 
 def make_table(title: str, results: dict[str, list[Result]]) -> Table:
-    table = Table("method", *COLUMNS, "seconds a run", "gradients a step", title=title, title_justify="left")
+    table = Table(
+        Column("method", no_wrap=True),
+        *COLUMNS,
+        "seconds a run",
+        "gradients a step",
+        title=title,
+        title_justify="left",
+    )
     for name, runs in results.items():
         measured = [in_percent([run[column] for run in runs]) for column in COLUMNS.values()]
         evaluations = [run["evaluations_per_step"] for run in runs if run["evaluations_per_step"] is not None]

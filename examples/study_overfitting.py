@@ -21,7 +21,7 @@ from statistics import mean
 
 import run_base2novel as base2novel
 from accelerate import PartialState
-from experiments import Method, Result, be_quiet, in_percent, use_all_cores, write_json
+from experiments import Method, Result, be_quiet, in_percent, make_console, use_all_cores, write_json
 from peft import PeftModel
 from rich.box import MARKDOWN
 from rich.console import Console
@@ -49,7 +49,7 @@ def main() -> None:
             method.training = dataclasses.replace(method.training, eval_strategy="no")  # measured at the end
     be_quiet()
     use_all_cores()
-    console = Console(quiet=not PartialState().is_main_process)
+    console = make_console()
     directory = Path(methods[0].training.output_dir)
     results: dict[str, dict[str, list[Result]]] = {}
     for dataset in list(demo.TASKS) if args.dataset == ["all"] else args.dataset:
