@@ -10,42 +10,39 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import datasets
 import torch
-from accelerate.data_loader import BatchSamplerShard
 from peft import PeftModel
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.utils.data import DataLoader, IterableDataset, Sampler
 from transformers import (
     BaseImageProcessor,
     PreTrainedTokenizerBase,
     ProcessorMixin,
-    Trainer,
     TrainerCallback,
     set_seed,
 )
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, EvalLoopOutput, TrainOutput, get_last_checkpoint
 
-from .callbacks import EpochsOrder, ReweightingInTheRun, StepsTaken
+from .callbacks import ReweightingInTheRun, StepsTaken
 from .checkpoint import discard_incomplete, is_complete, load_state, replace, save_state
-from .data import ClassFrequencySampler, ImageCollator, class_counts, labels_of
-from .data.seeded import SAMPLE_INDEX, Draws, IndexedCollator, Seeded, SeededCollator
+from .data import ImageCollator, class_counts
+from .data.seeded import SAMPLE_INDEX
 from .early_stage import SNAPSHOTS_NAME, EarlyStage, Restart, load_subspace, save_subspace
 from .model_card import model_card, write_cards_of
 from .objectives import Batch, ConstrainingObjective, ObjectiveSum
 from .objectives.batch import logits_of
 from .objectives.long_tail import IGNORED, LongTailLoss, weighted_cross_entropy
+from .seeded_trainer import SeededTrainer
 from .sharpness import Constraint, SharpnessAware
 from .sharpness.rule import Among
 from .sharpness.subspace import Subspace
-from .training_args import CLASS_SAMPLING, SharpPromptTrainingArguments
+from .training_args import SharpPromptTrainingArguments
 
 
 FROZEN_IMAGE_FEATURES = "frozen_image_features"
 
 
-class SharpPromptTrainer(Trainer):
+class SharpPromptTrainer(SeededTrainer):
     """A `transformers.Trainer` whose steps follow a sharpness rule's direction.
 
     One optimizer step's micro-batches, over all processes, form one batch, and the rule runs once per step over all of
@@ -98,55 +95,12 @@ class SharpPromptTrainer(Trainer):
         self.objectives = ObjectiveSum(args.make_objectives(), self.accelerator)
         self.subspace: Subspace | None = None
         self.add_callback(StepsTaken(self))
-        self.add_callback(EpochsOrder())
         self.add_callback(ReweightingInTheRun())
 
-    def get_train_dataloader(self) -> DataLoader:
-        """As the Trainer's; what is drawn at random for samples is of the seed, the epoch and the batch alone.
-
-        Where an objective remembers samples, batches say which ones they hold.
-        """
-        loader = (
-            super().get_train_dataloader() if _streams(self.train_dataset) else self._get_seeded_train_dataloader()
-        )
-        self._samples_in_last_round = _samples_in_last_round(loader)
-        return loader
-
-    def _get_seeded_train_dataloader(self) -> DataLoader:
-        dataset, collator, draws = self.train_dataset, self.data_collator, Draws(self._data_seed)
-        make_collator = IndexedCollator if self.objectives.needs_index else SeededCollator
-        try:
-            if isinstance(dataset, datasets.Dataset):
-                self.train_dataset = Seeded(self._remove_unused_columns(dataset, "training"), draws)
-                self.data_collator = make_collator(collator, draws)
-            else:
-                self.train_dataset = Seeded(dataset, draws)
-                self.data_collator = make_collator(
-                    self._get_collator_with_removed_columns(collator, "training"), draws
-                )
-            return super().get_train_dataloader()
-        finally:
-            self.train_dataset, self.data_collator = dataset, collator
-
-    def _get_dataloader(self, *args: Any, **kwargs: Any) -> DataLoader:
-        loader = super()._get_dataloader(*args, **kwargs)
-        if not _streams(loader.dataset):
-            # For its workers' seeds, which would else be drawn from the random numbers that models see, by those that
-            # live on in other places of a resumed run.
-            loader.base_dataloader.generator = torch.Generator().manual_seed(self._data_seed)
-        return loader
-
-    def _get_train_sampler(self, train_dataset: Any = None) -> Sampler | None:
-        dataset = self.train_dataset if train_dataset is None else train_dataset
-        dataset = dataset.dataset if isinstance(dataset, Seeded) else dataset
-        exponent = CLASS_SAMPLING.get(self.args.train_sampling_strategy)
-        if exponent is None:
-            return super()._get_train_sampler(dataset)
-        return ClassFrequencySampler(labels_of(dataset), exponent, self._data_seed)
-
     @property
-    def _data_seed(self) -> int:
-        return self.args.seed if self.args.data_seed is None else self.args.data_seed
+    def remembering_samples(self) -> list[str]:
+        """The names of the objectives that do."""
+        return self.objectives.remembering_samples
 
     def _count_classes(self) -> list[int] | None:
         """The training samples of each class, where they have to be known."""
@@ -299,27 +253,6 @@ class SharpPromptTrainer(Trainer):
         """As the Trainer's; the classes' features are computed once for all batches."""
         with getattr(self.model, "keeping_class_features", nullcontext)():
             return super().evaluation_loop(*args, **kwargs)
-
-    def get_batch_samples(
-        self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
-    ) -> tuple[list[Any], torch.Tensor | int | None]:
-        """As the Trainer's; samples that only fill up the last processes' shares do not count."""
-        return super().get_batch_samples(map(self._ignore_repeated, epoch_iterator), num_batches, device)
-
-    def _ignore_repeated(self, batch: dict[str, Any]) -> dict[str, Any]:
-        """Ignore the labels of samples that Accelerate repeats so that the processes' last batches are of one size.
-
-        Where the Trainer takes the mean of each process's loss, and not of all samples', they stay.
-        """
-        left = self._samples_in_last_round
-        if left is None or not self.accelerator.gradient_state.end_of_dataloader or "labels" not in batch:
-            return batch
-        counts_samples = self.model_accepts_loss_kwargs or self.compute_loss_func is not None
-        if not counts_samples or not self.args.average_tokens_across_devices:
-            return batch
-        labels = batch["labels"].clone()
-        labels[max(left - self.accelerator.process_index * len(labels), 0) :] = -100
-        return {**batch, "labels": labels}
 
     def compute_loss(
         self,
@@ -489,19 +422,5 @@ class SharpPromptTrainer(Trainer):
             load_state(self.sharpness, self.objectives, checkpoint)
 
 
-def _streams(dataset: Any) -> bool:
-    """Whether samples come by instead of being asked for."""
-    return isinstance(dataset, IterableDataset) or not hasattr(dataset, "__len__")
-
-
 def _shortened(counts: list[int]) -> str:
     return f"[{', '.join(map(str, counts[:10]))}{', …' if len(counts) > 10 else ''}] ({len(counts)} classes)"
-
-
-def _samples_in_last_round(loader: DataLoader) -> int | None:
-    """How many samples are left for the processes' last batches together, where Accelerate fills them up."""
-    shard = loader.batch_sampler
-    if not isinstance(shard, BatchSamplerShard) or not shard.even_batches or shard.drop_last or not shard.batch_size:
-        return None
-    in_a_round = shard.batch_size * (1 if shard.split_batches else shard.num_processes)
-    return len(shard.batch_sampler.sampler) % in_a_round or None

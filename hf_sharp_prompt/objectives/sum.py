@@ -46,9 +46,9 @@ class ObjectiveSum:
         return [objective.name for objective in self.objectives]
 
     @property
-    def needs_index(self) -> bool:
-        """Whether one of them must know which samples of the data set a batch has."""
-        return any(objective.needs_index for objective in self.objectives)
+    def remembering_samples(self) -> list[str]:
+        """The names of those that must know which samples of the data set a batch has."""
+        return [objective.name for objective in self.objectives if objective.needs_index]
 
     @property
     def needs_frozen_images(self) -> bool:

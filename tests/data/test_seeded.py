@@ -1,5 +1,6 @@
 """Images decoded and augmented in data loader workers: other crops everywhere, and the same ones in the same run."""
 
+import multiprocessing
 import pickle
 import random
 from pathlib import Path
@@ -75,6 +76,7 @@ def test_crops_differ_between_workers_and_epochs_and_are_the_same_in_the_same_ru
         loader = trainer.get_train_dataloader()
         set_seed(3)
         runs.append([batch["pixel_values"] for _ in range(2) for batch in loader])
+        loader.base_dataloader._iterator = None  # ends workers that live on, which takes the garbage collector seconds
     crops = torch.cat(runs[0])
     assert len(crops) == len(crops.unique(dim=0)) == 2 * COUNT
     assert torch.equal(torch.cat(runs[1]), crops)
@@ -161,6 +163,14 @@ def test_a_run_on_views_of_images_resumes_on_the_same_views(make_trainer, tmp_pa
 
 def prompts(trainer: SharpPromptTrainer) -> torch.Tensor:
     return torch.cat([p.detach().flatten() for p in trainer.model.parameters() if p.requires_grad])
+
+
+def test_workers_end_with_the_run(make_trainer):
+    """Otherwise a script of many runs is crowded with idle processes, each of which takes seconds to be got rid of."""
+    before = set(multiprocessing.active_children())
+    trainer = make_trainer(num_train_epochs=1, dataloader_num_workers=1, dataloader_persistent_workers=True)
+    trainer.train()
+    assert set(multiprocessing.active_children()) == before
 
 
 def test_a_broken_image_is_named_from_a_worker_too(same_images, make_trainer):

@@ -1,0 +1,141 @@
+"""Which batches a run sees: those of its seed, each sample once, however many workers and processes share them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import datasets
+import torch
+from accelerate.data_loader import BatchSamplerShard
+from torch.utils.data import DataLoader, IterableDataset, Sampler
+from transformers import Trainer
+from transformers.trainer_utils import TrainOutput
+
+from .callbacks import EpochsOrder
+from .data import ClassFrequencySampler, labels_of
+from .data.seeded import Draws, IndexedCollator, Seeded, SeededCollator
+from .training_args import CLASS_SAMPLING, SharpPromptTrainingArguments
+
+
+class SeededTrainer(Trainer):
+    """A Trainer whose batches are of the seed, the epoch and nothing else, also after a resume.
+
+    What is drawn at random for samples, such as crops, is of the seed, the epoch and the batch's samples. Samples that
+    Accelerate repeats to fill the last processes' shares do not count, where the loss is divided by
+    `num_items_in_batch`. Classes are drawn as `train_sampling_strategy` says. What only streams by is as it comes.
+    """
+
+    args: SharpPromptTrainingArguments
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.add_callback(EpochsOrder())
+
+    @property
+    def remembering_samples(self) -> list[str]:
+        """The names of what remembers samples, so that batches have to say which ones they hold."""
+        return []
+
+    def get_train_dataloader(self) -> DataLoader:
+        """As the Trainer's, but for the random numbers that samples see.
+
+        Raises:
+            ValueError: Samples are to be remembered and only stream by.
+        """
+        dataset = self.train_dataset
+        if not _streams(dataset):
+            loader = self._get_seeded_train_dataloader()
+        elif dataset is None or not self.remembering_samples:
+            loader = super().get_train_dataloader()
+        else:
+            raise ValueError(
+                f"{', '.join(self.remembering_samples)} remembers each sample of the train dataset, but a "
+                f"{type(dataset).__name__} has no length: its samples only stream by. Load it without streaming=True."
+            )
+        self._samples_in_last_round = _samples_in_last_round(loader)
+        return loader
+
+    def _get_seeded_train_dataloader(self) -> DataLoader:
+        dataset, collator, draws = self.train_dataset, self.data_collator, Draws(self._data_seed)
+        make_collator = IndexedCollator if self.remembering_samples else SeededCollator
+        try:
+            if isinstance(dataset, datasets.Dataset):
+                self.train_dataset = Seeded(self._remove_unused_columns(dataset, "training"), draws)
+                self.data_collator = make_collator(collator, draws)
+            else:
+                self.train_dataset = Seeded(dataset, draws)
+                self.data_collator = make_collator(
+                    self._get_collator_with_removed_columns(collator, "training"), draws
+                )
+            return super().get_train_dataloader()
+        finally:
+            self.train_dataset, self.data_collator = dataset, collator
+
+    def _get_dataloader(self, *args: Any, **kwargs: Any) -> DataLoader:
+        loader = super()._get_dataloader(*args, **kwargs)
+        if not _streams(loader.dataset):
+            # Of the workers' seeds. By default they are drawn from the random numbers that models see, when workers
+            # start, which in a resumed run is at other times.
+            loader.base_dataloader.generator = torch.Generator().manual_seed(self._data_seed)
+        return loader
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Sampler | None:
+        dataset = self.train_dataset if train_dataset is None else train_dataset
+        dataset = dataset.dataset if isinstance(dataset, Seeded) else dataset
+        exponent = CLASS_SAMPLING.get(self.args.train_sampling_strategy)
+        if exponent is None:
+            return super()._get_train_sampler(dataset)
+        return ClassFrequencySampler(labels_of(dataset), exponent, self._data_seed)
+
+    @property
+    def _data_seed(self) -> int:
+        return self.args.seed if self.args.data_seed is None else self.args.data_seed
+
+    def get_batch_samples(
+        self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
+    ) -> tuple[list[Any], torch.Tensor | int | None]:
+        """As the Trainer's; samples that only fill up the last processes' shares do not count."""
+        return super().get_batch_samples(map(self._ignore_repeated, epoch_iterator), num_batches, device)
+
+    def _ignore_repeated(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """Ignore the labels of samples that Accelerate repeats so that the processes' last batches are of one size.
+
+        Where the Trainer takes the mean of each process's loss, and not of all samples', they stay.
+        """
+        left = self._samples_in_last_round
+        if left is None or not self.accelerator.gradient_state.end_of_dataloader or "labels" not in batch:
+            return batch
+        counts_samples = self.model_accepts_loss_kwargs or self.compute_loss_func is not None
+        if not counts_samples or not self.args.average_tokens_across_devices:
+            return batch
+        labels = batch["labels"].clone()
+        labels[max(left - self.accelerator.process_index * len(labels), 0) :] = -100
+        return {**batch, "labels": labels}
+
+    def _inner_training_loop(self, *args: Any, **kwargs: Any) -> TrainOutput:
+        try:
+            return super()._inner_training_loop(*args, **kwargs)
+        finally:
+            self._end_workers()
+
+    def _end_workers(self) -> None:
+        """End the workers that live on between epochs; left to the garbage collector each makes it wait for 5 s."""
+        loader = self.callback_handler.train_dataloader
+        loader = getattr(loader, "base_dataloader", loader)
+        if getattr(loader, "_iterator", None) is not None:
+            loader._iterator = None
+
+
+def _streams(dataset: Any) -> bool:
+    """Whether samples come by instead of being asked for."""
+    return isinstance(dataset, IterableDataset) or not hasattr(dataset, "__len__")
+
+
+def _samples_in_last_round(loader: DataLoader) -> int | None:
+    """How many samples are left for the processes' last batches together, where Accelerate fills them up."""
+    shard = loader.batch_sampler
+    if not isinstance(shard, BatchSamplerShard) or not shard.even_batches or shard.drop_last or not shard.batch_size:
+        return None
+    in_a_round = shard.batch_size * (1 if shard.split_batches else shard.num_processes)
+    return len(shard.batch_sampler.sampler) % in_a_round or None
