@@ -1,0 +1,257 @@
+"""What a run leaves behind: it goes on from there to the same bits, and a failure loses nothing."""
+
+import functools
+import itertools
+import math
+import os
+import random
+import signal
+import subprocess
+import sys
+import traceback
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import torch
+from family import DRAWS, REMEMBERS
+from small_runs import RULES, make_data, make_model, make_trainer, prompt_of, train
+from transformers import TrainerCallback
+from transformers.trainer_utils import get_last_checkpoint
+
+from hf_sharp_prompt import SharpPromptTrainer, sharpness
+from hf_sharp_prompt.sharpness.rule import OBJECTIVES
+
+
+def test_a_checkpoint_of_another_objective_is_refused(tmp_path):
+    """Else a run would silently go on as something else."""
+    make_trainer(tmp_path, sharpness="mesa", save_strategy="epoch").train()
+    for other in ("none", "saf"):
+        with pytest.raises(
+            ValueError, match=f"is of a run with the sharpness rule 'mesa', but this one follows '{other}'"
+        ):
+            make_trainer(tmp_path, sharpness=other, num_train_epochs=3).train(resume_from_checkpoint=True)
+
+
+def test_a_checkpoint_holds_the_adapter_and_not_the_base_model(tmp_path):
+    """A hundred checkpoints of a prompt must not be a hundred copies of CLIP."""
+    make_trainer(
+        tmp_path, save_strategy="epoch", model=make_model(torch.float32), data=make_data(dtype=torch.float32)
+    ).train()
+    checkpoint = tmp_path / "checkpoint-8"
+    files = {path.name for path in checkpoint.iterdir()}
+    assert {"adapter_model.safetensors", "optimizer.pt", "scheduler.pt", "sharpness.safetensors"} <= files
+    assert "model.safetensors" not in files
+    assert sum(path.stat().st_size for path in checkpoint.iterdir()) < 100_000
+    assert not list(tmp_path.rglob("_saving-*"))
+
+
+@pytest.mark.parametrize(
+    ("rule", "accumulation"),
+    [(rule, 2) for rule in RULES] + [(rule, 1) for rule in sorted(REMEMBERS | DRAWS | {*OBJECTIVES})],
+)
+def test_a_resumed_run_ends_on_the_same_bits(rule, accumulation, tmp_path):
+    """Preemption must not show in the result."""
+    arguments = {
+        "sharpness": rule,
+        "rho_schedule": "cosine",
+        "gradient_accumulation_steps": accumulation,
+        "per_device_train_batch_size": 3,
+        "data": make_data(20),
+    }
+    uninterrupted = train(tmp_path / "whole", **arguments)
+
+    class Stop(TrainerCallback):
+        def on_step_end(self, args, state, control, **kwargs):
+            control.should_training_stop = state.global_step == 6  # within an epoch, and between looksam's SAM steps
+
+    arguments |= {"save_strategy": "steps", "save_steps": 3}
+    stopped = make_trainer(tmp_path / "parts", trainer_arguments={"callbacks": [Stop()]}, **arguments)
+    stopped.train()
+    assert stopped.state.global_step == 6
+    resumed = make_trainer(tmp_path / "parts", **arguments)
+    resumed.train(resume_from_checkpoint=True)
+    assert torch.equal(prompt_of(resumed.model), uninterrupted)
+
+
+# Without memory, with a vector of it, with a noise generator, with logits per sample, with a mean of the weights.
+KILLED = [("sam", 1), ("sam", 2), ("fsam", 1), ("fsam", 2), ("gnm", 1), ("saf", 1), ("saf", 2), ("mesa", 2)]
+
+
+@pytest.fixture(scope="module")
+def killed_and_resumed(tmp_path_factory) -> dict[str, list[torch.Tensor]]:
+    """Prompts of runs that were killed and resumed, and of runs that were not, all by forks of one process."""
+    output_dir = tmp_path_factory.mktemp("killed")
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    command = [sys.executable, __file__, str(output_dir)]
+    finished = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240)
+    assert finished.returncode == 0, finished.stderr[-3000:]
+    return torch.load(output_dir / "prompts.pt", weights_only=True)
+
+
+@pytest.mark.parametrize(("rule", "accumulation"), KILLED)
+def test_a_run_that_was_killed_ends_on_the_same_bits(rule, accumulation, killed_and_resumed):
+    """Preempted jobs get SIGKILL, in the middle of whatever they do."""
+    resumed, uninterrupted = killed_and_resumed[f"{rule} {accumulation}"]
+    assert torch.equal(resumed, uninterrupted)
+    assert not torch.equal(resumed, prompt_of(make_model()))
+
+
+def kill_and_resume(output_dir: str) -> None:
+    """Each run once with a kill in a random forward pass, and once without."""
+    chosen, prompts = random.Random(0), {}
+    for rule, accumulation in KILLED:
+        run = functools.partial(run_with_checkpoints, rule=rule, accumulation=accumulation)
+        killed, whole = (Path(output_dir, f"{rule}-{accumulation}-{end}") for end in ("killed", "whole"))
+        assert fork(run, killed, forward_passes=chosen.randint(7, 14)) == -signal.SIGKILL
+        assert get_last_checkpoint(killed)
+        assert fork(run, killed, resume=True) == 0
+        assert fork(run, whole) == 0
+        prompts[f"{rule} {accumulation}"] = [torch.load(folder / "prompt.pt") for folder in (killed, whole)]
+    torch.save(prompts, Path(output_dir, "prompts.pt"))
+
+
+def run_with_checkpoints(
+    folder: Path, rule: str, accumulation: int, forward_passes: float = math.inf, resume: bool = False
+) -> None:
+    """A run that saves every second step, and dies after so many forward passes."""
+    trainer = make_trainer(
+        folder,
+        sharpness=rule,
+        data=make_data(9),
+        per_device_train_batch_size=3,
+        gradient_accumulation_steps=accumulation,
+        num_train_epochs=5,
+        save_strategy="steps",
+        save_steps=2,
+        rho_schedule="cosine",
+    )
+    compute_loss, calls = trainer.compute_loss, itertools.count()
+
+    def die_in_time(*args, **kwargs):
+        if next(calls) == forward_passes:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return compute_loss(*args, **kwargs)
+
+    trainer.compute_loss = die_in_time
+    trainer.train(resume_from_checkpoint=resume)
+    torch.save(prompt_of(trainer.model), folder / "prompt.pt")
+
+
+def fork(function, *args, **kwargs) -> int:
+    """The exit code of a child that calls the function."""
+    if child := os.fork():
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    try:
+        function(*args, **kwargs)
+        os._exit(0)
+    except BaseException:
+        traceback.print_exc()
+    os._exit(1)
+
+
+def test_rule_state_is_in_the_checkpoint_and_restored(tmp_path, stateful_rule):
+    """Without it the momentum of stateful rules would start anew at every resume."""
+    trainer = make_trainer(tmp_path, sharpness=stateful_rule, save_strategy="epoch")
+    trainer.train()
+    saved = safetensors.torch.load_file(tmp_path / "checkpoint-8" / "sharpness.safetensors")
+    assert torch.equal(saved["momentum"], trainer.sharpness.rule.state["momentum"])
+    resumed = make_trainer(tmp_path, sharpness=stateful_rule, save_strategy="epoch")
+    resumed.train(resume_from_checkpoint=True)
+    assert torch.equal(resumed.sharpness.rule.state["momentum"], saved["momentum"])
+
+
+def test_a_checkpoint_of_another_rule_is_refused(tmp_path):
+    """Else a run would silently go on as something else."""
+    make_trainer(tmp_path, sharpness="sam", save_strategy="epoch").train()
+    with pytest.raises(ValueError, match="is of a run with the sharpness rule 'sam', but this one follows 'gcsam'"):
+        make_trainer(tmp_path, sharpness="gcsam", num_train_epochs=3).train(resume_from_checkpoint=True)
+
+
+@pytest.fixture
+def stateful_rule():
+    class Momentum(sharpness.SharpnessRule, name="test_momentum"):
+        def __init__(self):
+            self.state, self.reported = {}, {}
+
+        def direction(self, gradient):
+            g = gradient()
+            self.state = {"momentum": 0.9 * self.state.get("momentum", 0) + g}
+            return gradient(offset=0.05 * self.state["momentum"])
+
+    Momentum.__dataclass_fields__ = {}
+    yield "test_momentum"
+    del sharpness.SharpnessRule.registry["test_momentum"]
+
+
+def test_a_full_disk_leaves_the_previous_checkpoint(tmp_path, monkeypatch):
+    """The checkpoint before the failed one must survive, and a resume must find it."""
+    real_save, calls = torch.save, []
+
+    def save_until_the_disk_is_full(content, path, *args, **kwargs):
+        calls.append(str(path))
+        if "checkpoint-6" in str(path) and "scheduler" in str(path):
+            Path(path).write_bytes(b"half")
+            raise OSError(28, "No space left on device", str(path))
+        return real_save(content, path, *args, **kwargs)
+
+    monkeypatch.setattr(torch, "save", save_until_the_disk_is_full)
+    arguments = {"save_strategy": "steps", "save_steps": 3, "save_total_limit": 1, "num_train_epochs": 3}
+    with pytest.raises(OSError, match="No space left"):
+        make_trainer(tmp_path, **arguments).train()
+    monkeypatch.undo()
+    assert any("checkpoint-6" in call for call in calls)
+    assert [path.name for path in tmp_path.glob("checkpoint-*")] == ["checkpoint-3"]
+    resumed = make_trainer(tmp_path, **arguments)
+    resumed.train(resume_from_checkpoint=True)
+    assert torch.equal(prompt_of(resumed.model), train(tmp_path / "whole", num_train_epochs=3))
+
+
+def test_a_failed_push_keeps_the_checkpoint_that_was_to_be_pushed(tmp_path, monkeypatch):
+    """The Hub being down must not cost the training since the last checkpoint."""
+
+    def no_network(self, checkpoint_folder):
+        raise ConnectionError("no route to the Hub")
+
+    monkeypatch.setattr(SharpPromptTrainer, "_push_from_checkpoint", no_network)
+    monkeypatch.setattr(SharpPromptTrainer, "init_hf_repo", lambda self: None)
+    with pytest.raises(ConnectionError):
+        make_trainer(tmp_path, save_strategy="steps", save_steps=3, push_to_hub=True).train()
+    monkeypatch.undo()
+    resumed = make_trainer(tmp_path, save_strategy="steps", save_steps=3)
+    resumed.train(resume_from_checkpoint=str(tmp_path / "checkpoint-3"))
+    assert resumed.state.global_step == 8
+
+
+def test_a_half_written_checkpoint_is_passed_over(tmp_path, caplog):
+    """A kill in the middle of a save leaves a folder that looks like the newest checkpoint."""
+    arguments = {"save_strategy": "steps", "save_steps": 3}
+    make_trainer(tmp_path, **arguments).train()
+    (tmp_path / "checkpoint-7").mkdir()
+    (tmp_path / "checkpoint-7" / "optimizer.pt").write_bytes(b"half")
+    resumed = make_trainer(tmp_path, num_train_epochs=3, **arguments)
+    resumed.train(resume_from_checkpoint=True)
+    assert "checkpoint-7 is incomplete" in caplog.text
+    assert resumed.state.global_step == 12
+
+
+def test_a_failed_save_of_the_model_leaves_the_one_before(tmp_path, monkeypatch):
+    """save_model overwrites; a full disk must not cost the prompts that were there."""
+    trainer = make_trainer(tmp_path)
+    trainer.train()
+    trainer.save_model()
+    before = (tmp_path / "adapter_model.safetensors").read_bytes()
+
+    def full(content, path, **kwargs):
+        Path(path).write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("peft.peft_model.safe_save_file", full)
+    with pytest.raises(OSError, match="No space left"):
+        trainer.save_model()
+    assert (tmp_path / "adapter_model.safetensors").read_bytes() == before
+    assert not list(tmp_path.glob("_saving-*"))
+
+
+if __name__ == "__main__":
+    kill_and_resume(sys.argv[1])
