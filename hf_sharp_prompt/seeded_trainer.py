@@ -45,16 +45,13 @@ class SeededTrainer(Trainer):
         """
         dataset = self.train_dataset
         if not _streams(dataset):
-            loader = self._get_seeded_train_dataloader()
-        elif dataset is None or not self.remembering_samples:
-            loader = super().get_train_dataloader()
-        else:
+            return self._get_seeded_train_dataloader()
+        if dataset is not None and self.remembering_samples:
             raise ValueError(
                 f"{', '.join(self.remembering_samples)} remembers each sample of the train dataset, but a "
                 f"{type(dataset).__name__} has no length: its samples only stream by. Load it without streaming=True."
             )
-        self._samples_in_last_round = _samples_in_last_round(loader)
-        return loader
+        return super().get_train_dataloader()
 
     def _get_seeded_train_dataloader(self) -> DataLoader:
         dataset, collator, draws = self.train_dataset, self.data_collator, Draws(self._data_seed)
@@ -77,7 +74,7 @@ class SeededTrainer(Trainer):
         if not _streams(loader.dataset):
             # Of the workers' seeds. By default they are drawn from the random numbers that models see, when workers
             # start, which in a resumed run is at other times.
-            loader.base_dataloader.generator = torch.Generator().manual_seed(self._data_seed)
+            _loader_of_torch(loader).generator = torch.Generator().manual_seed(self._data_seed)
         return loader
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler | None:
@@ -103,11 +100,11 @@ class SeededTrainer(Trainer):
 
         Where the Trainer takes the mean of each process's loss, and not of all samples', they stay.
         """
-        left = self._samples_in_last_round
-        if left is None or not self.accelerator.gradient_state.end_of_dataloader or "labels" not in batch:
+        if not self.accelerator.gradient_state.end_of_dataloader or "labels" not in batch:
             return batch
+        left = _samples_in_last_round(self.callback_handler.train_dataloader)
         counts_samples = self.model_accepts_loss_kwargs or self.compute_loss_func is not None
-        if not counts_samples or not self.args.average_tokens_across_devices:
+        if left is None or not counts_samples or not self.args.average_tokens_across_devices:
             return batch
         labels = batch["labels"].clone()
         labels[max(left - self.accelerator.process_index * len(labels), 0) :] = -100
@@ -121,8 +118,7 @@ class SeededTrainer(Trainer):
 
     def _end_workers(self) -> None:
         """End the workers that live on between epochs; left to the garbage collector each makes it wait for 5 s."""
-        loader = self.callback_handler.train_dataloader
-        loader = getattr(loader, "base_dataloader", loader)
+        loader = _loader_of_torch(self.callback_handler.train_dataloader)
         if getattr(loader, "_iterator", None) is not None:
             loader._iterator = None
 
@@ -132,9 +128,14 @@ def _streams(dataset: Any) -> bool:
     return isinstance(dataset, IterableDataset) or not hasattr(dataset, "__len__")
 
 
+def _loader_of_torch(loader: Any) -> Any:
+    """What Accelerate's loaders get their batches from."""
+    return getattr(loader, "base_dataloader", loader)
+
+
 def _samples_in_last_round(loader: DataLoader) -> int | None:
     """How many samples are left for the processes' last batches together, where Accelerate fills them up."""
-    shard = loader.batch_sampler
+    shard = getattr(loader, "batch_sampler", None)
     if not isinstance(shard, BatchSamplerShard) or not shard.even_batches or shard.drop_last or not shard.batch_size:
         return None
     in_a_round = shard.batch_size * (1 if shard.split_batches else shard.num_processes)

@@ -11,6 +11,7 @@ import pytest
 import torch
 from datasets import ClassLabel, Dataset, Features
 from peft import get_peft_model
+from torch.utils.data import DataLoader
 from transformers import CLIPModel, set_seed
 
 from hf_sharp_prompt import CLIPPromptConfig, SharpPromptTrainer, SharpPromptTrainingArguments
@@ -163,6 +164,17 @@ def test_a_run_on_views_of_images_resumes_on_the_same_views(make_trainer, tmp_pa
 
 def prompts(trainer: SharpPromptTrainer) -> torch.Tensor:
     return torch.cat([p.detach().flatten() for p in trainer.model.parameters() if p.requires_grad])
+
+
+def test_a_loader_of_ones_own_is_taken_as_it_is(make_trainer):
+    """Overriding get_train_dataloader is how users of the Trainer bring their own."""
+    trainer = make_trainer(num_train_epochs=1)
+    before = prompts(trainer)
+    loader = DataLoader(trainer.train_dataset, 4, collate_fn=trainer.data_collator)
+    trainer.get_train_dataloader = lambda: loader
+    trainer.train()
+    assert trainer.state.global_step == COUNT // 4
+    assert not torch.equal(prompts(trainer), before)
 
 
 def test_workers_end_with_the_run(make_trainer):
