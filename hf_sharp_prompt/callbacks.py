@@ -24,7 +24,7 @@ class EpochsOrder(TrainerCallback):
     def on_epoch_begin(
         self, args: Any, state: TrainerState, control: Any, train_dataloader: DataLoader, **kwargs: Any
     ) -> None:
-        for each in (train_dataloader, train_dataloader.dataset):
+        for each in (train_dataloader, getattr(train_dataloader, "dataset", None)):
             if hasattr(each, "set_epoch"):
                 each.set_epoch(int(state.epoch))
 
