@@ -62,6 +62,12 @@ def test_two_processes_resumed_within_a_later_epoch_end_on_the_same_bits(trained
         assert torch.equal(prompts["resumed"], prompts["whole"])
 
 
+def test_two_processes_see_other_views_in_each_epoch(trained_by_two_processes):
+    """Accelerate does not tell a shuffled data set of the epoch there; images would be cropped alike in all epochs."""
+    seen = torch.cat([each["views"] for each in trained_by_two_processes])
+    assert len(seen.unique(dim=0)) > 12, "of twelve images"
+
+
 def test_two_processes_and_objectives_of_the_frozen_model(tmp_path, trained_by_two_processes):
     """Terms of samples and of the model alone, and a constraint, are of the whole batch as well."""
     alone = train(tmp_path, objectives=KEEPING_CLOSE, data=make_data(22), per_device_train_batch_size=6)
@@ -87,8 +93,20 @@ def run_as_one_of_two_processes(output_dir: str) -> None:
     resumed = make_trainer(f"{output_dir}/whole", data=data, per_device_train_batch_size=3, **arguments)
     resumed.train(resume_from_checkpoint=f"{output_dir}/whole/checkpoint-6")  # in the second epoch of four steps
     prompts["resumed"] = prompt_of(resumed.model)
+    prompts["views"] = record_views(output_dir)
     torch.save(prompts, Path(output_dir, f"prompts{torch.distributed.get_rank()}.pt"))
     resumed.accelerator.end_training()  # else a process may abort on its way out
+
+
+def record_views(output_dir: str) -> torch.Tensor:
+    """The features that a process sees in two epochs, of one image a step, so that a batch is the same in both."""
+    trainer = make_trainer(output_dir, data=make_data(12, views=9), per_device_train_batch_size=1, sharpness="none")
+    seen = []
+    trainer.model.register_forward_pre_hook(
+        lambda model, args, inputs: seen.append(inputs["image_features"]), with_kwargs=True
+    )
+    trainer.train()
+    return torch.cat(seen)
 
 
 def train_as_one_of_two_processes(output_dir: str, count: int = 22, views: int = 1, **arguments) -> torch.Tensor:
