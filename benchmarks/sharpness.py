@@ -29,7 +29,8 @@ from transformers import (
 from hf_sharp_prompt import CLIPPromptConfig, objectives, sharpness
 from hf_sharp_prompt.demo import CLIP_PATH, DEFAULT_TASK, TASKS
 from hf_sharp_prompt.objectives import Batch, ObjectiveSum
-from hf_sharp_prompt.sharpness.rule import OBJECTIVES, Among
+from hf_sharp_prompt.sharpness import Backward
+from hf_sharp_prompt.sharpness.rule import OBJECTIVES, SampleMask
 
 
 BATCH_SIZE = 32
@@ -79,19 +80,19 @@ class Run:
         for number, (features, labels) in enumerate(batches):
             index = torch.arange(len(labels)) + number * BATCH_SIZE
 
-            def backward_pass(among: Among | None = None, batch=(features, labels, index)) -> torch.Tensor:
+            def backward_pass(sample_mask: SampleMask | None, batch=(features, labels, index)) -> Backward:
                 features, labels, index = batch
                 started = perf_counter()
                 output = self.model(image_features=features)
                 losses = cross_entropy(output.logits, labels, reduction="none")
-                loss = (losses if among is None else losses * among(labels)).mean()
+                loss = (losses if sample_mask is None else losses * sample_mask(labels)).mean()
                 loss = loss + self.objectives.term(
                     Batch(self.model, {"image_features": features}, output, labels, index)
                 )
                 loss.backward()
                 cost.in_evaluations += perf_counter() - started
                 cost.evaluations += 1
-                return loss.detach()
+                return Backward(loss.detach())
 
             started = perf_counter()
             self.objectives.begin_step(self.model, self.sharp.epoch)

@@ -37,7 +37,7 @@ def main() -> None:
 
 
 def page() -> str:
-    members = SharpnessRule.registry | {name: Objective.registry[name] for name in OBJECTIVES}
+    members = dict(SharpnessRule.registry) | {name: Objective.registry[name] for name in OBJECTIVES}
     rules = [members[name] for name in sorted(members)]
     rows = ["| name | what it does | gradient evaluations per step | when to choose it |", "|---|---|---|---|"]
     for rule in rules:

@@ -64,14 +64,14 @@ class EarlyStage(TrainerCallback):
                 "that of its first epochs, so set subspace_epochs lower or train longer."
             )
         if self.initial is None:
-            self.initial = self.trainer.sharpness.weights.cpu()
+            self.initial = self.trainer.sharpness.parameters.read().cpu()
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         control.should_evaluate = False
         if state.epoch >= len(self.snapshots) + 1:  # here rather than at the epoch's end, where a save may be over
-            self.snapshots.append(self.trainer.sharpness.weights.cpu())
+            self.snapshots.append(self.trainer.sharpness.parameters.read().cpu())
             control.should_training_stop |= self.is_over
 
     def on_epoch_end(
@@ -87,7 +87,7 @@ class Restart(TrainerCallback):
         self.trainer, self.initial = trainer, initial
 
     def on_train_begin(self, *args: Any, **kwargs: Any) -> None:
-        self.trainer.sharpness.weights = self.initial
+        self.trainer.sharpness.parameters.write(self.initial)
         shares = self.trainer.subspace.explained_variance_ratio.tolist()
         self.trainer.log({f"subspace_variance_{index}": share for index, share in enumerate(shares, 1)})
 

@@ -98,7 +98,7 @@ def model_card(
         where_base_model_is="" if on_hub else "  # the local directory of the base model",
         method=f"{design.pop('method')}, {_describe_rule(rule, objectives)}",
         dataset=_describe_data(trainer, dataset),
-        trained_parameters=f"{sum(p.numel() for p in trainer.sharpness.parameters):,}",
+        trained_parameters=f"{sum(tensor.numel() for tensor in trainer.sharpness.parameters.tensors):,}",
         results=_results(trainer.state.log_history),
         training=_training(args),
         sharpness_summary=_sharpness_summary(trainer.state.log_history),

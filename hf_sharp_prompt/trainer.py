@@ -33,8 +33,8 @@ from .objectives import Batch, ConstrainingObjective, ObjectiveSum
 from .objectives.batch import logits_of
 from .objectives.long_tail import IGNORED, LongTailLoss, weighted_cross_entropy
 from .seeded_trainer import SeededTrainer
-from .sharpness import Constraint, SharpnessAware
-from .sharpness.rule import Among
+from .sharpness import Backward, Constraint, SharpnessAware
+from .sharpness.rule import SampleMask
 from .sharpness.subspace import Subspace
 from .training_args import SharpPromptTrainingArguments
 
@@ -162,21 +162,20 @@ class SharpPromptTrainer(SeededTrainer):
         micro_batches, self._micro_batches = self._micro_batches, []
         forward_and_backward = super().training_step
 
-        def backward_pass(batch: dict[str, Any], among: Among | None = None) -> torch.Tensor:
-            if among is not None and num_items_in_batch is None:
+        def backward_pass(batch: dict[str, Any], sample_mask: SampleMask | None = None) -> Backward:
+            if sample_mask is not None and num_items_in_batch is None:
                 raise ValueError(
                     f"The rule {self.args.sharpness!r} tells classes apart, so the loss of a part of the batch is "
                     "divided by the size of the whole: the model's forward must take num_items_in_batch, or else give "
                     "the Trainer a compute_loss_func, which does."
                 )
-            return forward_and_backward(
-                model, batch if among is None else self._only(batch, among), num_items_in_batch
-            )
+            counted = batch if sample_mask is None else self._only(batch, sample_mask)
+            return Backward(forward_and_backward(model, counted, num_items_in_batch))
 
-        def backward_pass_of(constraint: ConstrainingObjective, among: Among | None = None) -> torch.Tensor:
+        def backward_pass_of(constraint: ConstrainingObjective, sample_mask: SampleMask | None = None) -> Backward:
             self._constraint = constraint
             try:
-                return sum(backward_pass(batch, among) for batch in micro_batches)
+                return Backward(sum(backward_pass(batch, sample_mask).loss for batch in micro_batches))
             finally:
                 self._constraint = None
 
@@ -191,9 +190,9 @@ class SharpPromptTrainer(SeededTrainer):
         self.sharpness.progress = self.state.global_step / self.state.max_steps
         self.sharpness.epoch = int(self.state.epoch)
         reweighting_epochs = self.args.reweighting_epochs or ()
-        self.sharpness.stage = sum(self.sharpness.epoch >= epoch for epoch in reweighting_epochs)
+        self.sharpness.reweighting_stage = sum(self.sharpness.epoch >= epoch for epoch in reweighting_epochs)
         if self._loss is not None:
-            reweighted = self.sharpness.stage > 0 or not reweighting_epochs
+            reweighted = self.sharpness.reweighting_stage > 0 or not reweighting_epochs
             self._loss.weights = self._weights_in_batch(micro_batches, num_items_in_batch) if reweighted else None
         self.objectives.begin_step(model, self.sharpness.epoch)
         with self.accelerator.no_sync(model):  # reduced once per evaluation, as one tensor
@@ -212,13 +211,13 @@ class SharpPromptTrainer(SeededTrainer):
             total = self.accelerator.reduce(total, reduction="sum")
         return weights * num_items_in_batch / total
 
-    def _only(self, batch: dict[str, Any], among: Among) -> dict[str, Any]:
+    def _only(self, batch: dict[str, Any], sample_mask: SampleMask) -> dict[str, Any]:
         """The samples of a batch that count, at least one; the others still do in the size of the batch.
 
         Where samples have a say in each other's losses all are run, and the others' labels ignored.
         """
         labels = batch["labels"]
-        counts = among(labels)
+        counts = sample_mask(labels)
         batch = {**batch, "labels": labels.masked_fill(~counts, IGNORED)}
         if self._normalises_over_batch or {"pixel_values", "input_ids"} <= batch.keys():  # images compared with texts
             return batch

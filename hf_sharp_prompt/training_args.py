@@ -12,9 +12,9 @@ from transformers import TrainingArguments
 from . import objectives, sharpness
 from .data import tail_classes
 from .objectives import long_tail
-from .sharpness.aware import M_SHARPNESS
 from .sharpness.rule import OBJECTIVES
 from .sharpness.schedule import RHO_SCHEDULES
+from .sharpness.step.sharpness_aware import M_SHARPNESS
 
 
 CLASS_SAMPLING = {"class_balanced": 0.0, "square_root": 0.5}

@@ -32,8 +32,8 @@ from transformers import AutoProcessor, TrainerCallback, default_data_collator
 from hf_sharp_prompt import CLIPPromptConfig, SharpPromptTrainer, SharpPromptTrainingArguments, objectives, sharpness
 from hf_sharp_prompt.data import ImageFeatures, load_image_dataset
 from hf_sharp_prompt.demo import CLIP_PATH, DEFAULT_TASK
-from hf_sharp_prompt.sharpness.evaluation import Evaluations
 from hf_sharp_prompt.sharpness.rule import OBJECTIVES
+from hf_sharp_prompt.sharpness.step.gradients import Evaluations
 
 
 @pytest.mark.parametrize("rule", RULES)

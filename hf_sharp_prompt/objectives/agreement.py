@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn.functional import normalize
 
-from ..by_name import hyperparameter
+from ..hyperparameters import hyperparameter
 from .batch import Batch
 from .frozen import (
     check_that_texts_train,

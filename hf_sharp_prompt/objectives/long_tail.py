@@ -15,7 +15,7 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy, one_hot
 
-from ..by_name import nearest
+from ..hyperparameters import nearest
 
 
 IGNORED = -100

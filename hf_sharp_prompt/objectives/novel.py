@@ -12,8 +12,8 @@ import torch
 from torch import nn
 from torch.nn.functional import normalize
 
-from ..by_name import hyperparameter
 from ..data.loading import load_class_names
+from ..hyperparameters import hyperparameter
 from .agreement import one_minus_cosine
 from .batch import Batch
 from .frozen import check_that_texts_train, classifier, encode_without_prompts, find_tokenizer

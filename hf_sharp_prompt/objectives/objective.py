@@ -7,7 +7,7 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
-from ..by_name import WithHyperparameters, make, nearest
+from ..hyperparameters import Registry, WithHyperparameters
 from .batch import Batch
 
 
@@ -24,7 +24,7 @@ class Objective(WithHyperparameters, ABC):
         needs_frozen_images: Whether it looks at what the base model makes of the images without prompts.
     """
 
-    registry: ClassVar[dict[str, type[Objective]]] = {}
+    registry: ClassVar[Registry[Objective]] = Registry("objective")
     needs_index: ClassVar[bool] = False
     needs_frozen_images: ClassVar[bool] = False
     state: dict[str, torch.Tensor]
@@ -32,7 +32,6 @@ class Objective(WithHyperparameters, ABC):
 
     def __init_subclass__(cls, name: str | None = None) -> None:
         if name is not None:  # else it is the base of others
-            cls.name = name
             Objective.registry[name] = cls
 
     def begin_run(self, model: nn.Module, tokenizer: Any = None) -> None:
@@ -76,7 +75,7 @@ class ConstrainingObjective(Objective):
 
 def names() -> list[str]:
     """The names of all objectives, sorted."""
-    return sorted(Objective.registry)
+    return Objective.registry.names()
 
 
 def create(name: str, **hyperparameters: Any) -> Objective:
@@ -95,6 +94,4 @@ def create(name: str, **hyperparameters: Any) -> Objective:
         SAF(lmbda=0.3, temperature=5.0, epochs_ago=3, start=10)
         ```
     """
-    if name not in Objective.registry:
-        raise ValueError(f"There is no objective {name!r}{nearest(name, names())} Known are: {', '.join(names())}.")
-    return make(Objective.registry[name], hyperparameters)
+    return Objective.registry.create(name, **hyperparameters)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..by_name import nearest
+from ..hyperparameters import nearest
 
 
 Templates = str | Sequence[str]

@@ -10,7 +10,7 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
-from ..by_name import hyperparameter
+from ..hyperparameters import hyperparameter
 from .batch import Batch, logits_of
 from .objective import Objective
 

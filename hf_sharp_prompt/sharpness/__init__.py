@@ -1,28 +1,30 @@
 """Which gradient is followed, and how sharp is what it led to: independent of models and training loops."""
 
-# Importing a module of rules registers them.
-from . import combined, momentum, noise, sam, tail
-from .aware import SharpnessAware
-from .landscape import Landscape, landscape
-from .parts import Constraint
-from .report import Neighbourhood, SharpnessReport, report
-from .rule import SharpnessRule, create, names
+from . import rules
+from .measure.landscape import Landscape, landscape
+from .measure.report import Neighbourhood, SharpnessReport, report
+from .rule import Gradient, SharpnessRule, create, hyperparameter, names
+from .step.constraint import Constraint
+from .step.gradients import Backward
+from .step.sharpness_aware import SharpnessAware
+from .vectors import reject, unit
 
 
 __all__ = [
+    "Backward",
     "Constraint",
+    "Gradient",
     "Landscape",
     "Neighbourhood",
     "SharpnessAware",
     "SharpnessReport",
     "SharpnessRule",
-    "combined",
     "create",
+    "hyperparameter",
     "landscape",
-    "momentum",
     "names",
-    "noise",
+    "reject",
     "report",
-    "sam",
-    "tail",
+    "rules",
+    "unit",
 ]

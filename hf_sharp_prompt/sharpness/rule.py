@@ -2,16 +2,17 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 
 import torch
 
-from ..by_name import WithHyperparameters, hyperparameter, make, nearest
+from ..hyperparameters import Registry, WithHyperparameters, hyperparameter
 
 
-__all__ = ["OBJECTIVES", "Among", "Gradient", "SharpnessRule", "create", "hyperparameter", "names"]
+__all__ = ["OBJECTIVES", "Gradient", "SampleMask", "SharpnessRule", "create", "hyperparameter", "names"]
 
-Among = Callable[[torch.Tensor], torch.Tensor]
+SampleMask = Callable[[torch.Tensor], torch.Tensor]
+"""From the labels of samples to whether they count, a boolean tensor of the same length."""
 
 OBJECTIVES = ("mesa", "saf")
 """What belongs to the family but changes the objective, not the direction: see `hf_sharp_prompt.objectives`."""
@@ -20,20 +21,27 @@ OBJECTIVES = ("mesa", "saf")
 class Gradient(Protocol):
     """How a rule asks for gradients of the step's loss L, as flat vectors over all trainable parameters."""
 
-    weights: torch.Tensor
-    """The parameters w."""
-    learning_rate: float
-    """The optimizer's."""
-    epoch: int
-    """The epoch the step is in, from 0."""
-    stage: int
-    """How many times the classes have been re-weighted."""
+    @property
+    def weights(self) -> torch.Tensor:
+        """The parameters w."""
 
-    def __call__(self, offset: torch.Tensor | None = None, among: Among | None = None) -> torch.Tensor:
+    @property
+    def learning_rate(self) -> float:
+        """The optimizer's learning rate."""
+
+    @property
+    def epoch(self) -> int:
+        """The epoch the step is in, from 0."""
+
+    @property
+    def reweighting_stage(self) -> int:
+        """How many times the classes have been re-weighted."""
+
+    def __call__(self, offset: torch.Tensor | None = None, sample_mask: SampleMask | None = None) -> torch.Tensor:
         """`∇L(w + offset)`, or `∇L(w)` without an offset.
 
-        `among` maps labels to whether they count: L is then the sum of those samples' losses over the size of the
-        whole batch.
+        With `sample_mask`, which maps labels to whether they count, L is the sum of those samples' losses over the
+        size of the whole batch.
         """
 
     def draw_normal(self) -> torch.Tensor:
@@ -63,10 +71,9 @@ class SharpnessRule(WithHyperparameters, ABC):
     """
 
     state: dict[str, torch.Tensor]
-    registry: ClassVar[dict[str, type[SharpnessRule]]] = {}
+    registry: ClassVar[Registry[SharpnessRule]] = Registry("sharpness rule")
 
     def __init_subclass__(cls, name: str) -> None:
-        cls.name = name
         SharpnessRule.registry[name] = cls
 
     def __post_init__(self) -> None:
@@ -80,10 +87,10 @@ class SharpnessRule(WithHyperparameters, ABC):
 
 def names() -> list[str]:
     """The names of all rules, sorted."""
-    return sorted(SharpnessRule.registry)
+    return SharpnessRule.registry.names()
 
 
-def create(name: str, **hyperparameters: float) -> SharpnessRule:
+def create(name: str, **hyperparameters: Any) -> SharpnessRule:
     """Make a rule by name.
 
     Args:
@@ -104,9 +111,4 @@ def create(name: str, **hyperparameters: float) -> SharpnessRule:
             f"{name!r} changes the objective, not the direction. In a loop of your own, add the term of "
             f"hf_sharp_prompt.objectives.create({name!r}) to the loss; the Trainer takes sharpness={name!r}."
         )
-    if name not in SharpnessRule.registry:
-        raise ValueError(
-            f"There is no sharpness rule {name!r}{nearest(name, [*names(), *OBJECTIVES])} "
-            f"Known are: {', '.join(names())}; and as objectives: {', '.join(OBJECTIVES)}."
-        )
-    return make(SharpnessRule.registry[name], hyperparameters)
+    return SharpnessRule.registry.create(name, **hyperparameters)

@@ -1,6 +1,6 @@
 """The few vector operations that the rules are written in."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import torch
 
@@ -26,6 +26,17 @@ def project(v: torch.Tensor, onto: torch.Tensor) -> torch.Tensor:
 def reject(v: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
     """The part of `v` orthogonal to `other`."""
     return v - project(v, other)
+
+
+def flatten(tensors: Iterable[torch.Tensor]) -> torch.Tensor:
+    """Tensors of any shapes as one flat vector, without a graph."""
+    return torch.cat([tensor.detach().reshape(-1) for tensor in tensors])
+
+
+def split(flat: torch.Tensor, like: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+    """A flat vector as tensors with the shapes of others."""
+    parts = flat.split([tensor.numel() for tensor in like])
+    return [part.view_as(tensor) for part, tensor in zip(parts, like, strict=True)]
 
 
 def filter_norms(tensors: Iterable[torch.Tensor]) -> torch.Tensor:

@@ -27,9 +27,16 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from hf_sharp_prompt.sharpness import SharpnessAware, SharpnessRule, create, names
-from hf_sharp_prompt.sharpness.rule import Gradient, hyperparameter
-from hf_sharp_prompt.sharpness.vectors import unit
+from hf_sharp_prompt.sharpness import (
+    Backward,
+    Gradient,
+    SharpnessAware,
+    SharpnessRule,
+    create,
+    hyperparameter,
+    names,
+    unit,
+)
 
 
 def backward(sharp: SharpnessAware, model: Classifier, tampered: Callable | None = None) -> torch.Tensor:
@@ -105,7 +112,7 @@ def looks_here(name: str, step: int) -> bool:
 @pytest.fixture
 def momentum(monkeypatch: pytest.MonkeyPatch) -> SharpnessRule:
     """A rule that remembers, and does so before its second evaluation, which may fail."""
-    monkeypatch.setattr(SharpnessRule, "registry", dict(SharpnessRule.registry))
+    monkeypatch.setattr(SharpnessRule.registry, "_members", dict(SharpnessRule.registry))
 
     @dataclass
     class Momentum(SharpnessRule, name="momentum"):
@@ -244,11 +251,11 @@ class TestTheBatchIsTheBatch:
         sharp = make_sharp(name, model)
         expected, expected_losses = train(name, Classifier())
 
-        def backward_pass(among: Callable | None = None) -> torch.Tensor:
+        def backward_pass(sample_mask: Callable | None) -> Backward:
             losses = model.losses()
-            loss = (losses if among is None else losses * among(model.labels)).mean()
+            loss = (losses if sample_mask is None else losses * sample_mask(model.labels)).mean()
             loss.backward()
-            return loss.detach()
+            return Backward(loss.detach())
 
         for direction, expected_loss in zip(expected, expected_losses, strict=True):
             sharp.optimizer.zero_grad()

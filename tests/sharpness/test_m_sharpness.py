@@ -9,7 +9,7 @@ from family import DRAWS, NEEDS_LABELS, make_rule
 from problem import BATCH, Classifier, Scaled, assert_same_bits, assert_same_state, make_sharp, micro_batches
 from processes import run_in_two_processes
 
-from hf_sharp_prompt.sharpness import SharpnessAware, create, names
+from hf_sharp_prompt.sharpness import Backward, SharpnessAware, create, names
 
 
 EVEN, UNEVEN = [[0, 1], [2, 3], [4, 5]], [[0], [1, 2, 3], [], [4, 5]]
@@ -102,7 +102,7 @@ def test_a_loop_that_runs_the_backward_pass_itself_says_the_shares():
         loss.backward()
         return loss.detach()
 
-    passes = [lambda among=None, part=part: backward_pass(part) for part in parts]
+    passes = [lambda sample_mask, part=part: Backward(backward_pass(part)) for part in parts]
     loss = sharp.accumulate_direction(passes, [len(part) / BATCH for part in parts])
     torch.testing.assert_close(model.directions(), reference("sagm", parts, 1)[0], rtol=0, atol=1e-12)
     assert float(loss) == pytest.approx(float(model.loss()), abs=1e-12)
@@ -204,7 +204,7 @@ TWO_PROCESSES = """
                     with accelerator.no_sync(model):
                         closures = [lambda part=part: model(part) for part in mine]
                         sharp.backward(closures, [Classifier().labels[part] for part in mine])
-                    actual = torch.cat([each.grad.flatten() for each in sharp.parameters])
+                    actual = torch.cat([each.flatten() for each in sharp.parameters.gradients])
                     torch.testing.assert_close(actual, expected[step], rtol=0, atol=1e-12)
                     optimizer.step()
         for each in range(2):

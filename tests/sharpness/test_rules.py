@@ -14,8 +14,8 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from hf_sharp_prompt.sharpness import SharpnessAware, SharpnessRule, create, names
-from hf_sharp_prompt.sharpness.evaluation import Evaluations
 from hf_sharp_prompt.sharpness.rule import Gradient, hyperparameter
+from hf_sharp_prompt.sharpness.step.gradients import Evaluations
 
 
 UPDATES = json.loads((Path(__file__).parents[1] / "golden" / "updates.json").read_text())
@@ -185,7 +185,7 @@ class TestAgainstTheEquation:
             xi = torch.tensor([min(1.0, max(-1.0, float(value) / 3)) for value in normal], dtype=torch.float64)
             return problem.gradient_at(step, 0.5 * sigma * xi)
 
-        self.assert_follows(create("gnm", rho=0.5, sigma=0.8), direction, stage=stage)
+        self.assert_follows(create("gnm", rho=0.5, sigma=0.8), direction, reweighting_stage=stage)
 
     def test_rwp(self):
         generator = torch.Generator().manual_seed(7)
@@ -373,7 +373,7 @@ class TestErrors:
     def test_an_unknown_rule(self, name, nearest):
         with pytest.raises(ValueError, match="no sharpness rule") as raised:
             create(name)
-        known = f"Known are: {', '.join(names())}; and as objectives: mesa, saf."
+        known = f"Known are: {', '.join(names())}."
         assert str(raised.value) == f"There is no sharpness rule {name!r}{nearest} {known}"
 
     def test_a_member_of_the_family_that_is_an_objective(self):
@@ -418,7 +418,7 @@ class TestErrors:
 
     def test_an_open_bound(self, monkeypatch):
         """For rules that divide by a hyperparameter."""
-        monkeypatch.setattr(SharpnessRule, "registry", dict(SharpnessRule.registry))
+        monkeypatch.setattr(SharpnessRule.registry, "_members", dict(SharpnessRule.registry))
 
         @dataclass
         class Positive(SharpnessRule, name="positive"):

@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate.utils import find_batch_size, send_to_device, set_seed
-from peft import PeftModel
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from ..vectors import flatten, split
 
 
 Loss = Callable[[nn.Module, Any], torch.Tensor]
@@ -37,9 +38,9 @@ def open_surface(
         loader: Batches. They are read once and kept, so that augmentation and shuffling do not change the surface.
         loss: `loss(model, batch)` → the batch's mean loss, or the losses of its samples, a vector. By default the
             model's own: `model(**batch).loss`.
-        parameters: The coordinates; all others stay fixed. By default those with `requires_grad`, or where nothing
-            trains, as in a loaded adapter, those of a `PeftModel`'s active adapter.
-        seed: Of whatever draws random numbers while the batches are read and the loss is computed.
+        parameters: The coordinates; all others stay fixed. By default those with `requires_grad`; load an adapter with
+            `is_trainable=True` for its own.
+        seed: Seeds whatever draws random numbers while the batches are read and the loss is computed.
 
     Yields:
         The surface.
@@ -48,11 +49,13 @@ def open_surface(
         ValueError: No parameters, or on several devices; no batches; a model without a loss of its own and no `loss`;
             a loss that is not finite, or does not depend on the parameters.
     """
-    parameters = list(dict.fromkeys(parameters)) if parameters is not None else _parameters_of(model)
+    if parameters is None:
+        parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    parameters = list(dict.fromkeys(parameters))
     if not parameters:
         raise ValueError(
-            "There is nothing to move: none of the model's parameters has requires_grad=True, and it is no PeftModel "
-            "with one active adapter. Name them with parameters=…"
+            "There is nothing to move: none of the model's parameters has requires_grad=True. Load an adapter with "
+            "is_trainable=True, or give the parameters with parameters=…"
         )
     if len(devices := {str(parameter.device) for parameter in parameters}) > 1:
         raise ValueError(f"The parameters are on several devices ({', '.join(sorted(devices))}); put them on one.")
@@ -109,7 +112,7 @@ class LossSurface:
             ValueError: The loss does not depend on the parameters.
         """
         self._move_to(offset)
-        total, gradient = 0.0, 0
+        total, gradient = 0.0, torch.zeros_like(flatten(self.origin))
         for share, loss in self._losses():
             if not loss.requires_grad:
                 raise ValueError("The loss does not depend on the parameters. Are they this model's, and in use?")
@@ -142,8 +145,7 @@ class LossSurface:
 
     def split(self, flat: torch.Tensor) -> list[torch.Tensor]:
         """A flat vector as tensors with the parameters' shapes."""
-        parts = flat.split([tensor.numel() for tensor in self.origin])
-        return [part.view_as(tensor) for part, tensor in zip(parts, self.origin, strict=True)]
+        return split(flat, self.origin)
 
     def draw(self, generator: torch.Generator, signs: bool = False) -> torch.Tensor:
         """A standard normal vector, or one of random signs; drawn on the CPU, so the same on every device."""
@@ -178,16 +180,6 @@ class LossSurface:
         if offset is not None:
             for parameter, part in zip(self.parameters, self.split(offset)):
                 parameter.add_(part)
-
-
-def _parameters_of(model: nn.Module) -> list[nn.Parameter]:
-    """Those that train; or where nothing does, those that would train in the model's active adapter."""
-    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    if trainable or not isinstance(model, PeftModel) or len(model.active_adapters) != 1:
-        return trainable
-    with _left_as_it_was(model, []):
-        model.set_adapter(model.active_adapters[0])  # which makes it trainable
-        return [parameter for parameter in model.parameters() if parameter.requires_grad]
 
 
 @contextmanager

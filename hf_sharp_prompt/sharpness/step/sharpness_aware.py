@@ -9,11 +9,14 @@ from accelerate import Accelerator
 from accelerate.utils import DistributedType
 from torch import nn
 
-from .evaluation import Evaluations
-from .parts import BackwardPass, Constraint, Followed, constrain, follow, follow_parts
-from .rule import Among, SharpnessRule
-from .schedule import RHO_SCHEDULES
-from .subspace import Subspace
+from ..rule import SampleMask, SharpnessRule
+from ..schedule import RHO_SCHEDULES
+from ..subspace import Subspace
+from .constraint import Constraint, constrain
+from .context import StepContext
+from .gradients import Backward, BackwardPass, Evaluations
+from .m_sharpness import Followed, follow, follow_parts
+from .parameters import ParameterVector
 
 
 Closure = Callable[[], torch.Tensor]
@@ -27,7 +30,7 @@ class SharpnessAware:
     """Puts a rule's direction in `.grad`, where `loss.backward()` would put the gradient.
 
     All of the mechanism is here and none in the rules: perturbing and restoring, several micro-batches, several
-    processes, loss scaling, equal dropout masks, checkpointing. All trainable parameters count as one flat vector.
+    processes, loss scaling, equal dropout masks, checkpointing. All trainable parameters form one flat vector.
 
     Args:
         rule: The rule, as `sharpness.create` makes it.
@@ -35,22 +38,23 @@ class SharpnessAware:
         accelerator: The loop's `Accelerator`, if it has one: gradients are then averaged over its processes and its
             mixed precision is respected.
         optimizer: The optimizer, for rules and schedules that look at its learning rate.
-        buffers: The model's buffers, if evaluations change them, as batch normalisation's running statistics: only a
-            step's first evaluation does, then.
+        buffers: The model's buffers, if evaluations change them, such as batch normalisation's running statistics:
+            only a step's first evaluation changes them then.
         rho_schedule: How the rule's rho (and `graphsam`'s radius) goes over the run: `"constant"`, `"linear"` or
             `"cosine"` to zero with `progress`, or `"learning_rate"`, proportional to it.
         m_sharpness: Over what the rule is applied: the step's whole `"batch"`; or each `"micro_batch"`, or each
-            `"process"`'s share of the batch, by itself, with the mean of their directions followed (m-sharpness,
-            Foret et al. §4.1). Each part then has a perturbation, and noise, of its own; what a rule remembers is
-            common to all, the mean of what it would remember of each. A model in DistributedDataParallel is to be
-            called under `accelerator.no_sync(model)` then, which must not average before the rule has looked.
-        seed: Of the rule's own noise; the same in every process.
-        subspace: Where directions are confined to: the rule's is projected on it (SubPT).
+            `"process"`'s share of the batch, alone, and the mean of their directions is followed (m-sharpness, Foret
+            et al. §4.1). Each part then has its own perturbation and noise; what the rule remembers is the mean of
+            what it would remember of each part. Call a model in DistributedDataParallel under
+            `accelerator.no_sync(model)` then, because it must not average before the rule has looked.
+        seed: Seeds the rule's noise; the same in every process.
+        subspace: The rule's direction is projected onto it (SubPT).
 
     Attributes:
-        progress: Where the run is, from 0 to 1; for schedules, set by the loop.
-        epoch: The epoch, from 0; for rules that start anew in each, set by the loop.
-        stage: How many times the classes have been re-weighted; set by the loop.
+        parameters: The trainable parameters as one vector.
+        progress: The share of the run that is over, from 0 to 1. The loop sets it, for schedules.
+        epoch: The epoch, from 0. The loop sets it, for rules that restart in each epoch.
+        reweighting_stage: How many times the classes have been re-weighted. The loop sets it.
 
     Raises:
         ValueError: No trainable parameters, or on several devices; an engine that owns the backward pass or shards
@@ -79,32 +83,23 @@ class SharpnessAware:
         seed: int = 0,
         subspace: Subspace | None = None,
     ) -> None:
-        self.rule = rule
-        self.subspace = subspace
-        self.optimizer = optimizer
-        self.buffers = list(buffers)
-        self.rho_schedule = rho_schedule
-        self.m_sharpness = m_sharpness
-        self.progress, self.epoch, self.stage = 0.0, 0, 0
-        self.generator = torch.Generator().manual_seed(seed)
-        self.parameters = [parameter for parameter in parameters if parameter.requires_grad]
-        self.accelerator = accelerator
-        self._noise_seed: int | None = None  # of the current step, where parts have noise of their own
-        self._samples: int | None = None  # of the current evaluation, where losses come per sample
-        self._totals: dict[str, tuple[torch.Tensor, int]] = {}  # on the device, so that no step waits for it
         if rho_schedule not in RHO_SCHEDULES:
             raise ValueError(f"rho_schedule must be one of {', '.join(RHO_SCHEDULES)}, got {rho_schedule!r}.")
         if m_sharpness not in M_SHARPNESS:
             raise ValueError(f"m_sharpness must be one of {', '.join(M_SHARPNESS)}, got {m_sharpness!r}.")
-        if not self.parameters:
-            raise ValueError("There is nothing to train: none of the parameters has requires_grad=True.")
-        if len(devices := {str(parameter.device) for parameter in self.parameters}) > 1:
-            raise ValueError(
-                f"The trainable parameters are on several devices ({', '.join(sorted(devices))}); a sharpness rule "
-                "needs them on one. Frozen parameters may be anywhere."
-            )
         if accelerator is not None:
             _check_accelerator(accelerator)
+        self.rule = rule
+        self.parameters = ParameterVector(parameters)
+        self.accelerator = accelerator
+        self.optimizer = optimizer
+        self.buffers = list(buffers)
+        self.rho_schedule = rho_schedule
+        self.m_sharpness = m_sharpness
+        self.subspace = subspace
+        self.progress, self.epoch, self.reweighting_stage = 0.0, 0, 0
+        self.generator = torch.Generator().manual_seed(seed)
+        self._totals: dict[str, tuple[torch.Tensor | int, int]] = {}  # on the device, so that no step waits for it
 
     def backward(
         self,
@@ -117,10 +112,10 @@ class SharpnessAware:
         Args:
             closure: Computes the step's loss without calling `backward`: a scalar, or the losses of the samples, a
                 vector whose mean is the loss. It is called once per gradient evaluation of the rule. Several closures
-                are micro-batches, each with a graph of its own: scalars add up, and of vectors the mean is over all.
+                are micro-batches, each with its own graph: scalars add up, and of vectors the mean is over all.
             labels: The samples' labels, or those of each micro-batch, for rules that tell classes apart.
-            constraints: What other losses' gradients have to say about the direction, in this order. They see the
-                rule's, over the whole batch, and the subspace confines what comes of it. Each costs a gradient
+            constraints: Other losses whose gradients constrain the direction, in this order. They see the rule's
+                direction over the whole batch, and the subspace confines the result. Each costs a gradient
                 evaluation.
 
         Returns:
@@ -132,13 +127,9 @@ class SharpnessAware:
                 sample, and they are not given.
         """
         closures = [closure] if callable(closure) else list(closure)
-        labels = list(labels) if isinstance(labels, Sequence) else [labels] * len(closures)
-
-        def backward_pass(closure: Closure, labels: torch.Tensor | None) -> BackwardPass:
-            return lambda among=None: self._backward_pass(closure, labels, among)
-
-        passes = [backward_pass(*each) for each in zip(closures, labels, strict=True)]
-        return self.accumulate_direction(passes, constraints=[self._of_closures(each) for each in constraints])
+        of_closures = list(labels) if isinstance(labels, Sequence) else [labels] * len(closures)
+        passes = [self._as_backward_pass(*each) for each in zip(closures, of_closures, strict=True)]
+        return self.accumulate_direction(passes, constraints=[self._with_backward_pass(each) for each in constraints])
 
     def accumulate_direction(
         self,
@@ -150,47 +141,32 @@ class SharpnessAware:
 
         Args:
             backward_pass: Computes the loss, runs its backward pass (with loss scaling, where the loop has it) and
-                returns the loss, detached. Called with what a rule gives as `among`. Several are micro-batches, whose
-                losses add up.
-            shares: Where a rule is applied to micro-batches or processes by themselves: of each micro-batch the share
-                of the loss that it makes up, 1 in all as the mean over the processes. By default they are equal.
-            constraints: As for `backward`, each one's loss a backward pass.
+                returns a [`Backward`]. Called with what a rule gives as `sample_mask`. Several are micro-batches,
+                whose losses add up.
+            shares: Where a rule is applied to micro-batches or processes alone: each micro-batch's share of the loss,
+                1 in all as the mean over the processes. By default they are equal.
+            constraints: As for `backward`; each one's loss is a backward pass.
 
         Returns:
             The loss at the un-perturbed parameters.
         """
         passes = [backward_pass] if callable(backward_pass) else list(backward_pass)
         shares = [1 / len(passes)] * len(passes) if shares is None else list(shares)
-        held = [parameter.grad for parameter in self.parameters]
-        before = self.state_dict()
-        self._noise_seed = None
-        others = [(each, Evaluations(self, each.loss, again=True)) for each in constraints]
+        held, before = self.parameters.gradients, self.state_dict()
+        context = self._context()
+        others = [(each, Evaluations(context, each.loss, again=True)) for each in constraints]
         try:
             with self._scheduled_rho():
-                followed = self._follow(passes, shares)
+                followed = self._follow(context, passes, shares)
             for constraint, evaluations in others:
                 constrain(followed, constraint, evaluations)
             if self.subspace is not None:
                 followed.direction = self.subspace.project(followed.direction)
         except BaseException:
             self.load_state_dict(before)
-            self._set_gradients(held)
+            self.parameters.gradients = held
             raise
-        scaler, direction = self._scaler, followed.direction
-        remembers = bool(self.rule.state) or not torch.equal(before["generator"], self.generator.get_state())
-        failed = bool(remembers or scaler) and not followed.finite
-        if failed:
-            self.load_state_dict(before)
-            direction = torch.full_like(direction, torch.inf if scaler else torch.nan)
-        elif scaler:
-            direction = direction * scaler.get_scale()
-        direction = direction.clone()  # a rule may remember it, and clipping changes `.grad` in place
-        self._set_gradients(
-            grad if not reached else part if grad is None else grad + part
-            for grad, part, reached in zip(held, self._split(direction), followed.reached, strict=True)
-        )
-        if not (failed and scaler):  # a step that is skipped
-            self._record(followed.metrics)
+        self._accumulate(followed, held, before)
         return followed.metrics["loss"]
 
     def pop_metrics(self) -> dict[str, float]:
@@ -212,28 +188,12 @@ class SharpnessAware:
     def load_state_dict(self, state: dict[str, torch.Tensor]) -> None:
         """Restore what `state_dict` returned."""
         self.generator.set_state(state["generator"].cpu())
-        device = self.parameters[0].device
+        device = self.parameters.device
         self.rule.state = {name: tensor.to(device) for name, tensor in state.items() if name != "generator"}
 
     @property
-    def weights(self) -> torch.Tensor:
-        """The parameters as they are now, a flat vector of its own."""
-        return self._flatten(self.parameters)
-
-    @weights.setter
-    def weights(self, flat: torch.Tensor) -> None:
-        with torch.no_grad():
-            for parameter, part in zip(self.parameters, self._split(flat.to(self.parameters[0].device)), strict=True):
-                parameter.copy_(part)
-
-    @property
-    def processes(self) -> int:
-        """How many there are."""
-        return 1 if self.accelerator is None else self.accelerator.num_processes
-
-    @property
     def learning_rate(self) -> float:
-        """The optimizer's.
+        """The optimizer's learning rate.
 
         Raises:
             ValueError: There is no optimizer to ask.
@@ -244,6 +204,17 @@ class SharpnessAware:
                 "give SharpnessAware the optimizer."
             )
         return self.optimizer.param_groups[0]["lr"]
+
+    def _context(self) -> StepContext:
+        return StepContext(
+            self.parameters,
+            self.buffers,
+            self.generator,
+            self.accelerator,
+            lambda: self.learning_rate,
+            self.epoch,
+            self.reweighting_stage,
+        )
 
     @contextmanager
     def _scheduled_rho(self) -> Iterator[None]:
@@ -264,66 +235,80 @@ class SharpnessAware:
             for name, radius in radii.items():
                 setattr(self.rule, name, radius)
 
-    def _follow(self, passes: list[BackwardPass], shares: list[torch.Tensor | float]) -> Followed:
+    def _follow(
+        self, context: StepContext, passes: list[BackwardPass], shares: list[torch.Tensor | float]
+    ) -> Followed:
         if self.m_sharpness == "micro_batch":
-            return follow_parts(self, passes, shares)
-
-        def all_passes(among: Among | None = None) -> torch.Tensor:
-            return sum(each(among) for each in passes)
-
+            return follow_parts(self.rule, context, passes, shares)
+        whole = _one_after_another(passes)
         if self.m_sharpness == "process":
-            return follow_parts(self, [all_passes], [sum(shares)])
-        return follow(self, all_passes)
+            return follow_parts(self.rule, context, [whole], [sum(shares)])
+        return follow(self.rule, context, whole)
 
-    def _of_closures(self, constraint: Constraint) -> Constraint:
+    def _accumulate(
+        self, followed: Followed, held: list[torch.Tensor | None], before: dict[str, torch.Tensor]
+    ) -> None:
+        """Add the direction to the gradients that were held; a failed step leaves the rule as it was before."""
+        scaler = None if self.accelerator is None else self.accelerator.scaler
+        direction = followed.direction
+        remembers = bool(self.rule.state) or not torch.equal(before["generator"], self.generator.get_state())
+        failed = bool(remembers or scaler) and not followed.finite
+        if failed:
+            self.load_state_dict(before)
+            direction = torch.full_like(direction, torch.inf if scaler else torch.nan)
+        elif scaler:
+            direction = direction * scaler.get_scale()
+        direction = direction.clone()  # a rule may remember it, and clipping changes `.grad` in place
+        self.parameters.gradients = [
+            grad if not reached else part if grad is None else grad + part
+            for grad, part, reached in zip(held, self.parameters.split(direction), followed.reached, strict=True)
+        ]
+        if not (failed and scaler):  # Otherwise the scaler skips the step.
+            self._record(followed.metrics)
+
+    def _as_backward_pass(self, closure: Closure, labels: torch.Tensor | None) -> BackwardPass:
+        return lambda sample_mask: self._run_closure(closure, labels, sample_mask)
+
+    def _with_backward_pass(self, constraint: Constraint) -> Constraint:
         """The constraint with a backward pass instead of closures."""
         closures = [constraint.loss] if callable(constraint.loss) else list(constraint.loss)
-        return constraint._replace(loss=lambda _: sum(self._backward_pass(each, None, None) for each in closures))
+        return constraint._replace(loss=_one_after_another([self._as_backward_pass(each, None) for each in closures]))
 
-    def _generator_of_part(self, part: int) -> torch.Generator:
-        """Noise of a part's own; each process knows all parts' and goes on with the same generator."""
-        if self._noise_seed is None:
-            self._noise_seed = int(torch.randint(2**62, (), generator=self.generator))
-        return torch.Generator().manual_seed(self._noise_seed + part)
-
-    @property
-    def _scaler(self) -> torch.amp.GradScaler | None:
-        return self.accelerator.scaler if self.accelerator is not None else None
-
-    def _backward_pass(self, closure: Closure, labels: torch.Tensor | None, among: Among | None) -> torch.Tensor:
+    def _run_closure(self, closure: Closure, labels: torch.Tensor | None, sample_mask: SampleMask | None) -> Backward:
         loss = closure()
         if not loss.requires_grad:
             raise ValueError(
-                "The closure's loss does not depend on any trainable parameter. It must compute the loss anew at "
+                "The closure's loss does not depend on any trainable parameter. It must compute the loss again at "
                 "every call, with gradients enabled, and not call backward()."
             )
-        if among is not None and (labels is None or loss.dim() == 0):
-            raise ValueError(
-                f"The rule {self.rule.name!r} tells classes apart: the closure must return the losses of the samples, "
-                "one each, and backward() be given their labels."
-            )
-        if loss.dim():
-            self._samples = (self._samples or 0) + loss.numel()
-            loss = (loss if among is None else loss * among(labels)).sum()
+        samples = loss.numel() if loss.dim() else None
+        if sample_mask is not None:
+            if labels is None or samples is None:
+                raise ValueError(
+                    f"The rule {self.rule.name!r} tells classes apart: the closure must return the losses of the "
+                    "samples, one each, and backward() be given their labels."
+                )
+            loss = loss * sample_mask(labels)
+        loss = loss.sum()
         loss.backward() if self.accelerator is None else self.accelerator.backward(loss)
-        return loss.detach()
-
-    def _flatten(self, tensors: Iterable[torch.Tensor]) -> torch.Tensor:
-        return torch.cat([tensor.detach().reshape(-1) for tensor in tensors])
-
-    def _split(self, flat: torch.Tensor) -> Iterator[torch.Tensor]:
-        sizes = [parameter.numel() for parameter in self.parameters]
-        for part, parameter in zip(flat.split(sizes), self.parameters, strict=True):
-            yield part.view_as(parameter).to(parameter.dtype)
-
-    def _set_gradients(self, gradients: Iterable[torch.Tensor | None]) -> None:
-        for parameter, gradient in zip(self.parameters, gradients, strict=True):
-            parameter.grad = gradient
+        return Backward(loss.detach(), samples)
 
     def _record(self, metrics: dict[str, torch.Tensor]) -> None:
         for name, value in metrics.items():
             total, count = self._totals.get(name, (0, 0))
             self._totals[name] = total + value, count + 1
+
+
+def _one_after_another(passes: Sequence[BackwardPass]) -> BackwardPass:
+    """The backward pass of several micro-batches, whose losses and samples add up."""
+
+    def run(sample_mask: SampleMask | None) -> Backward:
+        results = [each(sample_mask) for each in passes]
+        counts = [result.samples for result in results if result.samples is not None]
+        loss = torch.stack([result.loss for result in results]).sum()
+        return Backward(loss, sum(counts) if counts else None)
+
+    return run
 
 
 def _check_accelerator(accelerator: Any) -> None:

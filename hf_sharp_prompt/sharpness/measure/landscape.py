@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from ..vectors import EPSILON, filter_norms
 from .surface import Loss, LossSurface, open_surface
-from .vectors import EPSILON, filter_norms
 
 
 @dataclass(frozen=True)

@@ -1,68 +1,80 @@
-"""A step's gradient evaluations: what a rule calls as `gradient`."""
+"""The gradient evaluations of one step: what a rule calls as `gradient`."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import NamedTuple
 
 import torch
 
-from .rule import Among
-from .vectors import cosine, filter_norms
+from ..rule import SampleMask
+from ..vectors import cosine, filter_norms, flatten
+from .context import StepContext
 
 
-if TYPE_CHECKING:
-    from .aware import SharpnessAware
+class Backward(NamedTuple):
+    """What a backward pass returns.
+
+    Args:
+        loss: The loss, detached: a share of the step's loss, or a sum over samples.
+        samples: How many samples the loss is the sum of; None where it is a share already.
+    """
+
+    loss: torch.Tensor
+    samples: int | None = None
+
+
+BackwardPass = Callable[[SampleMask | None], Backward]
 
 
 class Evaluations:
     """Gradients at and near the parameters as they are when it is made.
 
     Args:
-        sharp: Whose parameters, processes and scaling count.
-        backward_pass: Computes the loss, runs its backward pass and returns the loss.
-        part: Where the gradients are those of one part of the batch, a micro-batch or a process's share: its number.
+        context: What the step's evaluations have in common.
+        backward_pass: Computes the loss and runs its backward pass.
+        part: The number of the micro-batch or process whose gradients these are; None for the whole batch.
         share: The part's share of the loss.
-        again: Whether others of the step come before its first: dropout masks and buffers are the step's, then.
+        again: True if this step has already been evaluated: dropout masks and buffers are then the step's.
 
     Attributes:
         reached: For each parameter whether the loss depended on it, in any evaluation.
-        weight: What the part counts among the others: its number of samples, or else its share.
+        weight: What the part counts among the others: its number of samples, or its share.
     """
 
     def __init__(
         self,
-        sharp: SharpnessAware,
-        backward_pass: Callable[[Among | None], torch.Tensor],
+        context: StepContext,
+        backward_pass: BackwardPass,
         part: int | None = None,
         share: torch.Tensor | float = 1.0,
         again: bool = False,
     ) -> None:
-        self.sharp = sharp
-        self.backward_pass = backward_pass
+        self.context, self.backward_pass = context, backward_pass
         self.part, self.share, self.again = part, share, again
-        self.reached = [False] * len(sharp.parameters)
-        self.origin = [parameter.detach().clone() for parameter in sharp.parameters]
+        self.origin = context.parameters.copy()
+        self.reached = [False] * len(self.origin)
         self.random_state = _RandomState(self.origin[0].device)
         self.evaluated: list[_Evaluation] = []
 
     @property
     def weights(self) -> torch.Tensor:
-        return torch.cat([tensor.reshape(-1) for tensor in self.origin])
+        return flatten(self.origin)
 
     @property
     def learning_rate(self) -> float:
-        return self.sharp.learning_rate
+        return self.context.find_learning_rate()
 
     @property
     def epoch(self) -> int:
-        return self.sharp.epoch
+        return self.context.epoch
 
     @property
-    def stage(self) -> int:
-        return self.sharp.stage
+    def reweighting_stage(self) -> int:
+        return self.context.reweighting_stage
 
     def draw_normal(self) -> torch.Tensor:
         """Standard normal noise; drawn on the CPU in float64, so the same on every device and in any precision."""
@@ -71,60 +83,60 @@ class Evaluations:
 
     @cached_property
     def _generator(self) -> torch.Generator:
-        return self.sharp.generator if self.part is None else self.sharp._generator_of_part(self.part)
+        return self.context.generator if self.part is None else self.context.generator_of_part(self.part)
 
     def filter_norms(self) -> torch.Tensor:
         """The norm of each parameter's row, or of its whole tensor if that has one dimension or none."""
         return filter_norms(self.origin)
 
-    def __call__(self, offset: torch.Tensor | None = None, among: Among | None = None) -> torch.Tensor:
+    def __call__(self, offset: torch.Tensor | None = None, sample_mask: SampleMask | None = None) -> torch.Tensor:
         """`∇L(w + offset)`, flat, over all micro-batches and processes, without loss scaling."""
-        sharp = self.sharp
-        again = self.again or bool(self.evaluated)
-        buffers = [buffer.clone() for buffer in sharp.buffers] if again else []
-        if again:
-            self.random_state.restore()  # the same dropout masks in every evaluation of a step
-        self._move_to(offset)
-        sharp._set_gradients([None] * len(self.origin))
-        sharp._samples = None
-        try:
-            loss = self.backward_pass(among)
-        finally:
-            for buffer, before in zip(sharp.buffers, buffers):
-                buffer.copy_(before)
-        reached = [parameter.grad is not None for parameter in sharp.parameters]
+        parameters = self.context.parameters
+        parameters.move(self.origin, offset)
+        parameters.gradients = [None] * len(self.origin)
+        loss, samples = self._run_backward_pass(sample_mask)
+        reached = [each is not None for each in parameters.gradients]
         if not any(reached):
             raise ValueError("No gradient reached the trainable parameters; does the loss depend on them?")
-        gradient = sharp._flatten(
-            torch.zeros_like(parameter) if parameter.grad is None else parameter.grad for parameter in sharp.parameters
-        )
-        if sharp._scaler:
-            gradient = gradient / sharp._scaler.get_scale()
+        gradient = parameters.read_gradients()
+        if self.context.scaler:
+            gradient = gradient / self.context.scaler.get_scale()
         if self.part is None:
-            gradient, loss, reached = self._reduce(gradient, loss, reached)
+            gradient, loss, reached = self._reduce(gradient, loss, samples, reached)
         else:
-            self.weight = loss.new_tensor(sharp._samples if sharp._samples is not None else self.share)
+            self.weight = loss.new_tensor(samples if samples is not None else self.share)
             whole = self.weight.where(self.weight > 0, 1)
             gradient, loss = gradient / whole.to(gradient), loss / whole
         self.reached = [before or now for before, now in zip(self.reached, reached, strict=True)]
-        self.evaluated.append(_Evaluation(gradient, loss, offset is not None, among is None))
+        self.evaluated.append(_Evaluation(gradient, loss, offset is not None, sample_mask is None))
         return gradient
 
+    def _run_backward_pass(self, sample_mask: SampleMask | None) -> Backward:
+        """Run it with the step's dropout masks; only the step's first changes the buffers."""
+        again = self.again or bool(self.evaluated)
+        buffers = [buffer.clone() for buffer in self.context.buffers] if again else []
+        if again:
+            self.random_state.restore()
+        try:
+            return self.backward_pass(sample_mask)
+        finally:
+            for buffer, before in zip(self.context.buffers, buffers):
+                buffer.copy_(before)
+
     def _reduce(
-        self, gradient: torch.Tensor, loss: torch.Tensor, reached: list[bool]
+        self, gradient: torch.Tensor, loss: torch.Tensor, samples: int | None, reached: list[bool]
     ) -> tuple[torch.Tensor, torch.Tensor, list[bool]]:
-        """Over processes as one tensor, the loss with it; and from sums over samples to means."""
-        sharp = self.sharp
-        samples = 1 if sharp._samples is None else sharp._samples
-        if sharp.processes > 1:
+        """Reduce over processes as one tensor, the loss with it, and turn sums over samples into means."""
+        count: torch.Tensor | int = 1 if samples is None else samples
+        if self.context.processes > 1:
             # On gradients that DDP has reduced already this changes nothing.
-            flat = torch.cat([gradient, loss.reshape(1).to(gradient), gradient.new_tensor([samples, *reached])])
-            flat = sharp.accelerator.reduce(flat, reduction="mean")
+            flat = torch.cat([gradient, loss.reshape(1).to(gradient), gradient.new_tensor([count, *reached])])
+            flat = self.context.reduce(flat)
             gradient, rest = flat.split([len(gradient), len(flat) - len(gradient)])
-            loss, samples = rest[0].to(loss), rest[1]
-            if not all(reached):  # else there is nothing to learn, and no reason to wait for the device
+            loss, count = rest[0].to(loss), rest[1]
+            if not all(reached):  # Otherwise there is nothing to learn, and no reason to wait for the device.
                 reached = [value > 0 for value in rest[2:].tolist()]
-        return gradient / samples, loss / samples, reached
+        return gradient / count, loss / count, reached
 
     @contextmanager
     def parameters_restored(self) -> Iterator[None]:
@@ -132,17 +144,17 @@ class Evaluations:
         try:
             yield
         finally:
-            self._move_to(None)
+            self.context.parameters.move(self.origin)
 
     @property
     def loss(self) -> torch.Tensor:
         """The loss at the un-perturbed parameters, or where the rule first looked if it did not look there."""
-        return sum(each.loss for each in self._here)
+        return torch.stack([each.loss for each in self._here]).sum()
 
     @property
     def gradient(self) -> torch.Tensor:
         """The gradient that belongs to `loss`."""
-        return sum(each.gradient for each in self._here)
+        return torch.stack([each.gradient for each in self._here]).sum(dim=0)
 
     @property
     def perturbed(self) -> tuple[torch.Tensor, torch.Tensor] | None:
@@ -161,26 +173,22 @@ class Evaluations:
         return metrics
 
     def finite(self) -> torch.Tensor:
-        """Whether all gradients were."""
+        """True if all gradients were finite."""
         return torch.stack([torch.isfinite(each.gradient).all() for each in self.evaluated]).all()
 
     @property
     def _here(self) -> list[_Evaluation]:
         return [each for each in self.evaluated if not each.shifted] or self.evaluated[:1]
 
-    @torch.no_grad()
-    def _move_to(self, offset: torch.Tensor | None) -> None:
-        parameters = self.sharp.parameters
-        if offset is None:
-            torch._foreach_copy_(parameters, self.origin)
-        else:
-            torch._foreach_copy_(parameters, torch._foreach_add(self.origin, list(self.sharp._split(offset))))
-        torch.clear_autocast_cache()  # which, in a loop's own autocast, would hold the parameters as they were
 
-
+@dataclass(eq=False)
 class _Evaluation:
-    def __init__(self, gradient: torch.Tensor, loss: torch.Tensor, shifted: bool, whole: bool) -> None:
-        self.gradient, self.loss, self.shifted, self.whole = gradient, loss, shifted, whole
+    """One gradient, its loss, and whether it was taken elsewhere and over the whole batch."""
+
+    gradient: torch.Tensor
+    loss: torch.Tensor
+    shifted: bool
+    whole: bool
 
 
 class _RandomState:

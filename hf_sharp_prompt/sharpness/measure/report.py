@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from ..vectors import unit
 from .surface import Loss, LossSurface, open_surface
-from .vectors import unit
 
 
 @dataclass(frozen=True)
@@ -106,10 +106,10 @@ def report(
         probes: Random vectors for the trace, at least 2.
         tolerance: Power iteration ends when `‖Hv - λv‖` is below this share of the largest eigenvalue in magnitude;
             λ itself is then mostly far closer.
-        max_iterations: Of power iteration, at most; twice that where it has to be shifted.
-        parameters: Which to look at; all others stay fixed. By default those with `requires_grad`, or where nothing
-            trains, as in a loaded adapter, those of a `PeftModel`'s active adapter.
-        seed: Of all that is random.
+        max_iterations: The most iterations of the power method; twice that where it has to be shifted.
+        parameters: The parameters to look at; all others stay fixed. By default those with `requires_grad`;
+            load an adapter with `is_trainable=True` for its own.
+        seed: Seeds all that is random.
 
     Returns:
         A [`SharpnessReport`].
@@ -129,7 +129,7 @@ def report(
 
     Example:
         ```py
-        >>> model = PeftModel.from_pretrained(clip, "me/pets-gcscoop")
+        >>> model = PeftModel.from_pretrained(clip, "me/pets-gcscoop", is_trainable=True)
         >>> print(report(model, loader, rhos=(0.1, 0.5)))
         ```
     """

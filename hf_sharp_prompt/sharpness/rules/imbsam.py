@@ -1,12 +1,10 @@
-"""Sharpness of the rare classes only."""
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 
-from .rule import Gradient, SharpnessRule, hyperparameter
-from .vectors import unit
+from ..rule import Gradient, SharpnessRule, hyperparameter
+from ..vectors import unit
 
 
 @dataclass
@@ -47,6 +45,6 @@ class ImbSAM(SharpnessRule, name="imbsam"):
         def is_tail(labels: torch.Tensor) -> torch.Tensor:
             return torch.isin(labels, torch.tensor(self.tail_classes, device=labels.device))
 
-        g_t = 2 * gradient(among=is_tail)
-        g_h = gradient(among=lambda labels: ~is_tail(labels))
-        return g_h + 2 * gradient(offset=self.rho * unit(g_t), among=is_tail)
+        g_t = 2 * gradient(sample_mask=is_tail)
+        g_h = gradient(sample_mask=lambda labels: ~is_tail(labels))
+        return g_h + 2 * gradient(offset=self.rho * unit(g_t), sample_mask=is_tail)

@@ -1,0 +1,127 @@
+"""Families of what is chosen by name and set by numbers: sharpness rules, objectives and losses."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping
+from typing import Any, ClassVar, Generic, TypeVar
+
+
+def hyperparameter(
+    default: float, *, low: float = -math.inf, high: float = math.inf, above: float = -math.inf, help: str
+) -> Any:
+    """Declare a hyperparameter of a dataclass.
+
+    Args:
+        default: Its default. If it is an `int`, only whole numbers are allowed.
+        low, high: The closed range of its values.
+        above: An open bound below.
+        help: What it means, in one sentence.
+
+    Returns:
+        A dataclass field; typed as `Any` so that `rho: float = hyperparameter(0.05, help=…)` type-checks.
+    """
+    return dataclasses.field(default=default, metadata={"low": low, "high": high, "above": above, "help": help})
+
+
+class WithHyperparameters:
+    """A dataclass whose fields are hyperparameters. They are checked when it is made.
+
+    Attributes:
+        name: The name in its family.
+        state: What it remembers between steps, tensors by name.
+
+    Raises:
+        ValueError: A value is outside its range.
+    """
+
+    name: ClassVar[str]
+
+    def __post_init__(self) -> None:
+        self.state: dict[str, Any] = {}
+        for field in dataclasses.fields(self):  # type: ignore[arg-type]  # subclasses are dataclasses
+            if field.metadata:  # Otherwise it is no number.
+                setattr(self, field.name, self._checked(field, getattr(self, field.name)))
+
+    def _checked(self, field: dataclasses.Field, value: Any) -> Any:
+        """The value, as an `int` where the hyperparameter is whole: JSON and searches may have 3.0."""
+        bounds, whole = field.metadata, isinstance(field.default, int)
+        is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        is_number = is_number and (not whole or value == int(value))
+        if not is_number or not bounds["low"] <= value <= bounds["high"] or not value > bounds["above"]:
+            raise ValueError(f"{self.name}: {field.name} must be {_describe(bounds, whole)}, got {value!r}.")
+        return int(value) if whole else value
+
+
+Member = TypeVar("Member", bound=WithHyperparameters)
+
+
+class Registry(MutableMapping[str, type[Member]], Generic[Member]):
+    """The members of a family, by name. A member becomes known by `registry[name] = kind`.
+
+    Args:
+        family: What a member is called in errors, e.g. "sharpness rule".
+    """
+
+    def __init__(self, family: str) -> None:
+        self.family = family
+        self._members: dict[str, type[Member]] = {}
+
+    def __getitem__(self, name: str) -> type[Member]:
+        return self._members[name]
+
+    def __setitem__(self, name: str, kind: type[Member]) -> None:
+        kind.name = name
+        self._members[name] = kind
+
+    def __delitem__(self, name: str) -> None:
+        del self._members[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._members)
+
+    def __len__(self) -> int:
+        return len(self._members)
+
+    def names(self) -> list[str]:
+        """The names of all members, sorted."""
+        return sorted(self._members)
+
+    def create(self, name: str, **hyperparameters: Any) -> Member:
+        """Make a member by name.
+
+        Args:
+            name: One of `names()`.
+            **hyperparameters: Its hyperparameters; those not given take their defaults.
+
+        Raises:
+            ValueError: The name or a hyperparameter is unknown (the nearest is named), or a value is outside its
+                range.
+        """
+        if name not in self._members:
+            known = ", ".join(self.names())
+            raise ValueError(f"There is no {self.family} {name!r}{nearest(name, self._members)} Known are: {known}.")
+        kind = self._members[name]
+        defaults = {field.name: field.default for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
+        for given in hyperparameters:
+            if given not in defaults:
+                known = ", ".join(f"{key}={value}" for key, value in defaults.items()) or "none"
+                raise ValueError(
+                    f"{name} has no hyperparameter {given!r}{nearest(given, defaults)} It takes: {known}."
+                )
+        return kind(**hyperparameters)
+
+
+def nearest(given: str, known: Iterable[str]) -> str:
+    """The end of a sentence about an unknown name."""
+    matches = difflib.get_close_matches(given.lower(), list(known), n=1, cutoff=0.4)
+    return f"; did you mean {matches[0]!r}?" if matches else "."
+
+
+def _describe(bounds: Mapping[str, float], whole: bool) -> str:
+    limits = [f">= {bounds['low']:g}"] if bounds["low"] > -math.inf else []
+    limits += [f"> {bounds['above']:g}"] if bounds["above"] > -math.inf else []
+    limits += [f"<= {bounds['high']:g}"] if bounds["high"] < math.inf else []
+    return " ".join(["a whole number" if whole else "a finite number", " and ".join(limits)]).strip()

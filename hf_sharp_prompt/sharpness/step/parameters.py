@@ -1,0 +1,84 @@
+"""The trainable parameters as one flat vector."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import nn
+
+from ..vectors import flatten, split
+
+
+class ParameterVector:
+    """Reads and writes all trainable parameters, and their gradients, as one flat vector.
+
+    Args:
+        parameters: The model's parameters; those with `requires_grad` are the vector's, in this order.
+
+    Attributes:
+        tensors: The parameters that train.
+
+    Raises:
+        ValueError: There is nothing to train, or what trains is on several devices.
+    """
+
+    def __init__(self, parameters: Iterable[nn.Parameter]) -> None:
+        self.tensors: list[torch.Tensor] = [parameter for parameter in parameters if parameter.requires_grad]
+        if not self.tensors:
+            raise ValueError("There is nothing to train: none of the parameters has requires_grad=True.")
+        if len(devices := {str(tensor.device) for tensor in self.tensors}) > 1:
+            raise ValueError(
+                f"The trainable parameters are on several devices ({', '.join(sorted(devices))}); a sharpness rule "
+                "needs them on one. Frozen parameters may be anywhere."
+            )
+
+    @property
+    def device(self) -> torch.device:
+        return self.tensors[0].device
+
+    def read(self) -> torch.Tensor:
+        """The parameters as they are now: a copy, of length dim."""
+        return flatten(self.tensors)
+
+    @torch.no_grad()
+    def write(self, flat: torch.Tensor) -> None:
+        """Set the parameters to a vector of length dim."""
+        for tensor, part in zip(self.tensors, self.split(flat.to(self.device)), strict=True):
+            tensor.copy_(part)
+
+    def split(self, flat: torch.Tensor) -> list[torch.Tensor]:
+        """A vector of length dim as tensors with the parameters' shapes and precisions."""
+        return [part.to(tensor.dtype) for part, tensor in zip(split(flat, self.tensors), self.tensors, strict=True)]
+
+    def copy(self) -> list[torch.Tensor]:
+        """The parameters as they are now, tensor by tensor."""
+        return [tensor.detach().clone() for tensor in self.tensors]
+
+    @torch.no_grad()
+    def move(self, origin: list[torch.Tensor], offset: torch.Tensor | None = None) -> None:
+        """Set the parameters to `origin + offset`, or to the bits of `origin`.
+
+        Args:
+            origin: As `copy` returns it.
+            offset: A vector of length dim.
+        """
+        if offset is None:
+            torch._foreach_copy_(self.tensors, origin)
+        else:
+            torch._foreach_copy_(self.tensors, torch._foreach_add(origin, self.split(offset)))
+        torch.clear_autocast_cache()  # In a loop's own autocast it would still hold the parameters as they were.
+
+    @property
+    def gradients(self) -> list[torch.Tensor | None]:
+        """The parameters' `.grad`."""
+        return [tensor.grad for tensor in self.tensors]
+
+    @gradients.setter
+    def gradients(self, gradients: Sequence[torch.Tensor | None]) -> None:
+        for tensor, gradient in zip(self.tensors, gradients, strict=True):
+            tensor.grad = gradient
+
+    def read_gradients(self) -> torch.Tensor:
+        """All `.grad` as a vector of length dim, with zeros where there is none."""
+        return flatten(torch.zeros_like(each) if each.grad is None else each.grad for each in self.tensors)
