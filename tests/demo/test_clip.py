@@ -1,7 +1,9 @@
 """The shipped CLIP is a stock checkpoint that knows its world, and a command remakes it."""
 
+import pretrain_clip
 import pytest
 import torch
+from captions import Caption
 from PIL import Image
 from safetensors import safe_open
 from torch.nn.functional import normalize
@@ -15,9 +17,7 @@ from transformers import (
     pipeline,
 )
 
-import hf_sharp_prompt.demo.pretrain as pretrain
 from hf_sharp_prompt.demo import CLIP_PATH, TASKS
-from hf_sharp_prompt.demo.captions import Caption
 from hf_sharp_prompt.demo.shapes import SHAPES
 from hf_sharp_prompt.demo.textures import TEXTURES
 from hf_sharp_prompt.demo.world import COLOURS, Scene, render
@@ -122,12 +122,12 @@ def test_a_caption_true_of_another_image_is_no_negative_for_it():
     """Otherwise training would push "a star" away from every other star of the batch."""
     heart = Scene(colour="red", texture="plain", shape="heart", backdrop="white", size="large", style="photo")
     captions = [Caption("a red thing", {"colour": "red"}), Caption("a heart", {"shape": "heart"})]
-    true = pretrain.true_pairs(captions, [STAR, heart])
+    true = pretrain_clip.true_pairs(captions, [STAR, heart])
     assert true.tolist() == [[True, False], [True, True]]
     logits = torch.tensor([[2.0, 1.0], [9.0, 3.0]])
     # "a red thing" is true of the heart as well, so the score 9 counts nowhere.
     expected = (torch.tensor(-1.0).exp().log1p() + torch.tensor(-2.0).exp().log1p()) / 4
-    torch.testing.assert_close(pretrain.contrastive_loss(logits, true), expected)
+    torch.testing.assert_close(pretrain_clip.contrastive_loss(logits, true), expected)
 
 
 def test_pretraining_makes_a_loadable_checkpoint(tmp_path):
@@ -135,7 +135,9 @@ def test_pretraining_makes_a_loadable_checkpoint(tmp_path):
     output.mkdir()
     (output / "stale.txt").write_text("from an earlier run")
     command = f"--output {output} --steps 3 --batch_size 16 --vision_layers 1 --text_layers 1"
-    pretrain.main(HfArgumentParser(pretrain.PretrainArguments).parse_args_into_dataclasses(command.split())[0])
+    pretrain_clip.main(
+        HfArgumentParser(pretrain_clip.PretrainArguments).parse_args_into_dataclasses(command.split())[0]
+    )
     assert [path.name for path in tmp_path.iterdir()] == ["clip"]
     assert not (output / "stale.txt").exists()
     model, processor = CLIPModel.from_pretrained(output), AutoProcessor.from_pretrained(output)

@@ -1,5 +1,6 @@
 """The shipped ViT is a stock checkpoint with general features, and a command remakes it."""
 
+import pretrain_vit
 import pytest
 import torch
 from PIL import Image
@@ -7,7 +8,6 @@ from safetensors import safe_open
 from torch.nn.functional import cross_entropy
 from transformers import AutoImageProcessor, HfArgumentParser, ViTForImageClassification, ViTModel, pipeline
 
-import hf_sharp_prompt.demo.pretrain_vit as pretrain_vit
 from hf_sharp_prompt.demo import LONG_TAIL_TASK, VIT_PATH
 from hf_sharp_prompt.demo.world import Scene, render
 

@@ -5,9 +5,9 @@ import sys
 
 import numpy as np
 import pytest
+from captions import describe
+from pretrain_clip import pair
 
-from hf_sharp_prompt.demo.captions import describe
-from hf_sharp_prompt.demo.pretrain import pair
 from hf_sharp_prompt.demo.shapes import SHAPES
 from hf_sharp_prompt.demo.styles import HELD_OUT_STYLES, SEEN_STYLES, STYLES
 from hf_sharp_prompt.demo.textures import TEXTURES

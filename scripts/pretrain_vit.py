@@ -3,8 +3,8 @@
 What ImageNet-21k is to the published ViTs the seen styles are to this one: it has general features before any task.
 
 ```bash
-python -m hf_sharp_prompt.demo.pretrain_vit                              # remakes the shipped checkpoint
-python -m hf_sharp_prompt.demo.pretrain_vit --output my_vit --steps 200  # tries it
+python scripts/pretrain_vit.py                               # remakes the shipped checkpoint
+python scripts/pretrain_vit.py --output my_vit --steps 200  # tries it
 ```
 """
 
@@ -14,15 +14,16 @@ from functools import partial
 from pathlib import Path
 
 import torch
+from pretrain_clip import render_pairs
+from pretraining import OptimizationArguments, save, train, waves
 from torch.nn.functional import cross_entropy
 from torch.utils.data import IterableDataset
 from transformers import HfArgumentParser, ViTConfig, ViTForImageClassification, ViTImageProcessorPil, set_seed
 
-from .pretrain import render_pairs
-from .shapes import SHAPES
-from .textures import TEXTURES
-from .training import OptimizationArguments, save, train, waves
-from .world import COLOURS, IMAGE_SIZE, SIZES, Scene
+from hf_sharp_prompt.demo import VIT_PATH
+from hf_sharp_prompt.demo.shapes import SHAPES
+from hf_sharp_prompt.demo.textures import TEXTURES
+from hf_sharp_prompt.demo.world import COLOURS, IMAGE_SIZE, SIZES, Scene
 
 
 @dataclass
@@ -31,7 +32,7 @@ class ViTPretrainArguments(OptimizationArguments):
 
     steps: int = field(default=1500, metadata={"help": "updates"})
     output: Path = field(
-        default=Path(__file__).parent / "vit",
+        default=VIT_PATH,
         metadata={"help": "directory of the checkpoint; replaced as a whole once training has ended"},
     )
     layers: int = field(default=6, metadata={"help": "layers, 144 wide"})

@@ -1,8 +1,8 @@
 """Makes the demo's CLIP: its tokenizer, and a stock `CLIPModel` trained from nothing on the rendered world.
 
 ```bash
-python -m hf_sharp_prompt.demo.pretrain                               # remakes the shipped checkpoint, in half an hour
-python -m hf_sharp_prompt.demo.pretrain --output my_clip --steps 200  # tries it
+python scripts/pretrain_clip.py                               # remakes the shipped checkpoint, in half an hour
+python scripts/pretrain_clip.py --output my_clip --steps 200  # tries it
 ```
 """
 
@@ -13,6 +13,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from captions import Caption, describe
+from pretraining import OptimizationArguments, save, train, waves
+from tokenizer import train_tokenizer
 from torch.nn.functional import cross_entropy
 from torch.utils.data import IterableDataset
 from transformers import (
@@ -25,11 +28,9 @@ from transformers import (
     set_seed,
 )
 
-from .captions import Caption, describe
-from .styles import SEEN_STYLES
-from .tokenizer import train_tokenizer
-from .training import OptimizationArguments, save, train, waves
-from .world import IMAGE_SIZE, Scene, Stream, draw_scene, render
+from hf_sharp_prompt.demo import CLIP_PATH
+from hf_sharp_prompt.demo.styles import SEEN_STYLES
+from hf_sharp_prompt.demo.world import IMAGE_SIZE, Scene, Stream, draw_scene, render
 
 
 @dataclass
@@ -37,7 +38,7 @@ class PretrainArguments(OptimizationArguments):
     """What to train, for how long, and where to put it."""
 
     output: Path = field(
-        default=Path(__file__).parent / "clip",
+        default=CLIP_PATH,
         metadata={"help": "directory of the checkpoint; replaced as a whole once training has ended"},
     )
     vision_layers: int = field(default=5, metadata={"help": "layers of the image tower, 128 wide"})

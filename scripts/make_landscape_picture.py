@@ -1,6 +1,6 @@
 """Draws the loss around the prompts of CoOp and GCSCoOp that the main job learned on the demo; says how sharp it is:
 
-accelerate launch examples/run_base2novel.py && python docs/make_landscape_picture.py
+accelerate launch examples/run_base2novel.py && python scripts/make_landscape_picture.py
 """
 
 from pathlib import Path
@@ -18,7 +18,7 @@ from hf_sharp_prompt.plots import plot_landscapes
 RUNS = Path("runs/base2novel", demo.DEFAULT_TASK)
 METHODS = {"CoOp": "coop", "GCSCoOp": "gcscoop"}
 SEED, SHOTS = 1, 16
-PICTURE = Path(__file__).parent / "images" / "landscapes.png"
+PICTURE = Path(__file__).parents[1] / "docs" / "images" / "landscapes.png"
 
 
 def main() -> None:

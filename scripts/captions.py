@@ -4,7 +4,7 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from .world import Scene
+from hf_sharp_prompt.demo.world import Scene
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Writes docs/sharpness.md from the docstrings of the rules: `python docs/make_sharpness.py`."""
+"""Writes docs/sharpness.md from the docstrings of the rules: `python scripts/make_sharpness_page.py`."""
 
 import dataclasses
 import inspect
@@ -10,11 +10,11 @@ from hf_sharp_prompt.sharpness import SharpnessRule
 from hf_sharp_prompt.sharpness.rule import OBJECTIVES
 
 
-PAGE = Path(__file__).with_name("sharpness.md")
+PAGE = Path(__file__).parents[1] / "docs" / "sharpness.md"
 
 HEAD = """# Sharpness rules
 
-Made by `python docs/make_sharpness.py` from the rules' docstrings; edit those.
+Made by `python scripts/make_sharpness_page.py` from the rules' docstrings; edit those.
 
 `w` all trainable parameters as one flat vector, `g = ∇L(w)` over one optimizer step's whole batch, `u(v) = v / ‖v‖`,
 `g(ε) = ∇L(w + ε)`; `d` is what the optimizer receives as the gradient. Chosen by name, in the Trainer with

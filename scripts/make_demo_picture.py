@@ -1,4 +1,4 @@
-"""Draws README's picture of the embedded demo, a row of images per task: `python docs/make_demo_picture.py`."""
+"""Draws README's picture of the embedded demo, a row of images per task: `python scripts/make_demo_picture.py`."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from hf_sharp_prompt.demo import TASKS
 
 
-PICTURE = Path(__file__).parent / "images" / "demo.png"
+PICTURE = Path(__file__).parents[1] / "docs" / "images" / "demo.png"
 COLUMNS = 12
 
 
