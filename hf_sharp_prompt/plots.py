@@ -22,6 +22,7 @@ def plot_accuracy_by_epoch(
         title: Above the figure.
     """
     from matplotlib.figure import Figure  # an extra; the rest of the package works without it
+    from matplotlib.ticker import MaxNLocator
 
     figure = Figure(figsize=(10, 3.8), layout="constrained")
     figure.suptitle(title)
@@ -36,7 +37,7 @@ def plot_accuracy_by_epoch(
             axes.plot(epochs, average, color=colour, label=method)
             axes.fill_between(epochs, curves.min(axis=0), curves.max(axis=0), color=colour, alpha=0.15, linewidth=0)
         axes.set(title=f"{half} classes", xlabel="epoch", ylabel="accuracy (%)")
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.spines[["top", "right"]].set_visible(False)
     figure.legend(*axes.get_legend_handles_labels(), loc="outside right center", frameon=False)
     figure.savefig(path, dpi=150)
@@ -80,6 +81,7 @@ def plot_angles(cosines: Mapping[str, Sequence[Sequence[float]]], path: str | Pa
         title: Above the figure.
     """
     from matplotlib.figure import Figure  # an extra; the rest of the package works without it
+    from matplotlib.ticker import MaxNLocator
 
     figure = Figure(figsize=(5, 3.5), layout="constrained")
     axes = figure.subplots()
@@ -89,7 +91,7 @@ def plot_angles(cosines: Mapping[str, Sequence[Sequence[float]]], path: str | Pa
         axes.plot(epochs, angles.mean(axis=0), color=f"C{index}", label=method)
         axes.fill_between(epochs, angles.min(axis=0), angles.max(axis=0), color=f"C{index}", alpha=0.15, linewidth=0)
     axes.set(title=title, xlabel="epoch", ylabel="angle between gradient\nand perturbed gradient (degrees)")
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(edgecolor="none")
     figure.savefig(path, dpi=150)

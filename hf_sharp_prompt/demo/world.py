@@ -140,11 +140,9 @@ def _by_word(functions: dict, words: Sequence[str], *arrays: np.ndarray) -> np.n
     rows = defaultdict(list)
     for row, word in enumerate(words):
         rows[word].append(row)
-    result = None
-    for word, where in rows.items():
-        values = functions[word](*(array[where] for array in arrays))
-        if result is None:
-            result = np.empty((len(words), *values.shape[1:]), np.float32)
+    parts = [functions[word](*(array[where] for array in arrays)) for word, where in rows.items()]
+    result = np.empty((len(words), *parts[0].shape[1:]), np.float32)
+    for where, values in zip(rows.values(), parts):
         result[where] = values
     return result
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import evaluate
+import numpy as np
 import torch
 from datasets import Value
 from transformers import EvalPrediction
@@ -72,7 +73,7 @@ def compute(name: str, prediction: EvalPrediction, **options: Any) -> dict[str, 
     """
     metric = load(name)
     if metric.features["predictions"] == Value("int64"):
-        predictions = prediction.predictions.argmax(-1)
+        predictions = np.argmax(np.asarray(prediction.predictions), axis=-1)
     else:
         predictions = torch.as_tensor(prediction.predictions).double().softmax(-1).numpy()
     # Not metric.compute: it takes every single probability through Arrow and Python, in ten times the time.

@@ -64,13 +64,12 @@ class BaseToNovel(evaluate.Metric):
         )
 
     def _compute(self, predictions: np.ndarray, references: np.ndarray, halves: Sequence[str]) -> dict[str, float]:
-        halves = np.asarray(halves)
-        if strange := sorted({*halves.tolist()} - {"base", "novel"}):
+        if strange := sorted({str(half) for half in halves} - {"base", "novel"}):
             raise ValueError(f"halves has {strange[0]!r}; say 'base' or 'novel' of each sample.")
         right = predictions == references
         accuracies = {}
         for half in ("base", "novel"):
             if half not in halves:
                 raise ValueError(f"halves has no {half!r}; add samples of {half} classes to have a harmonic mean.")
-            accuracies[half] = float(right[halves == half].mean())
+            accuracies[half] = float(right[np.asarray(halves) == half].mean())
         return accuracies | {"hm": float(harmonic_mean(accuracies.values()))}

@@ -82,14 +82,14 @@ class ShotGroups(evaluate.Metric):
 
 def _group_of_class(group_sizes: Sequence[int] | None, train_counts: Sequence[int] | None) -> np.ndarray:
     """Per class, the index of its group."""
-    if (group_sizes is None) == (train_counts is None):
+    if train_counts is not None and group_sizes is None:
+        counts = np.asarray(train_counts)
+        return np.where(counts > 100, 0, np.where(counts >= 20, 1, 2))
+    if group_sizes is None or train_counts is not None:
         raise ValueError(
             "Give either group_sizes, such as [36, 35, 29] for CIFAR100-LT, or train_counts, the training samples of "
             f"each class; {'neither' if group_sizes is None else 'both'} was given."
         )
-    if train_counts is not None:
-        counts = np.asarray(train_counts)
-        return np.where(counts > 100, 0, np.where(counts >= 20, 1, 2))
     if len(group_sizes) != 3 or min(group_sizes) < 0:
         raise ValueError(f"group_sizes is {list(group_sizes)}; give the numbers of many, medium and few-shot classes.")
     return np.repeat(np.arange(3), group_sizes)
