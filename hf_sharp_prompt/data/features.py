@@ -191,7 +191,7 @@ def _made_from(
     return {
         "encoder": encode.fingerprint,
         "preprocessing": collator.fingerprint,
-        "data": fingerprint(dataset.select_columns(columns)),
+        "data": fingerprint(dataset.select_columns([column for column in columns if column is not None])),
         "transform": Hasher.hash(dataset.format["format_kwargs"].get("transform")),
         "views": str(views),
         "seed": str(seed),

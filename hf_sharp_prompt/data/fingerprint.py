@@ -27,7 +27,7 @@ def fingerprint(dataset: Any) -> str:
     is a file enters by the content of the file, so data that are moved or copied keep their fingerprint, and an image
     that is replaced under the same path changes it. Transforms and formats do not count.
 
-    Every image file is read once per process, by several threads: 50,000 files of 20 KB take 3 s on one core.
+    Every image file is read once per process, by several threads: 50,000 files of 20 KB take 2 to 4 s of CPU time.
 
     Args:
         dataset: A `datasets.Dataset`, a `DatasetDict`, or [`ImageFeatures`].
@@ -86,7 +86,7 @@ def _content(value: Any) -> bytes:
     if isinstance(value, dict) and value.keys() == {"bytes", "path"}:
         if value["bytes"] is not None:
             return xxhash.xxh3_128_digest(value["bytes"])
-        return b"" if value["path"] is None else _content_of_path(value["path"])
+        return bytes(16) if value["path"] is None else _content_of_path(value["path"])
     digest = xxhash.xxh3_128()
     if isinstance(value, dict):
         for name in sorted(value):

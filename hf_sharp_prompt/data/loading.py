@@ -134,7 +134,7 @@ def _load_splits(dataset: str) -> DatasetDict:
             logger.warning(f"{dataset} is taken as the demo's task; for the folder of that name give ./{dataset}.")
         splits = load_task(dataset)
     elif (path / "dataset_dict.json").is_file() or (path / "state.json").is_file():
-        splits = load_from_disk(str(path))
+        splits = _loaded(partial(load_from_disk, str(path)), f"{dataset} is no data set that save_to_disk saved")
     elif path.is_dir():
         splits = _loaded(partial(load_dataset, "imagefolder", data_dir=str(path)), f"{dataset} is no folder of images")
     else:
@@ -192,7 +192,7 @@ def _with_class_labels(splits: DatasetDict, dataset: str) -> DatasetDict:
         kind = f"{label.dtype} numbers" if isinstance(label, Value) else f"of type {type(label).__name__}, numbers"
         raise ValueError(
             f"The labels of {dataset} are {kind} without names, and prompts need names; cast the column to a "
-            "ClassLabel with names, or name a column of strings with --label_column."
+            "ClassLabel with names, or name a column of strings with label_column."
         )
     names = [_readable(name, dataset) for name in names]
     if len(names) < 2:

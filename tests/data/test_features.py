@@ -7,6 +7,7 @@ from datasets import ClassLabel, Dataset, Features
 from PIL import Image
 from torch.utils.data import DataLoader
 
+from hf_sharp_prompt import ImageEncoder
 from hf_sharp_prompt.data import ImageCollator, ImageFeatures
 
 
@@ -93,3 +94,13 @@ def test_tensors_that_do_not_fit_are_refused(features, labels, message):
     """Otherwise a step in the middle of training fails, on a GPU without a reason."""
     with pytest.raises(ValueError, match=message):
         ImageFeatures(features, torch.tensor(labels), ["ant", "bee"])
+
+
+def test_a_data_set_without_images_is_refused(encode, image_processor, clip, tmp_path):
+    """Otherwise a KeyError is all that one gets."""
+    features = Features({"text": datasets.Value("string"), "label": ClassLabel(names=["ant", "bee"])})
+    dataset = Dataset.from_dict({"text": ["x"], "label": [1]}, features=features)
+    with pytest.raises(ValueError, match=r"no column of images to encode; there are text \(Value\), label"):
+        ImageFeatures.compute(dataset, encode, ImageCollator(image_processor))
+    with pytest.raises(ValueError, match="no column of images to encode"):
+        ImageFeatures.cached(dataset, ImageEncoder(clip), ImageCollator(image_processor), cache_dir=tmp_path)
