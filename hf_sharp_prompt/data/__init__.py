@@ -3,8 +3,10 @@
 from .augment import RandomResizedCropFlip
 from .collator import ImageCollator
 from .features import ImageFeatures
-from .loading import load_image_dataset
-from .long_tail import class_counts, exponential_counts, labels_of, pareto_counts, subsample, tail_classes
+from .fingerprint import fingerprint
+from .labels import class_counts, labels_of
+from .loading import canonical_name, load_image_dataset
+from .long_tail import exponential_counts, pareto_counts, subsample, tail_classes
 from .protocols import base_to_novel, few_shot
 from .samplers import ClassFrequencySampler
 
@@ -15,9 +17,11 @@ __all__ = [
     "ImageFeatures",
     "RandomResizedCropFlip",
     "base_to_novel",
+    "canonical_name",
     "class_counts",
     "exponential_counts",
     "few_shot",
+    "fingerprint",
     "labels_of",
     "load_image_dataset",
     "pareto_counts",

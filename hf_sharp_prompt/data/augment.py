@@ -15,13 +15,21 @@ class RandomResizedCropFlip:
 
     Args:
         size: Height and width of the result, in pixels.
-        scale: Smallest and largest share of the image's area.
+        scale: Smallest and largest share of the image's area, above 0.
 
     Returns:
         When called with a PIL image: a PIL image of `size` × `size`, resampled bicubically.
+
+    Raises:
+        ValueError: A size below 1, or shares that are not positive or not in this order.
     """
 
     def __init__(self, size: int, scale: tuple[float, float] = (0.08, 1.0)) -> None:
+        if size < 1 or not 0 < scale[0] <= scale[1]:
+            raise ValueError(
+                f"size must be at least 1 and 0 < smallest <= largest share must hold, got size={size!r} and "
+                f"scale={scale!r}."
+            )
         self.size = size
         self.scale = scale
 

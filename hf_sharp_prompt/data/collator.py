@@ -1,35 +1,61 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import datasets
+import numpy as np
 import torch
 from datasets.fingerprint import Hasher
 from PIL import Image
 from transformers import BaseImageProcessor, ProcessorMixin, default_data_collator
 
+from .columns import describe, find_image_column, find_label_column, is_model_input
+from .decoding import decode
+from .labels import is_whole
+
+
+logger = logging.getLogger(__name__)
+
+IGNORED = -100
+"""The label of samples that torch's losses leave out."""
+
 
 class ImageCollator:
-    """Turns examples with an `image` and a `label` into a batch of `pixel_values` and `labels`.
+    """Turns examples with an image and a label into a batch of `pixel_values` and `labels`.
 
-    Examples without an `image` are model inputs already and are stacked as they are.
+    Examples with `pixel_values` or `image_features` are model inputs already: they are stacked as they are, and their
+    image is not read. So are those without an image.
 
     Args:
         processor: The model's processor or image processor.
         augment: Applied to every image before the processor, e.g. [`RandomResizedCropFlip`].
+        image_column: The column of the images. By default `image`, or else the only one that holds pictures or has
+            another usual name, such as `img`.
+        label_column: The column of the labels. By default `label` or `labels`, or else the only one whose name ends in
+            `_label`, such as `fine_label`.
+
+    Returns:
+        When called with a list of examples, dictionaries: `pixel_values`, images × channels × height × width, and,
+        if there is a column of labels, `labels`, images; labels that are lists of numbers (soft ones) make a matrix.
 
     Raises:
-        ValueError: When called with an image that cannot be decoded; its path is named.
+        ValueError: When called with several columns that may be the image or the label; an image that cannot be
+            decoded, by its path; a label that is missing or is no number.
     """
 
     def __init__(
         self,
         processor: ProcessorMixin | BaseImageProcessor,
         augment: Callable[[Image.Image], Image.Image] | None = None,
+        image_column: str | None = None,
+        label_column: str | None = None,
     ) -> None:
         self.image_processor = getattr(processor, "image_processor", processor)
         self.augment = augment
+        self.image_column = image_column
+        self.label_column = label_column
+        self._said_that_labels_are_missing = False
 
     @property
     def fingerprint(self) -> str:
@@ -38,24 +64,70 @@ class ImageCollator:
         return Hasher.hash((type(processor).__name__, processor.to_dict(), self.augment))
 
     def __call__(self, examples: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
-        if "image" not in examples[0]:
-            return default_data_collator(examples)
-        images = [_decode(example["image"]) for example in examples]
-        if self.augment is not None:
-            images = [self.augment(image) for image in images]
-        batch = {"pixel_values": self.image_processor(images, return_tensors="pt")["pixel_values"]}
-        if "label" in examples[0]:
-            batch["labels"] = torch.tensor([example["label"] for example in examples])
+        first = examples[0]
+        if not isinstance(first, Mapping):
+            raise ValueError(
+                f"Examples must be dictionaries with an image and a label, but the first is a {type(first).__name__}; "
+                'return {"image": image, "label": label} from the data set.'
+            )
+        label_column = self.label_column or find_label_column(first)
+        image_column = self.image_column or find_image_column(first)
+        if is_model_input(first) or image_column is None:
+            batch = _stack(examples, {image_column, label_column})
+        else:
+            batch = {"pixel_values": self._pixel_values(_column(examples, image_column))}
+            if label_column is None:
+                self._say_that_labels_are_missing(first, image_column)
+        if label_column is not None:
+            batch["labels"] = _labels(_column(examples, label_column), label_column)
         return batch
 
+    def _pixel_values(self, images: list[Any]) -> torch.Tensor:
+        images = [decode(image, f"number {number} of its batch") for number, image in enumerate(images)]
+        if self.augment is not None:
+            images = [self.augment(image) for image in images]
+        return self.image_processor(images, return_tensors="pt")["pixel_values"]
 
-def _decode(image: Image.Image | dict[str, Any]) -> Image.Image:
-    if isinstance(image, dict):
-        try:
-            image = datasets.Image().decode_example(image)
-            image.load()
-        except Exception as error:
+    def _say_that_labels_are_missing(self, example: Mapping[str, Any], image_column: str) -> None:
+        others = {name: value for name, value in example.items() if name != image_column}
+        if others and not self._said_that_labels_are_missing:
+            logger.warning(
+                f"None of the columns besides {image_column} is known as the label: {describe(others)}. Batches have "
+                "no labels, so there is no loss and no metric; rename the column to 'label', or give "
+                "ImageCollator(processor, label_column=…) as data_collator."
+            )
+            self._said_that_labels_are_missing = True
+
+
+def _column(examples: list[dict[str, Any]], name: str) -> list[Any]:
+    if lacking := [number for number, example in enumerate(examples) if name not in example]:
+        columns = describe(examples[lacking[0]])
+        raise ValueError(f"Example {lacking[0]} of a batch has no column {name!r}; its columns are {columns}.")
+    return [example[name] for example in examples]
+
+
+def _stack(examples: list[dict[str, Any]], without: set[str | None]) -> dict[str, torch.Tensor]:
+    return default_data_collator(
+        [{name: value for name, value in each.items() if name not in without} for each in examples]
+    )
+
+
+def _labels(labels: list[Any], column: str) -> torch.Tensor:
+    numbers = [label.item() if getattr(label, "shape", None) == () else label for label in labels]
+    if all(
+        isinstance(label, Sequence | np.ndarray | torch.Tensor) and not isinstance(label, str) for label in numbers
+    ):
+        return torch.stack([torch.as_tensor(label) for label in numbers])  # soft: the share of each class
+    for label in numbers:
+        if label is None or (is_whole(label) and label < 0 and label != IGNORED):
             raise ValueError(
-                f"The image {image['path'] or '(given as bytes)'} cannot be decoded ({error}); repair or remove it."
-            ) from error
-    return image.convert("RGB")
+                f"A label in column {column!r} is {label}, which stands for none; leave such samples out, or remove "
+                "the column to predict without labels."
+            )
+        if not is_whole(label):
+            raise ValueError(
+                f"A label in column {column!r} is {label!r}, but the model takes the numbers of its classes; load the "
+                f"data with load_image_dataset, or cast them: dataset.cast_column({column!r}, "
+                "ClassLabel(names=class_names)), the names in the model's order."
+            )
+    return torch.tensor(numbers, dtype=torch.long)

@@ -12,6 +12,7 @@ from datasets.utils import tqdm
 from torch.utils.data import DataLoader, Dataset
 
 from .collator import ImageCollator
+from .columns import describe, find_image_column
 
 
 @torch.no_grad()
@@ -35,9 +36,23 @@ def encode_images(
 
     Yields:
         Batch by batch in the order of the images: images × views × width, on the CPU.
+
+    Raises:
+        ValueError: No images, or no column of them; fewer than one view or image at a time; features that are not
+            finite.
     """
+    if views < 1 or batch_size < 1 or num_workers < 0:
+        raise ValueError(
+            "views and batch_size must be at least 1 and num_workers at least 0, got "
+            f"views={views!r}, batch_size={batch_size!r} and num_workers={num_workers!r}."
+        )
+    if len(dataset) == 0:
+        raise ValueError("There are no images to encode; give a data set that has some.")
+    image_column = collator.image_column or find_image_column(dataset.features)
+    if image_column is None:
+        raise ValueError(f"There is no column of images to encode; there are {describe(dataset.features)}.")
     state = PartialState()
-    batches = _Batches(dataset.select_columns("image"), collator, views, seed, batch_size)
+    batches = _Batches(dataset.select_columns(image_column), collator, views, seed, batch_size)
     loader = DataLoader(
         batches,
         batch_size=None,
@@ -58,6 +73,7 @@ def encode_images(
     def in_order() -> Iterator[torch.Tensor]:
         for _ in range(0, len(batches), state.num_processes):
             for features in gather_object(list(islice(share, 1))):
+                _check_finite(features, dtype)
                 progress.update(len(features))
                 yield features
 
@@ -65,6 +81,14 @@ def encode_images(
         all_features = in_order()
         while views_of_batch := list(islice(all_features, views)):
             yield torch.stack(views_of_batch, dim=1)
+
+
+def _check_finite(features: torch.Tensor, dtype: torch.dtype) -> None:
+    if wrong := int((~features.isfinite()).any(dim=-1).sum()):
+        raise ValueError(
+            f"The features of {wrong} of {len(features)} images of a batch are not finite as {dtype}; keep them as "
+            "torch.float32, or check the model's weights."
+        )
 
 
 class _Batches(Dataset):

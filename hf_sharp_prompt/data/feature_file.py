@@ -1,8 +1,8 @@
 """Image features in a file: recognised by what they were made from, read as needed, written whole or not at all.
 
 The file is a safetensors file (https://huggingface.co/docs/safetensors) of `labels` and `image_features`, with
-`made_from` and `class_names` as JSON in its metadata. It is written batch by batch, since all features together may
-not fit into memory; `safetensors.torch.save_file` would need them there.
+`made_from` and `class_names` as JSON and a `checksum` of the tensors in its metadata. It is written batch by batch,
+since all features together may not fit into memory; `safetensors.torch.save_file` would need them there.
 """
 
 from __future__ import annotations
@@ -13,10 +13,12 @@ import math
 import os
 import struct
 from collections.abc import Iterator, Sequence
+from functools import partial
 from itertools import chain
 from pathlib import Path
 
 import torch
+import xxhash
 from safetensors import SafetensorError, safe_open
 
 
@@ -26,20 +28,61 @@ DTYPES = {torch.float16: "F16", torch.float32: "F32"}
 """What features are kept as, and what safetensors calls it."""
 
 
-def holds(path: Path, made_from: dict[str, str]) -> bool:
-    """Whether a file is whole and has the features made from just this; what is wrong with it is logged."""
+def holds(
+    path: Path,
+    made_from: dict[str, str],
+    labels: torch.Tensor,
+    class_names: Sequence[str],
+    views: int,
+    dtype: torch.dtype,
+) -> bool:
+    """Whether a file has the very features that were made from just this; what is wrong with it is logged.
+
+    The file is read once for its checksum, 4 GB in a second where it is in the page cache.
+    """
     if not path.is_file():
         return False
     try:
-        with safe_open(path, "pt") as file:  # compares the sizes in its header with the file's
-            metadata = file.metadata() or {}
-    except SafetensorError as error:
-        logger.warning(f"{path} is torn or no file of features ({error}); the images are encoded anew.")
-        return False
-    held = json.loads(metadata.get("made_from", "{}"))
+        problem = _find_problem(path, made_from, labels, class_names, views, dtype)
+    except (SafetensorError, OSError, ValueError, TypeError) as error:
+        problem = f"is incomplete or not a feature file ({error})"
+    if problem is not None:
+        logger.warning(f"{path} {problem}; the images are encoded again.")
+    return problem is None
+
+
+def _find_problem(
+    path: Path,
+    made_from: dict[str, str],
+    labels: torch.Tensor,
+    class_names: Sequence[str],
+    views: int,
+    dtype: torch.dtype,
+) -> str | None:
+    with safe_open(path, "pt") as file:  # compares the sizes in its header with the file's
+        metadata = file.metadata() or {}
+        slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 (it cannot be iterated over)
+        found = {name: (each.get_dtype(), each.get_shape()) for name, each in slices.items()}
+    held = dict(json.loads(metadata.get("made_from", "{}")))
     if stale := sorted(name for name in made_from if held.get(name) != made_from[name]):
-        logger.warning(f"{path} was made from another {', '.join(stale)}; the images are encoded anew.")
-    return not stale
+        return f"was made from another {', '.join(stale)}"
+    width = found.get("image_features", ("", []))[1][-1:]
+    expected = {"labels": ("I64", [len(labels)]), "image_features": (DTYPES[dtype], [len(labels), views, *width])}
+    if found != expected or json.loads(metadata.get("class_names", "[]")) != list(class_names):
+        return "has tensors or class names that do not fit the data"
+    if _checksum(path) != metadata.get("checksum") or not torch.equal(read(path)[1], labels):
+        return "was changed after it had been written"
+    return None
+
+
+def _checksum(path: Path) -> str:
+    digest = xxhash.xxh3_128()
+    with path.open("rb") as file:
+        (size,) = struct.unpack("<Q", file.read(8))
+        file.seek(size, os.SEEK_CUR)
+        for block in iter(partial(file.read, 2**22), b""):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def read(path: Path) -> tuple[torch.Tensor, torch.Tensor, list[str]]:
@@ -65,13 +108,18 @@ def write(
     """
     unfinished = path.with_suffix(".unfinished")
     metadata = {"made_from": json.dumps(made_from), "class_names": json.dumps(list(class_names))}
+    digest = xxhash.xxh3_128()
     try:
         with unfinished.open("wb") as file:
             first = next(batches)
-            file.write(_header(labels, (len(labels), *first.shape[1:]), first.dtype, metadata))
-            file.write(labels.numpy())
-            for batch in chain([first], batches):
-                file.write(batch.numpy())
+            shape = len(labels), *first.shape[1:]
+            file.write(_header(labels, shape, first.dtype, metadata | {"checksum": digest.hexdigest()}))
+            for tensor in chain([labels, first], batches):
+                content = tensor.contiguous().numpy()
+                digest.update(content)
+                file.write(content)
+            file.seek(0)  # a checksum of the same length takes the place of that of nothing
+            file.write(_header(labels, shape, first.dtype, metadata | {"checksum": digest.hexdigest()}))
             file.flush()
             os.fsync(file.fileno())
         os.replace(unfinished, path)

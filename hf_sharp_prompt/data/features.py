@@ -9,6 +9,7 @@ from pathlib import Path
 import datasets
 import torch
 import transformers
+import xxhash
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 from datasets.fingerprint import Hasher
@@ -18,7 +19,10 @@ from torch.utils.data import Dataset
 
 from . import feature_file
 from .collator import ImageCollator
+from .columns import find_image_column, find_label_column
 from .encoding import encode_images
+from .fingerprint import fingerprint
+from .labels import check_labels, class_names_of, labels_of
 
 
 logger = logging.getLogger(__name__)
@@ -34,8 +38,11 @@ class ImageFeatures(Dataset):
 
     Args:
         features: images × views × width.
-        labels: images.
+        labels: images, numbers of classes.
         class_names: The names of the classes.
+
+    Raises:
+        ValueError: Sizes that do not fit; labels that are missing or beyond the classes.
 
     Example:
         ```python
@@ -46,6 +53,12 @@ class ImageFeatures(Dataset):
     """
 
     def __init__(self, features: torch.Tensor, labels: torch.Tensor, class_names: Sequence[str]) -> None:
+        if features.ndim != 3 or not features.is_floating_point() or len(features) != len(labels):
+            raise ValueError(
+                "Image features are floats of images × views × width, with one label for each image; got "
+                f"{features.dtype} of shape {tuple(features.shape)} and {len(labels)} labels."
+            )
+        check_labels(labels, class_names, "the labels of the features")
         self.features = features
         self.labels = labels
         self.class_names = list(class_names)
@@ -67,18 +80,23 @@ class ImageFeatures(Dataset):
         To be called by all processes: each encodes a share and gets the whole, the same bits as one process alone.
 
         Args:
-            dataset: With an `image` column and a `label` column, a `ClassLabel`.
+            dataset: With a column of images and one of labels, a `ClassLabel`, named as [`ImageCollator`] takes them.
             encode: Pixel values (batch × channels × height × width) to features (batch × width), e.g. an
                 [`~hf_sharp_prompt.ImageEncoder`].
             collator: Makes the pixel values, augmenting or not.
-            views: How often each image is encoded; more than one makes sense with augmentation.
+            views: How often each image is encoded, at least once; more makes sense with augmentation.
             seed: Of the augmentation's random numbers, which are torch's; each view of each image has its own.
             dtype: What the features are kept as.
             batch_size: Images encoded at a time.
             num_workers: Processes that decode and augment.
+
+        Raises:
+            ValueError: No images; fewer than one view; no column of images or labels; images without a label or that
+                cannot be decoded; features that are not finite.
         """
+        labels_and_names = _labels_of(dataset, collator)
         batches = encode_images(dataset, encode, collator, views, seed, dtype, batch_size, num_workers)
-        return cls(torch.cat(list(batches)), *_labels_of(dataset))
+        return cls(torch.cat(list(batches)), *labels_and_names)
 
     @classmethod
     def cached(
@@ -96,9 +114,9 @@ class ImageFeatures(Dataset):
         """Encode a data set, unless an earlier call did, into a file that is mapped into memory.
 
         The file's name and metadata say what the features were made from: the encoder's weights, the preprocessing,
-        the data set's fingerprint, `views`, `seed`, `dtype` and the version of transformers. Where one differs, the
-        images are encoded into another file; where the file is torn or another's, it is made anew. Files are only
-        added: delete the directory to get the space back.
+        the images and labels themselves, `views`, `seed`, `dtype` and the version of transformers. Where one differs,
+        the images are encoded into another file. A file that is incomplete or was changed, which its checksum tells,
+        is replaced, and a sentence says so. Files are only added: delete the directory to get the space back.
 
         Args:
             dataset, collator, views, seed, batch_size, num_workers: As of [`ImageFeatures.compute`].
@@ -109,7 +127,7 @@ class ImageFeatures(Dataset):
                 `~/.cache/huggingface/assets`).
 
         Raises:
-            ValueError: An encoder without a fingerprint, or another dtype.
+            ValueError: As of [`ImageFeatures.compute`]; an encoder without a fingerprint, or another dtype.
         """
         if not hasattr(encode, "fingerprint"):
             raise ValueError(
@@ -118,26 +136,20 @@ class ImageFeatures(Dataset):
             )
         if dtype not in feature_file.DTYPES:
             raise ValueError(f"Features are cached as torch.float16 or torch.float32, not as {dtype}.")
-        made_from = {
-            "encoder": encode.fingerprint,
-            "preprocessing": collator.fingerprint,
-            "data": dataset._fingerprint,
-            "views": str(views),
-            "seed": str(seed),
-            "dtype": str(dtype),
-            "transformers": transformers.__version__,
-        }
+        main = PartialState().is_main_process
+        labels, class_names = _labels_of(dataset, collator)
         directory = Path(cache_dir or cached_assets_path("hf_sharp_prompt", "image_features")).expanduser()
         directory.mkdir(parents=True, exist_ok=True)
-        path = directory / f"{Hasher.hash(made_from)}.safetensors"
-        main = PartialState().is_main_process
+        made_from = _made_from(dataset, encode, collator, views, seed, dtype) if main else {}
+        (path,) = broadcast_object_list([directory / f"{Hasher.hash(made_from)}.safetensors" if main else None])
         # Runs that want the same features at the same time wait for the first of them.
         with WeakFileLock(path.with_suffix(".lock")) if main else nullcontext():
-            (held,) = broadcast_object_list([main and feature_file.holds(path, made_from)])
+            held = main and feature_file.holds(path, made_from, labels, class_names, views, dtype)
+            (held,) = broadcast_object_list([held])
             if not held:
                 batches = encode_images(dataset, encode, collator, views, seed, dtype, batch_size, num_workers)
                 if main:
-                    feature_file.write(path, batches, *_labels_of(dataset), made_from)
+                    feature_file.write(path, batches, labels, class_names, made_from)
                 deque(batches, maxlen=0)  # the other processes encode their shares
             PartialState().wait_for_everyone()
         if main:
@@ -154,5 +166,45 @@ class ImageFeatures(Dataset):
         return {"image_features": features, "labels": self.labels[index]}
 
 
-def _labels_of(dataset: datasets.Dataset) -> tuple[torch.Tensor, list[str]]:
-    return torch.tensor(dataset["label"]), dataset.features["label"].names
+@fingerprint.register(ImageFeatures)
+def _of_features(features: ImageFeatures) -> str:
+    described = features.class_names, tuple(features.features.shape), str(features.features.dtype)
+    digest = xxhash.xxh3_128(repr(described).encode())
+    for tensor in (features.labels, features.features):
+        for rows in tensor.split(1024):  # they may be in a file
+            digest.update(rows.detach().cpu().contiguous().view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def _made_from(
+    dataset: datasets.Dataset,
+    encode: Callable[[torch.Tensor], torch.Tensor],
+    collator: ImageCollator,
+    views: int,
+    seed: int,
+    dtype: torch.dtype,
+) -> dict[str, str]:
+    columns = [
+        collator.image_column or find_image_column(dataset.features),
+        collator.label_column or find_label_column(dataset.features),
+    ]
+    return {
+        "encoder": encode.fingerprint,
+        "preprocessing": collator.fingerprint,
+        "data": fingerprint(dataset.select_columns([column for column in columns if column is not None])),
+        "transform": Hasher.hash(dataset.format["format_kwargs"].get("transform")),
+        "views": str(views),
+        "seed": str(seed),
+        "dtype": str(dtype),
+        "transformers": transformers.__version__,
+    }
+
+
+def _labels_of(dataset: datasets.Dataset, collator: ImageCollator) -> tuple[torch.Tensor, list[str]]:
+    names = class_names_of(dataset, collator.label_column)
+    if not names:
+        raise ValueError(
+            "Image features need the names of their classes; cast the column of labels to a ClassLabel, or load the "
+            "data with load_image_dataset."
+        )
+    return torch.from_numpy(labels_of(dataset, collator.label_column)), names

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
-from datasets import ClassLabel, Dataset
+from datasets import Dataset
+
+from .labels import class_names_of, labels_of
 
 
 def exponential_counts(num_classes: int, largest: float, imbalance: float) -> list[int]:
@@ -84,62 +85,12 @@ def _check_two_classes(num_classes: int) -> None:
         raise ValueError(f"A long tail needs at least two classes, got {num_classes}.")
 
 
-def class_counts(dataset: Any, label_column: str | None = None) -> list[int]:
-    """Count each class's samples; no image is read.
-
-    Args:
-        dataset: As for [`labels_of`].
-        label_column: As for [`labels_of`].
-
-    Returns:
-        The samples of each class, by label: of all classes that the data set names, or else up to the largest label.
-
-    Raises:
-        ValueError: As of [`labels_of`].
-    """
-    labels = labels_of(dataset, label_column)
-    if isinstance(dataset, Dataset):
-        feature = dataset.features[label_column or _find_label_column(dataset)]
-        names = feature.names if isinstance(feature, ClassLabel) else ()
-    else:
-        names = getattr(dataset, "class_names", ())
-    return np.bincount(labels, minlength=len(names)).tolist()
-
-
-def labels_of(dataset: Any, label_column: str | None = None) -> np.ndarray:
-    """The label of each sample; no image is read.
-
-    Args:
-        dataset: A `datasets.Dataset` with a column of labels, or a data set that has them as its attribute `labels`,
-            such as [`ImageFeatures`].
-        label_column: The column's name. By default `label` or `labels`.
-
-    Raises:
-        ValueError: No such column or attribute; samples without a label.
-    """
-    if isinstance(dataset, Dataset):
-        return _labels(dataset, label_column or _find_label_column(dataset))
-    if not hasattr(dataset, "labels"):
-        raise ValueError(
-            f"The labels of a {type(dataset).__name__} cannot be seen without going through it; give a "
-            "datasets.Dataset with a column 'label', or a data set with an attribute 'labels'."
-        )
-    return np.asarray(dataset.labels)
-
-
-def _find_label_column(dataset: Dataset) -> str:
-    for name in ("label", "labels"):
-        if name in dataset.column_names:
-            return name
-    raise ValueError(f"There is no column 'label' or 'labels'; there are {', '.join(dataset.column_names)}.")
-
-
 def subsample(
     dataset: Dataset,
     counts: Sequence[int],
     order: Sequence[int] | None = None,
     seed: int = 0,
-    label_column: str = "label",
+    label_column: str | None = None,
 ) -> Dataset:
     """Keep a given number of samples of each class, drawn at random.
 
@@ -147,26 +98,28 @@ def subsample(
     `numpy.random.RandomState(seed)`. A smaller count keeps a part of what a larger one keeps.
 
     Args:
-        dataset: With a column of labels, a `ClassLabel`.
+        dataset: With a column of labels.
         counts: How many samples to keep, of the class that comes first in `order`, of the second, and so on; as
             [`exponential_counts`] and [`pareto_counts`] return them.
         order: The labels from head to tail. By default 0, 1, 2, …
         seed: Of the draw.
-        label_column: The column of labels.
+        label_column: The column of labels. By default it is found as by [`labels_of`].
 
     Returns:
         The samples kept, in the order in which they were.
 
     Raises:
         ValueError: Not one count for each class, an order that is none of the labels, a count of 0, or one above what
-            there is.
+            there is; samples without a label.
 
     Example:
         ```py
-        >>> train = subsample(cifar100["train"], exponential_counts(100, largest=500, imbalance=100))
+        >>> counts = exponential_counts(100, largest=500, imbalance=100)
+        >>> train = subsample(cifar100["train"], counts, label_column="fine_label")
         ```
     """
-    names = _names(dataset, label_column)
+    labels = labels_of(dataset, label_column)
+    names = class_names_of(dataset, label_column) or [str(label) for label in range(labels.max(initial=-1) + 1)]
     order = range(len(names)) if order is None else order
     if len(counts) != len(names):
         raise ValueError(
@@ -175,7 +128,6 @@ def subsample(
     if sorted(order) != list(range(len(names))):
         raise ValueError(f"order must hold each label from 0 to {len(names) - 1} once, got {list(order)}.")
     wanted = dict(zip(order, counts, strict=True))
-    labels = _labels(dataset, label_column)
     available = np.bincount(labels, minlength=len(names))
     by_class = np.split(np.argsort(labels, kind="stable"), available.cumsum()[:-1])
     random = np.random.RandomState(seed)
@@ -210,7 +162,7 @@ def tail_classes(counts: Sequence[int], threshold: int = 20) -> list[int]:
         Labels, rising.
 
     Raises:
-        ValueError: No class is that rare.
+        ValueError: No class is that rare, or there are no classes.
 
     Example:
         ```py
@@ -222,23 +174,10 @@ def tail_classes(counts: Sequence[int], threshold: int = 20) -> list[int]:
         2023, https://arxiv.org/abs/2308.07815
     """
     tail = [label for label, count in enumerate(counts) if count < threshold]
+    if not len(counts):
+        raise ValueError("There are no classes whose counts could be compared; give the samples of each class.")
     if not tail:
         raise ValueError(
             f"No class has fewer than {threshold} samples, the rarest has {min(counts)}; raise the threshold above it."
         )
     return tail
-
-
-def _names(dataset: Dataset, label_column: str) -> list[str]:
-    return dataset.features[label_column].names
-
-
-def _labels(dataset: Dataset, label_column: str) -> np.ndarray:
-    column = dataset.select_columns(label_column).with_format("arrow")[:][label_column]
-    labels = column.fill_null(-1).to_numpy()
-    if unlabelled := int((labels < 0).sum()):
-        raise ValueError(
-            f"{unlabelled} samples have no label in column {label_column!r}; drop them with dataset.filter(), or use "
-            "a split that is labelled."
-        )
-    return labels

@@ -2,32 +2,44 @@
 
 from __future__ import annotations
 
+import logging
 import random
 from collections import defaultdict
 
+import numpy as np
 from datasets import ClassLabel, Dataset, DatasetDict
+
+from .columns import find_label_column
+from .labels import class_names_of, labels_of, shortened
+
+
+logger = logging.getLogger(__name__)
 
 
 def few_shot(splits: DatasetDict, shots: int, seed: int) -> DatasetDict:
     """Draw a few training images per class, the very ones that CoOp's code draws from images in the same order.
 
     Classes in order of first appearance, `random.sample(images, shots)` each, after `random.seed(seed)`; then from the
-    same random stream min(shots, 4) validation images per class.
+    same random stream min(shots, 4) validation images per class. Of a class with fewer images all are taken, in their
+    order, and a warning counts such classes.
 
     Args:
         splits: `train` and perhaps `validation`, with a `label` column; other splits are kept as they are.
-        shots: Training images per class.
+        shots: Training images per class, at least 1.
         seed: Of the random stream.
 
     Returns:
         The same splits, `train` and `validation` sampled.
 
     Raises:
-        ValueError: A class has fewer images than are to be drawn.
+        ValueError: Fewer than one shot; no `train` split; images without a label.
 
     Reference:
         Zhou et al., "Learning to Prompt for Vision-Language Models", IJCV 2022, https://arxiv.org/abs/2109.01134
     """
+    if shots < 1:
+        raise ValueError(f"shots must be at least 1, the training images of each class; got {shots!r}.")
+    _check_has_training_split(splits)
     stream = random.Random(seed)
     sampled = DatasetDict(splits)
     for split, count in (("train", shots), ("validation", min(shots, 4))):
@@ -38,18 +50,24 @@ def few_shot(splits: DatasetDict, shots: int, seed: int) -> DatasetDict:
 
 def _sample(dataset: Dataset, split: str, count: int, stream: random.Random) -> list[int]:
     members = defaultdict(list)
-    for index, label in enumerate(dataset["label"]):
+    for index, label in enumerate(labels_of(dataset).tolist()):
         members[label].append(index)
-    names = dataset.features["label"].names
+    _say_which_have_fewer(dataset, split, count, members)
     chosen = []
-    for label, indices in members.items():
-        if len(indices) < count:
-            raise ValueError(
-                f"Class {names[label]!r} has {len(indices)} images in the {split} split, fewer than the {count} shots "
-                "to draw; lower --shots or add images."
-            )
-        chosen += stream.sample(indices, count)
+    for indices in members.values():
+        chosen += stream.sample(indices, count) if len(indices) >= count else indices
     return chosen
+
+
+def _say_which_have_fewer(dataset: Dataset, split: str, count: int, members: dict[int, list[int]]) -> None:
+    names = dict(enumerate(class_names_of(dataset))) or {label: str(label) for label in members}
+    counts = {name: len(members.get(label, ())) for label, name in names.items()}
+    fewer = [f"{name} ({images})" for name, images in counts.items() if images < count]
+    if fewer:
+        logger.warning(
+            f"{len(fewer)} of {len(names)} classes have fewer than {count} images in the {split} split, and all of "
+            f"theirs are taken: {shortened(fewer)}."
+        )
 
 
 def base_to_novel(splits: DatasetDict) -> tuple[DatasetDict, DatasetDict]:
@@ -63,22 +81,41 @@ def base_to_novel(splits: DatasetDict) -> tuple[DatasetDict, DatasetDict]:
     Returns:
         The splits of the base classes and those of the novel classes.
 
+    Raises:
+        ValueError: No `train` split; labels without names; images without a label, or with one that is no class's;
+            splits that number their classes differently.
+
     Reference:
         Zhou et al., "Conditional Prompt Learning for Vision-Language Models", CVPR 2022,
         https://arxiv.org/abs/2203.05557
     """
-    count = len(splits["train"].features["label"].names)
+    _check_has_training_split(splits)
+    names = class_names_of(splits["train"])
+    if not names:
+        raise ValueError("Base and novel classes need names; cast the labels to a ClassLabel with names.")
+    if others := [name for name, split in splits.items() if class_names_of(split) != names]:
+        raise ValueError(
+            f"The labels of the {others[0]} split do not name the same classes in the same order as those of the "
+            "train split; cast both to the same ClassLabel."
+        )
+    count = len(names)
     n_base = (count + 1) // 2
     return _restrict(splits, range(n_base)), _restrict(splits, range(n_base, count))
 
 
 def _restrict(splits: DatasetDict, classes: range) -> DatasetDict:
-    names = splits["train"].features["label"].names
+    names = class_names_of(splits["train"])
     label = ClassLabel(names=[names[index] for index in classes])
     restricted = DatasetDict()
     for name, split in splits.items():
-        kept = [index for index, value in enumerate(split["label"]) if value in classes]
-        split = split.select(kept)
-        relabelled = [value - classes.start for value in split["label"]]
-        restricted[name] = split.remove_columns("label").add_column("label", relabelled, feature=label)
+        column = find_label_column(split.features)
+        labels = labels_of(split)
+        kept = np.flatnonzero((labels >= classes.start) & (labels < classes.stop))
+        relabelled = (labels[kept] - classes.start).tolist()
+        restricted[name] = split.select(kept).remove_columns(column).add_column(column, relabelled, feature=label)
     return restricted
+
+
+def _check_has_training_split(splits: DatasetDict) -> None:
+    if "train" not in splits:
+        raise ValueError(f"There is no split named 'train'; there are {', '.join(splits)}.")

@@ -7,6 +7,8 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from torch.utils.data import Sampler
 
+from .labels import check_labels
+
 
 class ClassFrequencySampler(Sampler[int]):
     """Draws classes with probability `p_c ∝ n_c^q`, and each draw's sample evenly from its class, with replacement.
@@ -21,7 +23,7 @@ class ClassFrequencySampler(Sampler[int]):
         seed: Decides, with the epoch, what is drawn.
 
     Raises:
-        ValueError: An exponent outside [0, 1].
+        ValueError: An exponent outside [0, 1]; no samples; samples without a label.
 
     Reference:
         Kang et al., "Decoupling Representation and Classifier for Long-Tailed Recognition", ICLR 2020,
@@ -31,7 +33,9 @@ class ClassFrequencySampler(Sampler[int]):
     def __init__(self, labels: Sequence[int], exponent: float, seed: int = 0) -> None:
         if not 0 <= exponent <= 1:
             raise ValueError(f"exponent must be between 0 (class-balanced) and 1 (the data's own), got {exponent!r}.")
-        labels = np.asarray(labels)
+        labels = check_labels(labels, (), "the labels to sample from")
+        if not len(labels):
+            raise ValueError("There are no samples to draw from; give the label of at least one.")
         counts = np.bincount(labels)
         self.exponent = exponent
         self.seed = seed

@@ -5,12 +5,14 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import datasets
 import pytest
 import torch
 from datasets import ClassLabel, Dataset, Features
+from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from transformers import CLIPConfig, CLIPModel
@@ -170,17 +172,115 @@ def damage(path: Path, how: str) -> None:
         assert '"seed": "0"' in metadata["made_from"]
         metadata["made_from"] = metadata["made_from"].replace('"seed": "0"', '"seed": "1"')
         save_file(load_file(path), path, metadata)
+    else:
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata()
+        tensors = load_file(path)
+        CHANGES[how](tensors, metadata)
+        save_file(tensors, path, metadata)
+
+
+def replace_features(change: Callable[[torch.Tensor], torch.Tensor]) -> Callable[[dict, dict], None]:
+    def replace(tensors: dict[str, torch.Tensor], metadata: dict[str, str]) -> None:
+        tensors["image_features"] = change(tensors["image_features"]).contiguous()
+
+    return replace
+
+
+CHANGES = {
+    "zeroed": replace_features(torch.zeros_like),
+    "not a number": replace_features(lambda features: features.masked_fill(features == features[3, 0, 5], torch.nan)),
+    "one bit": replace_features(lambda features: torch.cat([features[:-1], -features[-1:]])),
+    "other rows": replace_features(lambda features: features.flip(0)),
+    "fewer": replace_features(lambda features: features[:5]),
+    "of two views": replace_features(lambda features: features.view(7, 2, -1)),
+    "of another dtype": replace_features(torch.Tensor.half),
+    "of other labels": lambda tensors, _: tensors["labels"].neg_(),
+    "labels without features": lambda tensors, _: tensors.pop("image_features"),
+    "features without labels": lambda tensors, _: tensors.pop("labels"),
+    "one tensor more": lambda tensors, _: tensors.update(more=torch.zeros(1)),
+    "other class names": lambda _, metadata: metadata.update(class_names='["bee", "ant"]'),
+    "no class names": lambda _, metadata: metadata.pop("class_names"),
+    "class names that are no JSON": lambda _, metadata: metadata.update(class_names="[ant"),
+    "origin that is no JSON": lambda _, metadata: metadata.update(made_from="{"),
+    "origin that is a number": lambda _, metadata: metadata.update(made_from="7"),
+    "no checksum": lambda _, metadata: metadata.pop("checksum"),
+}
+
+
+@pytest.mark.parametrize("how", CHANGES)
+def test_features_that_are_not_those_that_were_written_are_made_again(
+    how, dataset, encoder, augmenting, tmp_path, caplog
+):
+    """Otherwise one trains on zeros, on other images' features, or every later run ends in a traceback."""
+    first = ImageFeatures.cached(dataset, encoder, augmenting, cache_dir=tmp_path).features.clone()
+    whole = files(tmp_path)
+    (path,) = tmp_path.glob("*.safetensors")
+    damage(path, how)
+    encoder.count = 0
+    again = ImageFeatures.cached(dataset, encoder, augmenting, cache_dir=tmp_path)
+    assert torch.equal(again.features, first)
+    assert (encoder.count, files(tmp_path)) == (7, whole)
+    (record,) = [record for record in caplog.records if record.levelname == "WARNING"]
+    assert record.getMessage().endswith("; the images are encoded again.")
+
+
+def test_images_replaced_under_the_same_path_are_encoded_again(encoder, image_processor, tmp_path):
+    """The fingerprint that `datasets` saved is still the old one."""
+    path = str(tmp_path / "image.bmp")
+    features = Features({"image": datasets.Image(decode=False), "label": ClassLabel(names=CLASSES)})
+    dataset = Dataset.from_dict({"image": [path], "label": [0]}, features)
+    collator = ImageCollator(image_processor)
+    made = []
+    for shade in (10, 200):
+        Image.new("RGB", (SIZE, SIZE), (shade, 0, 0)).save(path)
+        made.append(ImageFeatures.cached(dataset, encoder, collator, cache_dir=tmp_path / "cache").features)
+    assert encoder.count == 2
+    assert not torch.equal(*made)
+
+
+def test_a_transform_belongs_to_what_features_are_made_from(dataset, encoder, image_processor, tmp_path):
+    """Otherwise the features of the transform before are handed out."""
+    collator = ImageCollator(image_processor)
+    plain = ImageFeatures.cached(dataset, encoder, collator, cache_dir=tmp_path).features
+    grey = dataset.with_transform(lambda rows: {"image": [Image.new("L", (SIZE, SIZE), 9) for _ in rows["image"]]})
+    assert not torch.equal(ImageFeatures.cached(grey, encoder, collator, cache_dir=tmp_path).features, plain)
+
+
+@pytest.mark.parametrize("arguments", [{"views": 0}, {"views": -1}, {"batch_size": 0}, {"num_workers": -1}])
+@pytest.mark.parametrize("make", [ImageFeatures.compute, ImageFeatures.cached])
+def test_sizes_without_meaning_are_refused(make, arguments, dataset, encoder, augmenting, tmp_path, monkeypatch):
+    """Otherwise torch or Python fails later, without saying which argument it was."""
+    where = {"cache_dir": tmp_path} if make == ImageFeatures.cached else {}
+    ((name, value),) = arguments.items()
+    with pytest.raises(ValueError, match=rf"views and batch_size must be at least 1 .*{name}={value}"):
+        make(dataset, encoder, augmenting, **arguments, **where)
+    assert not list(tmp_path.glob("*.safetensors"))
+
+
+def test_no_images_are_refused(dataset, encoder, augmenting, tmp_path):
+    for make, where in ((ImageFeatures.compute, {}), (ImageFeatures.cached, {"cache_dir": tmp_path})):
+        with pytest.raises(ValueError, match="There are no images to encode"):
+            make(dataset.select([]), encoder, augmenting, **where)
+
+
+def test_features_that_overflow_are_refused(dataset, encoder, augmenting, clip, tmp_path):
+    """Half precision ends at 65,504; otherwise infinite features are kept for every later run."""
+    clip.visual_projection.weight.data.mul_(1e6)
+    with pytest.raises(ValueError, match=r"of 7 images of a batch are not finite as torch.float16; keep them as"):
+        ImageFeatures.cached(dataset, encoder, augmenting, dtype=torch.float16, cache_dir=tmp_path)
+    assert not files(tmp_path)
 
 
 @pytest.mark.parametrize(
     ("how", "message"),
     [
-        ("truncated", "is torn or no file of features"),
-        ("too long", "is torn or no file of features"),
-        ("in its header", "is torn or no file of features"),
-        ("empty", "is torn or no file of features"),
-        ("not such a file", "is torn or no file of features"),
-        ("foreign", "was made from another data, dtype, encoder, preprocessing, seed, transformers, views"),
+        ("truncated", "is incomplete or not a feature file"),
+        ("too long", "is incomplete or not a feature file"),
+        ("in its header", "is incomplete or not a feature file"),
+        ("empty", "is incomplete or not a feature file"),
+        ("not such a file", "is incomplete or not a feature file"),
+        ("foreign", "was made from another data, dtype, encoder, preprocessing, seed, transform, transformers, views"),
         ("of another seed", "was made from another seed"),
     ],
 )
@@ -193,7 +293,7 @@ def test_a_damaged_file_is_noticed_and_made_anew(how, message, dataset, encoder,
     encoder.count = 0
     features = ImageFeatures.cached(dataset, encoder, augmenting, cache_dir=tmp_path)
     assert f"{path} {message}" in caplog.text
-    assert "the images are encoded anew" in caplog.text
+    assert "the images are encoded again" in caplog.text
     assert encoder.count == len(features) == 7
     assert files(tmp_path) == whole
 

@@ -3,11 +3,12 @@
 from pathlib import Path
 
 import datasets
+import pyarrow as pa
 import pytest
 from datasets import ClassLabel, Dataset, DatasetDict, Features, List, Value
 from PIL import Image
 
-from hf_sharp_prompt.data import load_image_dataset
+from hf_sharp_prompt.data import canonical_name, load_image_dataset
 from hf_sharp_prompt.demo import TASKS, tasks
 
 
@@ -126,6 +127,74 @@ def test_columns_are_chosen_by_name(tmp_path):
     assert decoded.getpixel((0, 0)) == (2, 2, 2)
 
 
+@pytest.mark.parametrize("name", ["label", "labels"])
+def test_the_usual_names_win_over_other_labels(tmp_path, name):
+    """As in batches, which see values and no features: otherwise training and counting use other labels."""
+    names = ClassLabel(names=["a", "b"]), ClassLabel(names=["c", "d"])
+    features = {"image": datasets.Image(), "mask": datasets.Image(), name: names[0], "coarse": names[1]}
+    rows = {"image": [image(1)] * 4, "mask": [image(2)] * 4, name: [0, 1, 1, 0], "coarse": [0, 1, 0, 1]}
+    splits = load_image_dataset(save(tmp_path, features, **rows))
+    assert splits["train"].features["label"].names == ["a", "b"]
+
+
+def test_a_split_without_labels_is_not_tested_on(tmp_path, caplog):
+    """The Hub's test splits often have -1 for every image: the accuracy would be 0, or torch fails."""
+    features = Features({"image": datasets.Image(), "label": ClassLabel(names=["a", "b"])})
+
+    def make(labels: list[int | None]) -> Dataset:
+        return Dataset.from_dict({"image": [image()] * len(labels), "label": labels}, features=features)
+
+    splits = DatasetDict(train=make([0, 1, None, -1, 1]), valid=make([1, 0, 1]), test=make([-1, -1]))
+    splits.save_to_disk(str(tmp_path))
+    loaded = load_image_dataset(str(tmp_path))
+    assert_well_formed(loaded, ["a", "b"], train=3, test=3)
+    assert list(loaded["train"]["label"]) == [0, 1, 1]
+    for said in (
+        f"2 of 5 images in the train split of {tmp_path} have no label and are left out",
+        f"The test split of {tmp_path} has no labelled images and is left out",
+        "no test split; its validation split is used for testing",
+    ):
+        assert said in caplog.text
+
+
+def test_strings_may_be_missing_too(tmp_path, caplog):
+    """A CSV with empty cells; None must not become a class."""
+    features = {"image": datasets.Image(), "label": Value("string")}
+    path = save(tmp_path, features, image=[image()] * 9, label=["a", None, "b"] * 3)
+    assert_well_formed(load_image_dataset(path), ["a", "b"], train=4, test=2)
+    assert "3 of 9 images in the train split" in caplog.text
+
+
+def test_classes_without_training_images_are_said(tmp_path, caplog):
+    """Otherwise prompts are learned for fewer classes than the table says."""
+    features = {"image": datasets.Image(), "label": ClassLabel(names=["a", "b", "c", "d"])}
+    load_image_dataset(save(tmp_path, features, image=[image()] * 8, label=[0, 2] * 4))
+    assert f"2 of the 4 classes of {tmp_path} have no training images: b, d." in caplog.text
+
+
+@pytest.mark.parametrize("written", ["pets", "pets/", "./pets", "pets//", "../here/pets", "~/pets", "{}/pets"])
+def test_one_folder_has_one_name(tmp_path, monkeypatch, written):
+    """Otherwise a trailing slash makes a finished study another one."""
+    (tmp_path / "here" / "pets").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.setenv("HOME", str(tmp_path / "here"))
+    assert canonical_name(written.format(tmp_path / "here")) == str(tmp_path / "here" / "pets")
+    assert canonical_name("someone/birds/") == "someone/birds"
+    assert canonical_name(next(iter(TASKS))) == next(iter(TASKS))
+
+
+def test_a_folder_with_a_task_s_name_is_said_to_be_passed_over(tmp_path, monkeypatch, caplog):
+    """Otherwise one trains on the demo instead of one's own images."""
+    for split in tasks.IMAGES_PER_CLASS:
+        monkeypatch.setitem(tasks.IMAGES_PER_CLASS, split, 1)
+    name = next(iter(TASKS))
+    make_folder(tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    load_image_dataset(name)
+    assert f"{name} is taken as the demo's task; for the folder of that name give ./{name}." in caplog.text
+    assert load_image_dataset(f"./{name}")["train"].features["label"].names == ["blue heart", "red star"]
+
+
 class TestErrors:
     """Otherwise the first-time user gets a KeyError, or a prompt for a class without a name."""
 
@@ -134,18 +203,18 @@ class TestErrors:
     @pytest.mark.parametrize(
         ("features", "message"),
         [
-            ({"label": ClassLabel(names=["a", "b"]), "size": Value("int64")}, "no image column; .* --image_column"),
+            ({"label": ClassLabel(names=["a", "b"]), "size": Value("int64")}, "no image column; .* image_column"),
             (
                 {"image": datasets.Image(), "size": Value("int64")},
-                r"no label column; .* --label_column.* size \(Va",
+                r"no label column; .* label_column.* size \(Va",
             ),
             (
                 {"x": datasets.Image(), "y": datasets.Image(), "label": ClassLabel(names=["a", "b"])},
-                r"several image columns \(x, y\); name the one to use with --image_column",
+                r"several image columns \(x, y\); name the one to use with image_column",
             ),
             (
                 {"image": datasets.Image(), "x": ClassLabel(names=["a", "b"]), "y": ClassLabel(names=["a", "b"])},
-                r"several label columns \(x, y\); name the one to use with --label_column",
+                r"several label columns \(x, y\); name the one to use with label_column",
             ),
         ],
         ids=["no image", "no label", "several images", "several labels"],
@@ -159,7 +228,7 @@ class TestErrors:
     @pytest.mark.parametrize("column", ["image_column", "label_column"])
     def test_a_column_that_does_not_exist(self, tmp_path, column):
         path = save(tmp_path, {**self.IMAGE, "label": ClassLabel(names=["a", "b"])}, image=[image()], label=[0])
-        with pytest.raises(ValueError, match="has no column 'pets'; it has image, label"):
+        with pytest.raises(ValueError, match=r"no column 'pets'; its columns are: image \(Image\), label \(Cl"):
             load_image_dataset(path, **{column: "pets"})
 
     @pytest.mark.parametrize(
@@ -174,6 +243,12 @@ class TestErrors:
             (ClassLabel(names=["only"]), 0, r"needs at least two classes, but .* has 1: \['only'\]"),
             (ClassLabel(names=["a", "_", "b"]), 0, r"classes \[1\] have no name; a prompt needs one"),
             (ClassLabel(names=["a", ""]), 0, r"classes \[1\] have no name"),
+            (
+                ClassLabel(names=["a", "b\x1b[2J"]),
+                0,
+                r"the name of class 'b\\x1b\[2J' has the control character '\\x1b'",
+            ),
+            (ClassLabel(names=["a", "b\u202eb"]), 0, r"has the control character '\\u202e'; rename the class"),
             (
                 ClassLabel(names=["red_star", "red star", "b"]),
                 0,
@@ -208,4 +283,33 @@ class TestErrors:
             splits[split] = Dataset.from_dict({"image": [image()] * 2, "label": [0, 1]}, features=features)
         splits.save_to_disk(str(tmp_path))
         with pytest.raises(ValueError, match="labels of the test split do not name the same classes in the same"):
+            load_image_dataset(str(tmp_path))
+
+    def test_images_that_are_missing(self, tmp_path):
+        features = {**self.IMAGE, "label": ClassLabel(names=["a", "b"])}
+        save(tmp_path, features, image=[image(), image(), None], label=[0, 1, 0])
+        with pytest.raises(ValueError, match=r"1 of 3 images in the train split of .* are missing \(None\); remove"):
+            load_image_dataset(str(tmp_path))
+
+    def test_a_training_split_without_labels(self, tmp_path):
+        path = save(tmp_path, {**self.IMAGE, "label": ClassLabel(names=["a", "b"])}, image=[image()], label=[-1])
+        with pytest.raises(ValueError, match=r"The train split of .* has no labelled images"):
+            load_image_dataset(path)
+
+    def test_labels_beyond_the_names(self, tmp_path):
+        """On a GPU they end in a device-side assert, in the middle of training."""
+        features = {**self.IMAGE, "label": ClassLabel(names=["a", "b"])}
+        made = Dataset.from_dict({"image": [image()] * 3, "label": [0, 1, 1]}, features=Features(features))
+        table = made.data.table.set_column(1, "label", pa.array([0, 2, 1]))
+        Dataset(table, info=made.info).save_to_disk(str(tmp_path))
+        with pytest.raises(ValueError, match=r"1 of 3 samples have a label in the train split of .* beyond the 2 cla"):
+            load_image_dataset(str(tmp_path))
+
+    @pytest.mark.parametrize("name", ["no/such_folder", "no-such-set"])
+    def test_nothing_of_that_name(self, name):
+        with pytest.raises(ValueError, match=f"There is no file, folder, demo task or data set on the Hub '{name}'"):
+            load_image_dataset(name)
+
+    def test_a_folder_without_images(self, tmp_path):
+        with pytest.raises(ValueError, match="is no folder of images"):
             load_image_dataset(str(tmp_path))

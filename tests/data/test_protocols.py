@@ -25,6 +25,20 @@ def splits(**sizes: int) -> DatasetDict:
     return made
 
 
+def uneven(**sizes: list[int]) -> DatasetDict:
+    """As `splits`, with so many rows of each class."""
+    full = splits(**{name: max(counts) for name, counts in sizes.items()})
+    kept = DatasetDict()
+    for name, counts in sizes.items():
+        left = dict(enumerate(counts))
+        rows = []
+        for row, label in enumerate(full[name]["label"]):
+            left[label] -= 1
+            rows += [row] if left[label] >= 0 else []
+        kept[name] = full[name].select(rows)
+    return kept
+
+
 @dataclass
 class Datum:
     """As in Dassl: an object per image."""
@@ -34,11 +48,17 @@ class Datum:
 
 
 def dassl_few_shot(items: list[Datum], shots: int) -> list[Datum]:
-    """Dassl's `generate_fewshot_dataset`, from its description: by label, then `random.sample` of the objects."""
+    """Dassl's `generate_fewshot_dataset`, line by line (https://github.com/KaiyangZhou/Dassl.pytorch at c61a1b5)."""
     by_label: dict[int, list[Datum]] = {}
     for item in items:
         by_label.setdefault(item.label, []).append(item)
-    return [chosen for of_label in by_label.values() for chosen in random.sample(of_label, shots)]
+    chosen = []
+    for of_label in by_label.values():
+        if len(of_label) >= shots:
+            chosen.extend(random.sample(of_label, shots))
+        else:
+            chosen.extend(of_label)
+    return chosen
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
@@ -73,14 +93,44 @@ def test_without_a_validation_split_only_training_images_are_drawn():
     assert {name: len(split) for name, split in drawn.items()} == {"train": 10, "test": 10}
 
 
-@pytest.mark.parametrize(("sizes", "split", "count"), [((3, 6), "train", 4), ((9, 3), "validation", 4)])
-def test_a_class_with_fewer_images_than_shots_is_named(sizes, split, count):
-    """Otherwise it is silently trained on fewer, or Python's "Sample larger than population" is all one gets."""
-    data = splits(train=sizes[0], validation=sizes[1])
-    first = NAMES[data[split]["label"][0]]
-    message = f"Class '{first}' has 3 images in the {split} split, fewer than the {count} shots to draw; lower --shots"
-    with pytest.raises(ValueError, match=message):
-        few_shot(data, 4, seed=1)
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_of_a_class_with_fewer_images_all_are_taken_as_coop_does(seed, caplog):
+    """Otherwise real data cannot be used, or the images of all later classes are others than everyone's."""
+    data = uneven(train=[7, 2, 9, 4, 0], validation=[5, 1, 4, 0, 6])
+    drawn = few_shot(data, 4, seed)
+    random.seed(seed)
+    for name in ("train", "validation"):
+        items = [Datum(row, label) for row, label in zip(data[name]["row"], data[name]["label"], strict=True)]
+        assert list(drawn[name]["row"]) == [item.impath for item in dassl_few_shot(items, 4)]
+    assert (
+        "2 of 5 classes have fewer than 4 images in the train split, and all of theirs are taken: bee (2), eel (0)"
+        in (caplog.text)
+    )
+    assert "2 of 5 classes have fewer than 4 images in the validation split" in caplog.text
+
+
+@pytest.mark.parametrize("shots", [0, -1])
+def test_fewer_than_one_shot_are_refused(shots):
+    """Dassl takes all images then, whatever the table's caption says."""
+    with pytest.raises(ValueError, match=f"shots must be at least 1, .* got {shots}"):
+        few_shot(splits(train=2), shots, seed=1)
+
+
+@pytest.mark.parametrize("protocol", [lambda data: few_shot(data, 1, seed=1), base_to_novel])
+@pytest.mark.parametrize("label", [-1, None])
+def test_images_without_a_label_are_neither_drawn_nor_dropped(protocol, label):
+    """Otherwise -1 is a class of its own, of which shots are drawn, or images go missing from the test split."""
+    data = splits(train=2)
+    labels = [label, *data["train"]["label"][1:]]
+    data["train"] = data["train"].remove_columns("label").add_column("label", labels, feature=ClassLabel(names=NAMES))
+    with pytest.raises(ValueError, match="1 of 10 samples have no label in column 'label'"):
+        protocol(data)
+
+
+@pytest.mark.parametrize("protocol", [lambda data: few_shot(data, 1, seed=1), base_to_novel])
+def test_without_a_training_split_the_others_are_named(protocol):
+    with pytest.raises(ValueError, match="There is no split named 'train'; there are validation, test"):
+        protocol(splits(validation=1, test=1))
 
 
 def test_the_first_half_of_the_classes_is_base_and_the_rest_novel():

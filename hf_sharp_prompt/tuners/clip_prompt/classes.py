@@ -38,7 +38,7 @@ def tokenize_names(
     """Token ids of every name's text, and the positions behind the names in them.
 
     Args:
-        names: Not empty.
+        names: Not empty. Their underscores become spaces in the texts, as in CoOp's code.
         tokenizer: The base model's tokenizer, or the processor that holds it.
         template: The text around a name; its one `{}` is the name.
         tower: The base model's text tower.
@@ -57,6 +57,7 @@ def tokenize_names(
     kind = TEXT_TOWERS[tower.config.model_type]
     if not kind.pools_at_end:
         padding = {"padding": "max_length", "max_length": max_positions(tower)}
+    names = [name.replace("_", " ") for name in names]
     token_ids = tokenizer([template.replace("{}", name) for name in names], **padding)["input_ids"]
     up_to_name = tokenizer([template[: template.index("{}")] + name for name in names])["input_ids"]
     return token_ids, [int(kind.end(torch.tensor([ids]), tower.config)) for ids in up_to_name]

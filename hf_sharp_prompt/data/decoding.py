@@ -1,0 +1,137 @@
+"""From an image in any form and mode to one of 8 bits in red, green and blue: right, or refused."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import datasets
+import numpy as np
+import torch
+from datasets.utils.file_utils import is_local_path
+from PIL import ExifTags, Image, ImageOps
+
+
+_CHANNELS = (1, 2, 3, 4)
+
+
+def decode(image: Any, which: str = "given") -> Image.Image:
+    """Read an image as transformers' pipelines do, so that training and use see the same pixels.
+
+    Photos are turned upright by their EXIF orientation, transparency is dropped without a background, and of several
+    frames the first is taken. (CoOp's code differs in one point: it leaves photos as the camera wrote them.)
+    Pixels of 16 bits keep their upper 8. Floats lie between 0 and 1, as torchvision takes them.
+
+    Args:
+        image: A PIL image of any mode; a path; an encoded file, as bytes or as `datasets` stores one; an array or
+            tensor, height × width, or with 1 to 4 channels, first or last, of bool, uint8, uint16 or floats.
+        which: What to call the image in an error, if it has no path.
+
+    Raises:
+        ValueError: An image that cannot be read, or whose black and white are not known.
+    """
+    name, image = _open(image, which)
+    if isinstance(image, np.ndarray):
+        image = _from_array(image, name)
+    if 0 in image.size:
+        raise ValueError(f"The image {name} has no pixels ({image.width} × {image.height}); remove it.")
+    if image.getexif().get(ExifTags.Base.Orientation) is not None:  # else it would be copied for nothing
+        image = ImageOps.exif_transpose(image)
+    return _to_rgb(image, name)
+
+
+def _open(image: Any, which: str) -> tuple[str, Any]:
+    """What to call an image, and the image with its pixels in memory."""
+    name = f"({which})"
+    if isinstance(image, str | os.PathLike):
+        image = {"path": str(Path(image).expanduser()), "bytes": None}
+    elif isinstance(image, bytes | bytearray):
+        image = {"path": None, "bytes": bytes(image)}
+    if isinstance(image, dict) and image.keys() == {"bytes", "path"}:
+        name = image["path"] or "(given as bytes)"
+        if image == {"bytes": None, "path": None}:
+            raise ValueError(f"The image {name} cannot be decoded (it has neither bytes nor a path); remove its row.")
+        return name, _load(partial(_read, image), name)
+    if isinstance(image, Image.Image):
+        name = str(getattr(image, "filename", None) or name)
+        return name, _load(lambda: image, name)
+    if isinstance(image, torch.Tensor):
+        image = image.detach().cpu()
+        return name, (image.float() if image.is_floating_point() else image).numpy()
+    if isinstance(image, np.ndarray):
+        return name, image
+    if image is None:
+        raise ValueError(f"The image {name} is missing (None); remove its row, for instance with dataset.filter().")
+    raise ValueError(
+        f"The image {name} is of type {type(image).__name__}; give a PIL image, a path, the bytes of a file, or an "
+        'array, which for columns of numbers dataset.with_format("numpy") gives.'
+    )
+
+
+def _read(file: dict[str, Any]) -> Image.Image:
+    if file["bytes"] is None and not is_local_path(file["path"]):  # in an archive, or on the Hub
+        return datasets.Image().decode_example(file)
+    # Pillow forgets the orientation of TIFF files that it maps into memory, as it does when it is given their path.
+    return Image.open(io.BytesIO(Path(file["path"]).read_bytes() if file["bytes"] is None else file["bytes"]))
+
+
+def _load(read: Callable[[], Image.Image], name: str) -> Image.Image:
+    try:
+        image = read()
+        image.load()
+    except Exception as error:
+        raise ValueError(f"The image {name} cannot be decoded ({error}); repair or remove it.") from error
+    return image
+
+
+def _from_array(array: np.ndarray, name: str) -> Image.Image:
+    if array.ndim == 3:
+        first, last = array.shape[0] in _CHANNELS, array.shape[-1] in _CHANNELS
+        if first == last:
+            raise ValueError(
+                f"The image {name} is an array of shape {array.shape}; either its first or its last dimension must be "
+                "1 to 4 channels, and not both."
+            )
+        array = np.moveaxis(array, 0, -1) if first else array
+        array = array[:, :, 0] if array.shape[-1] == 1 else array
+    elif array.ndim != 2:
+        raise ValueError(f"The image {name} is an array of shape {array.shape}; give height × width × channels.")
+    return Image.fromarray(np.ascontiguousarray(_to_bytes(array, name)))
+
+
+def _to_rgb(image: Image.Image, name: str) -> Image.Image:
+    pixels = None
+    if image.mode == "I" and image.format in ("PNG", "PPM"):  # how Pillow reads some files of 16 bits
+        pixels = np.asarray(image).clip(0, 2**16 - 1).astype(np.uint16)
+    elif image.mode in ("I", "F") or image.mode.startswith("I;16"):
+        pixels = np.asarray(image)
+    if pixels is not None:
+        image = Image.fromarray(_to_bytes(pixels, name))
+    elif image.mode in ("La", "RGBa"):  # colours are multiplied with their opacity
+        image = image.convert("LA" if image.mode == "La" else "RGBA")
+    return image.convert("RGB")
+
+
+def _to_bytes(array: np.ndarray, name: str) -> np.ndarray:
+    """Pixels from 0 to 255, of the same shape."""
+    if array.dtype == np.uint8:
+        return array
+    if array.dtype == np.bool_:
+        return array.astype(np.uint8) * 255
+    if array.dtype.kind == "u" and array.dtype.itemsize == 2:
+        return (array >> 8).astype(np.uint8)
+    if array.dtype.kind != "f":
+        raise ValueError(
+            f"The image {name} has pixels of {array.dtype}, whose white is not known; save it with 8 or 16 bits, or "
+            "convert it to uint8 (white is 255) or uint16 (white is 65535)."
+        )
+    if array.size and not (array.min() >= 0 and array.max() <= 1):  # also if one is NaN
+        raise ValueError(
+            f"The image {name} has float pixels from {array.min():g} to {array.max():g}; scale them to lie between 0 "
+            "and 1."
+        )
+    return (array.astype(np.float64) * 255).round().astype(np.uint8)

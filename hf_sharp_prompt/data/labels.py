@@ -1,0 +1,117 @@
+"""What is in each sample, as numbers: labels that are all there and all of a class."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from numbers import Integral
+from typing import Any
+
+import numpy as np
+from datasets import ClassLabel, Dataset
+
+from .columns import describe, find_label_column
+
+
+def labels_of(dataset: Any, label_column: str | None = None) -> np.ndarray:
+    """The label of each sample; no image is read.
+
+    Args:
+        dataset: A `datasets.Dataset` with a column of labels, or a data set that has them as its attribute `labels`,
+            such as [`ImageFeatures`].
+        label_column: The column's name. By default it is found as in batches: `label` or `labels`, or else the only
+            one that is a `ClassLabel` or whose name ends in `_label`.
+
+    Returns:
+        Samples, of integers.
+
+    Raises:
+        ValueError: No such column or attribute, or several; labels that are missing (None or negative), are no whole
+            numbers, or are not below the number of classes.
+    """
+    if not isinstance(dataset, Dataset):
+        if not hasattr(dataset, "labels"):
+            raise ValueError(
+                f"The labels of a {type(dataset).__name__} cannot be seen without going through it; give a "
+                "datasets.Dataset with a column 'label', or a data set with an attribute 'labels'."
+            )
+        return check_labels(dataset.labels, class_names_of(dataset), "attribute 'labels'")
+    column = label_column or find_label_column(dataset.features)
+    if column is None or column not in dataset.column_names:
+        wanted = "'label' or 'labels'" if column is None else repr(column)
+        raise ValueError(f"There is no column {wanted}; there are {describe(dataset.features)}.")
+    labels = dataset.select_columns(column).with_format("arrow")[:][column]
+    return check_labels(labels.to_pylist(), class_names_of(dataset, column), f"column {column!r}")
+
+
+def class_names_of(dataset: Any, label_column: str | None = None) -> list[str]:
+    """The names of the classes, by label; none where the data set names none.
+
+    Args:
+        dataset: As for [`labels_of`].
+        label_column: As for [`labels_of`].
+    """
+    if not isinstance(dataset, Dataset):
+        return list(getattr(dataset, "class_names", ()))
+    feature = dataset.features.get(label_column or find_label_column(dataset.features))
+    return list(feature.names) if isinstance(feature, ClassLabel) else []
+
+
+def class_counts(dataset: Any, label_column: str | None = None) -> list[int]:
+    """Count each class's samples; no image is read.
+
+    Args:
+        dataset: As for [`labels_of`].
+        label_column: As for [`labels_of`].
+
+    Returns:
+        The samples of each class, by label: of all classes that the data set names, or else up to the largest label.
+
+    Raises:
+        ValueError: As of [`labels_of`].
+    """
+    names = class_names_of(dataset, label_column)
+    return np.bincount(labels_of(dataset, label_column), minlength=len(names)).tolist()
+
+
+def check_labels(labels: Sequence[int | None], names: Sequence[str], where: str) -> np.ndarray:
+    """Check that every sample has a label, and that of a class.
+
+    Args:
+        labels: Of each sample.
+        names: Of the classes. Empty: labels may be of any size.
+        where: The column or argument that the labels are in, for the error.
+
+    Returns:
+        The labels as an array of 64-bit integers.
+
+    Raises:
+        ValueError: Labels that are None, negative, no whole numbers, or not below the number of names.
+    """
+    values = labels.tolist() if hasattr(labels, "tolist") else list(labels)
+    if wrong := [value for value in values if not (value is None or is_whole(value))]:
+        raise ValueError(
+            f"The labels in {where} are not the numbers of classes but, for instance, {wrong[0]!r}; load the data "
+            "with load_image_dataset, or cast the column to a ClassLabel with the classes' names."
+        )
+    numbers = np.asarray([-1 if value is None else value for value in values], dtype=np.int64)
+    if unlabelled := int((numbers < 0).sum()):
+        raise ValueError(
+            f"{unlabelled} of {len(numbers)} samples have no label in {where} (None or below 0); drop them with "
+            "dataset.filter(), or use a split that is labelled."
+        )
+    if names and (beyond := numbers[numbers >= len(names)]).size:
+        raise ValueError(
+            f"{len(beyond)} of {len(numbers)} samples have a label in {where} beyond the {len(names)} classes, such "
+            f"as {beyond[0]}; labels go from 0 to {len(names) - 1}."
+        )
+    return numbers
+
+
+def is_whole(value: Any) -> bool:
+    """Tell whether a value can be the number of a class: True and 2.0 cannot."""
+    return isinstance(value, Integral) and not isinstance(value, bool)
+
+
+def shortened(names: Sequence[str]) -> str:
+    """The first few of the names, for messages."""
+    return ", ".join(names[:5]) + (", …" if len(names) > 5 else "")

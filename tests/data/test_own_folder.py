@@ -1,0 +1,73 @@
+"""README's example trains on a plain folder of one's own, and names mean the same by every way into the package."""
+
+from pathlib import Path
+
+import pytest
+from datasets import load_dataset
+from peft import get_peft_model
+from PIL import Image
+
+from hf_sharp_prompt import CLIPPromptConfig
+from hf_sharp_prompt.data import load_image_dataset
+
+
+EXAMPLE = """
+from peft import PeftModel, get_peft_model
+from transformers import AutoProcessor, CLIPModel
+
+from hf_sharp_prompt import CLIPPromptConfig, SharpPromptTrainer, SharpPromptTrainingArguments
+from hf_sharp_prompt.data import load_image_dataset
+
+clip = CLIPModel.from_pretrained("openai/clip-vit-base-patch16")
+processor = AutoProcessor.from_pretrained("openai/clip-vit-base-patch16")
+data = load_image_dataset("path/to/images")  # without a test split, 30 % are held out
+
+model = get_peft_model(clip, CLIPPromptConfig(num_text_tokens=4, text_init="a photo of a"))
+model.set_classes(data["train"].features["label"].names, processor, template="{}.")
+
+trainer = SharpPromptTrainer(
+    model,
+    SharpPromptTrainingArguments("pets-gcscoop", sharpness="gcsam", sharpness_args={"rho": 0.1}),
+    train_dataset=data["train"],
+    eval_dataset=data["test"],
+    processing_class=processor,
+    compute_metrics=lambda output: {"accuracy": (output.predictions.argmax(-1) == output.label_ids).mean()},
+)
+trainer.train()
+print(trainer.evaluate()["eval_accuracy"])
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """One folder per class, without splits."""
+    for name, colour in (("red_star", (200, 20, 20)), ("blue_heart", (20, 20, 200))):
+        (tmp_path / "images" / name).mkdir(parents=True)
+        for number in range(6):
+            Image.new("RGB", (48, 48), colour).save(tmp_path / "images" / name / f"{number}.png")
+    return tmp_path / "images"
+
+
+def test_the_example_runs_on_a_plain_folder(folder, checkpoint, tmp_path, monkeypatch, capsys):
+    """Otherwise the first thing a user copies ends in a KeyError, or reports no accuracy."""
+    monkeypatch.chdir(tmp_path)
+    example = EXAMPLE.replace("openai/clip-vit-base-patch16", checkpoint).replace("path/to/images", str(folder))
+    names = {}
+    exec(example, names)
+    assert names["data"]["train"].features["label"].names == ["blue heart", "red star"]
+    assert {name: len(split) for name, split in names["data"].items()} == {"train": 8, "test": 4}
+    assert 0 <= float(capsys.readouterr().out.splitlines()[-1]) <= 1
+
+
+def test_underscores_in_names_are_spaces_by_every_way(folder, clip, tokenizer):
+    """Otherwise the same folder gives other prompts in Python than by the command line."""
+    ids = []
+    for names in (
+        load_dataset("imagefolder", data_dir=str(folder))["train"].features["label"].names,
+        load_image_dataset(str(folder))["train"].features["label"].names,
+    ):
+        model = get_peft_model(clip, CLIPPromptConfig(num_text_tokens=2))
+        model.set_classes(names, tokenizer, "a photo of a {}.")
+        ids.append(model.active_peft_config.class_token_ids)
+        clip = model.unload()
+    assert ids[0] == ids[1] == tokenizer(["a photo of a blue heart.", "a photo of a red star."])["input_ids"]
