@@ -133,10 +133,9 @@ class SharpPromptTrainer(SeededTrainer):
             self._loss, self._class_weights = self.args.make_loss(counts), self.args.class_weights(counts)
         self.sharpness = SharpnessAware(
             self.args.make_sharpness_rule(counts),
-            self.model.parameters(),
+            self.model,
             accelerator=self.accelerator,
             optimizer=optimizer,
-            buffers=self.model.buffers(),
             rho_schedule=self.args.rho_schedule,
             m_sharpness=self.args.m_sharpness,
             seed=self.args.seed,

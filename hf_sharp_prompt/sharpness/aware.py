@@ -14,6 +14,7 @@ from .parts import BackwardPass, Constraint, Followed, constrain, follow, follow
 from .rule import Among, SharpnessRule
 from .schedule import RHO_SCHEDULES
 from .subspace import Subspace
+from .trainable import Parameters, trainable
 
 
 Closure = Callable[[], torch.Tensor]
@@ -31,12 +32,12 @@ class SharpnessAware:
 
     Args:
         rule: The rule, as `sharpness.create` makes it.
-        parameters: The model's parameters; those with `requires_grad` train. All on one device.
+        parameters: The model, or its `parameters()` or `named_parameters()`; those with `requires_grad` train. All on
+            one device. Buffers that a forward pass changes, such as batch normalisation's running statistics, are
+            changed by a step's first evaluation alone: those of the model, or else of all modules that a step calls.
         accelerator: The loop's `Accelerator`, if it has one: gradients are then averaged over its processes and its
             mixed precision is respected.
         optimizer: The optimizer, for rules and schedules that look at its learning rate.
-        buffers: The model's buffers, if evaluations change them, as batch normalisation's running statistics: only a
-            step's first evaluation does, then.
         rho_schedule: How the rule's rho (and `graphsam`'s radius) goes over the run: `"constant"`, `"linear"` or
             `"cosine"` to zero with `progress`, or `"learning_rate"`, proportional to it.
         m_sharpness: Over what the rule is applied: the step's whole `"batch"`; or each `"micro_batch"`, or each
@@ -51,6 +52,7 @@ class SharpnessAware:
         progress: Where the run is, from 0 to 1; for schedules, set by the loop.
         epoch: The epoch, from 0; for rules that start anew in each, set by the loop.
         stage: How many times the classes have been re-weighted; set by the loop.
+        finite: Whether all gradients of the last step were finite, in every process; a tensor on the device.
 
     Raises:
         ValueError: No trainable parameters, or on several devices; an engine that owns the backward pass or shards
@@ -58,7 +60,7 @@ class SharpnessAware:
 
     Example:
         ```py
-        >>> sharp = SharpnessAware(create("sam", rho=0.05), model.parameters())
+        >>> sharp = SharpnessAware(create("sam", rho=0.05), model)
         >>> for images, labels in loader:
         ...     loss = sharp.backward(lambda: F.cross_entropy(model(images), labels))
         ...     optimizer.step()
@@ -69,11 +71,10 @@ class SharpnessAware:
     def __init__(
         self,
         rule: SharpnessRule,
-        parameters: Iterable[nn.Parameter],
+        parameters: Parameters,
         accelerator: Accelerator | None = None,
         *,
         optimizer: torch.optim.Optimizer | None = None,
-        buffers: Iterable[torch.Tensor] = (),
         rho_schedule: str = "constant",
         m_sharpness: str = "batch",
         seed: int = 0,
@@ -82,12 +83,13 @@ class SharpnessAware:
         self.rule = rule
         self.subspace = subspace
         self.optimizer = optimizer
-        self.buffers = list(buffers)
+        self.model = parameters if isinstance(parameters, nn.Module) else None
         self.rho_schedule = rho_schedule
         self.m_sharpness = m_sharpness
         self.progress, self.epoch, self.stage = 0.0, 0, 0
         self.generator = torch.Generator().manual_seed(seed)
-        self.parameters = [parameter for parameter in parameters if parameter.requires_grad]
+        self.parameters = trainable(parameters)
+        self.finite = torch.ones((), dtype=torch.bool, device=self.parameters[0].device)
         self.accelerator = accelerator
         self._noise_seed: int | None = None  # of the current step, where parts have noise of their own
         self._samples: int | None = None  # of the current evaluation, where losses come per sample
@@ -96,13 +98,6 @@ class SharpnessAware:
             raise ValueError(f"rho_schedule must be one of {', '.join(RHO_SCHEDULES)}, got {rho_schedule!r}.")
         if m_sharpness not in M_SHARPNESS:
             raise ValueError(f"m_sharpness must be one of {', '.join(M_SHARPNESS)}, got {m_sharpness!r}.")
-        if not self.parameters:
-            raise ValueError("There is nothing to train: none of the parameters has requires_grad=True.")
-        if len(devices := {str(parameter.device) for parameter in self.parameters}) > 1:
-            raise ValueError(
-                f"The trainable parameters are on several devices ({', '.join(sorted(devices))}); a sharpness rule "
-                "needs them on one. Frozen parameters may be anywhere."
-            )
         if accelerator is not None:
             _check_accelerator(accelerator)
 
@@ -128,11 +123,13 @@ class SharpnessAware:
             its processes.
 
         Raises:
-            ValueError: The loss does not depend on the trainable parameters; the rule needs labels and losses per
-                sample, and they are not given.
+            ValueError: The closure returns something else than a loss, or one that does not depend on the trainable
+                parameters; the rule needs labels and losses per sample, and they are not given.
         """
-        closures = [closure] if callable(closure) else list(closure)
+        closures = _as_closures(closure)
         labels = list(labels) if isinstance(labels, Sequence) else [labels] * len(closures)
+        if len(labels) != len(closures):
+            raise ValueError(f"There are {len(closures)} closures but labels of {len(labels)}; give each its own.")
 
         def backward_pass(closure: Closure, labels: torch.Tensor | None) -> BackwardPass:
             return lambda among=None: self._backward_pass(closure, labels, among)
@@ -176,7 +173,7 @@ class SharpnessAware:
             self.load_state_dict(before)
             self._set_gradients(held)
             raise
-        scaler, direction = self._scaler, followed.direction
+        scaler, direction, self.finite = self._scaler, followed.direction, followed.finite
         remembers = bool(self.rule.state) or not torch.equal(before["generator"], self.generator.get_state())
         failed = bool(remembers or scaler) and not followed.finite
         if failed:
@@ -277,7 +274,7 @@ class SharpnessAware:
 
     def _of_closures(self, constraint: Constraint) -> Constraint:
         """The constraint with a backward pass instead of closures."""
-        closures = [constraint.loss] if callable(constraint.loss) else list(constraint.loss)
+        closures = _as_closures(constraint.loss)
         return constraint._replace(loss=lambda _: sum(self._backward_pass(each, None, None) for each in closures))
 
     def _generator_of_part(self, part: int) -> torch.Generator:
@@ -291,16 +288,11 @@ class SharpnessAware:
         return self.accelerator.scaler if self.accelerator is not None else None
 
     def _backward_pass(self, closure: Closure, labels: torch.Tensor | None, among: Among | None) -> torch.Tensor:
-        loss = closure()
-        if not loss.requires_grad:
-            raise ValueError(
-                "The closure's loss does not depend on any trainable parameter. It must compute the loss anew at "
-                "every call, with gradients enabled, and not call backward()."
-            )
-        if among is not None and (labels is None or loss.dim() == 0):
+        loss = _check_loss(closure())
+        if among is not None and (labels is None or loss.shape != labels.shape):
             raise ValueError(
                 f"The rule {self.rule.name!r} tells classes apart: the closure must return the losses of the samples, "
-                "one each, and backward() be given their labels."
+                "one each, and backward() be given their labels, as class indices."
             )
         if loss.dim():
             self._samples = (self._samples or 0) + loss.numel()
@@ -324,6 +316,36 @@ class SharpnessAware:
         for name, value in metrics.items():
             total, count = self._totals.get(name, (0, 0))
             self._totals[name] = total + value, count + 1
+
+
+def _as_closures(given: Closure | Sequence[Closure]) -> list[Closure]:
+    closures = [given] if callable(given) else list(given) if isinstance(given, Sequence) else []
+    if not closures or not all(map(callable, closures)):
+        raise ValueError(
+            "backward() takes a function that computes the loss, or a list of them, and not the loss itself: "
+            "sharp.backward(lambda: cross_entropy(model(images), labels))."
+        )
+    return closures
+
+
+def _check_loss(loss: Any) -> torch.Tensor:
+    """The loss that a closure returned, if it is one."""
+    expected = "The closure must return the loss, a scalar tensor or a vector of the samples' losses, but it returned"
+    if isinstance(loss, tuple | list):
+        raise ValueError(f"{expected} a {type(loss).__name__} of {len(loss)}; return its loss alone.")
+    if loss is None:
+        raise ValueError(f"{expected} None; end it with `return loss`.")
+    if not isinstance(loss, torch.Tensor):
+        advice = "return its `loss`" if hasattr(loss, "loss") else "keep the tensor, without .item() or .numpy()"
+        raise ValueError(f"{expected} a {type(loss).__name__}; {advice}.")
+    if loss.dim() > 1:
+        raise ValueError(f"{expected} a tensor of shape {tuple(loss.shape)}; return its mean, or one loss per sample.")
+    if not loss.requires_grad:
+        raise ValueError(
+            "The closure's loss does not depend on any trainable parameter. It must compute the loss at every call, "
+            "with gradients enabled, and not call backward()."
+        )
+    return loss
 
 
 def _check_accelerator(accelerator: Any) -> None:

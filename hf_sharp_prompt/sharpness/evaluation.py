@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 import torch
 
+from .buffers import buffers_kept
 from .rule import Among
 from .vectors import cosine, filter_norms
 
@@ -81,17 +82,13 @@ class Evaluations:
         """`∇L(w + offset)`, flat, over all micro-batches and processes, without loss scaling."""
         sharp = self.sharp
         again = self.again or bool(self.evaluated)
-        buffers = [buffer.clone() for buffer in sharp.buffers] if again else []
         if again:
             self.random_state.restore()  # the same dropout masks in every evaluation of a step
         self._move_to(offset)
         sharp._set_gradients([None] * len(self.origin))
         sharp._samples = None
-        try:
+        with buffers_kept(sharp.model) if again else nullcontext():
             loss = self.backward_pass(among)
-        finally:
-            for buffer, before in zip(sharp.buffers, buffers):
-                buffer.copy_(before)
         reached = [parameter.grad is not None for parameter in sharp.parameters]
         if not any(reached):
             raise ValueError("No gradient reached the trainable parameters; does the loss depend on them?")
