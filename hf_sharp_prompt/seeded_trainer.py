@@ -10,11 +10,13 @@ import torch
 from accelerate.data_loader import BatchSamplerShard
 from torch.utils.data import DataLoader, IterableDataset, Sampler
 from transformers import Trainer
-from transformers.trainer_utils import TrainOutput
+from transformers.trainer_utils import EvalLoopOutput, TrainOutput
 
 from .callbacks import EpochsOrder
 from .data import ClassFrequencySampler, labels_of
 from .data.seeded import Draws, IndexedCollator, Seeded, SeededCollator
+from .label_check import LabelCheckingCollator, check_class_order, class_names_of, num_classes_of
+from .objectives.labels import ignore
 from .training_args import CLASS_SAMPLING, SharpPromptTrainingArguments
 
 
@@ -30,6 +32,7 @@ class SeededTrainer(Trainer):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self._num_classes = torch.zeros((), dtype=torch.long).share_memory_()  # of evaluations
         self.add_callback(EpochsOrder())
 
     @property
@@ -69,13 +72,38 @@ class SeededTrainer(Trainer):
         finally:
             self.train_dataset, self.data_collator = dataset, collator
 
-    def _get_dataloader(self, *args: Any, **kwargs: Any) -> DataLoader:
-        loader = super()._get_dataloader(*args, **kwargs)
+    def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader:
+        """As the Trainer's, whose workers that live on would go on with the data set that they were started for."""
+        if self.args.dataloader_persistent_workers and eval_dataset is not None and not isinstance(eval_dataset, str):
+            getattr(self, "_eval_dataloaders", {}).pop("eval", None)
+        return super().get_eval_dataloader(eval_dataset)
+
+    def _get_dataloader(self, dataset: Any, *args: Any, is_training: bool = False, **kwargs: Any) -> DataLoader:
+        """As the Trainer's; the labels are checked where batches are made.
+
+        Raises:
+            ValueError: The classes of the data set are not those of the model.
+        """
+        check_class_order(dataset.dataset if isinstance(dataset, Seeded) else dataset, class_names_of(self.model))
+        collator, num_classes = self.data_collator, self._num_classes
+        if is_training:  # which may be interrupted by an evaluation among other classes
+            num_classes = num_classes.clone().share_memory_()
+        num_classes.fill_(num_classes_of(self.model))
+        self.data_collator = LabelCheckingCollator(collator, num_classes)
+        try:
+            loader = super()._get_dataloader(dataset, *args, is_training=is_training, **kwargs)
+        finally:
+            self.data_collator = collator
         if not _streams(loader.dataset):
             # Of the workers' seeds. By default they are drawn from the random numbers that models see, when workers
             # start, which in a resumed run is at other times.
             _loader_of_torch(loader).generator = torch.Generator().manual_seed(self._data_seed)
         return loader
+
+    def evaluation_loop(self, *args: Any, **kwargs: Any) -> EvalLoopOutput:
+        """As the Trainer's; labels are checked against the classes that the model has now."""
+        self._num_classes.fill_(num_classes_of(self.model))
+        return super().evaluation_loop(*args, **kwargs)
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler | None:
         dataset = self.train_dataset if train_dataset is None else train_dataset
@@ -106,9 +134,11 @@ class SeededTrainer(Trainer):
         counts_samples = self.model_accepts_loss_kwargs or self.compute_loss_func is not None
         if left is None or not counts_samples or not self.args.average_tokens_across_devices:
             return batch
-        labels = batch["labels"].clone()
-        labels[max(left - self.accelerator.process_index * len(labels), 0) :] = -100
-        return {**batch, "labels": labels}
+        labels = batch["labels"]
+        repeated = torch.arange(len(labels), device=labels.device) >= left - self.accelerator.process_index * len(
+            labels
+        )
+        return {**batch, "labels": ignore(labels, repeated)}
 
     def _inner_training_loop(self, *args: Any, **kwargs: Any) -> TrainOutput:
         try:

@@ -229,6 +229,11 @@ class SharpnessAware:
         return 1 if self.accelerator is None else self.accelerator.num_processes
 
     @property
+    def scales_loss(self) -> bool:
+        """Whether a loss scaler is at work, which skips steps whose gradients are not finite."""
+        return bool(self._scaler)
+
+    @property
     def learning_rate(self) -> float:
         """The optimizer's.
 
