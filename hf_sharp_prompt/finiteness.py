@@ -45,9 +45,7 @@ class FinitenessCheck:
             FloatingPointError: They are not; the first step and what was not finite in it are named.
         """
         if self.steps_skipped >= MAX_STEPS_SKIPPED:
-            what = (
-                f"the loss scaler skipped the last {self.steps_skipped} steps, since no gradient was finite in float16"
-            )
+            what = f"the loss scaler has skipped {self.steps_skipped} steps in a row: no gradient is finite in float16"
             raise FloatingPointError(_stopped(step, what, f"{kept} Train with bf16=True or in float32."))
         found = {name: int(first) for name, first in self._first.items() if bool(first.isfinite())}
         parameters = bool(self.sharpness.weights.isfinite().all())

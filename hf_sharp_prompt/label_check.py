@@ -33,6 +33,7 @@ class LabelCheckingCollator:
 
     def __call__(self, examples: list[Any]) -> dict[str, Any]:
         for example in examples:
+            example = example[1] if isinstance(example, tuple) else example  # of a `Seeded` data set, with its index
             if isinstance(example, dict) and any(example.get(name, 0) is None for name in LABEL_COLUMNS):
                 raise ValueError(
                     "A sample has no label (None). Drop such samples with dataset.filter(), or remove the column of "

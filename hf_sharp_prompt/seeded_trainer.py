@@ -20,6 +20,10 @@ from .objectives.labels import ignore
 from .training_args import CLASS_SAMPLING, SharpPromptTrainingArguments
 
 
+BY_LENGTH = ("group_by_length", "batch_rebalance")
+IMAGE_COLUMNS = ("image", "img", "pixel_values", "image_features")
+
+
 class SeededTrainer(Trainer):
     """A Trainer whose batches are of the seed, the epoch and nothing else, also after a resume.
 
@@ -57,6 +61,7 @@ class SeededTrainer(Trainer):
         return super().get_train_dataloader()
 
     def _get_seeded_train_dataloader(self) -> DataLoader:
+        self._check_lengths_are_known()
         dataset, collator, draws = self.train_dataset, self.data_collator, Draws(self._data_seed)
         make_collator = IndexedCollator if self.remembering_samples else SeededCollator
         try:
@@ -71,6 +76,20 @@ class SeededTrainer(Trainer):
             return super().get_train_dataloader()
         finally:
             self.train_dataset, self.data_collator = dataset, collator
+
+    def _check_lengths_are_known(self) -> None:
+        """Refuse ways of sampling that look at the lengths of texts, which images do not have."""
+        strategy, column = self.args.train_sampling_strategy, self.args.length_column_name
+        if strategy in BY_LENGTH and column not in getattr(self.train_dataset, "column_names", ()):
+            raise ValueError(
+                f"train_sampling_strategy={strategy!r} needs the length of each sample, which images do not have; "
+                f"choose another, or add a column {column!r} to the train dataset."
+            )
+
+    def _set_signature_columns_if_needed(self) -> None:
+        """As the Trainer's, and besides what the collator makes inputs of."""
+        super()._set_signature_columns_if_needed()
+        self._signature_columns += [name for name in IMAGE_COLUMNS if name not in self._signature_columns]
 
     def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader:
         """As the Trainer's, whose workers that live on would go on with the data set that they were started for."""

@@ -220,6 +220,8 @@ class SharpPromptTrainer(SeededTrainer):
     ) -> torch.Tensor | int | None:
         """As the Trainer's, which counts elements: soft labels, samples × classes, count once for each sample.
 
+        At least 1, so that the loss of a step whose labels are all ignored is 0.
+
         Raises:
             ValueError: Soft labels, and an argument that needs class indices.
         """
@@ -231,7 +233,8 @@ class SharpPromptTrainer(SeededTrainer):
             else batch
             for batch in batch_samples
         ]
-        return super()._get_num_items_in_batch(each, device)
+        number = super()._get_num_items_in_batch(each, device)
+        return number.clamp(min=1) if torch.is_tensor(number) else number  # a step may have none that counts
 
     def _check_soft_labels_fit(self) -> None:
         needing_indices = {
@@ -313,6 +316,16 @@ class SharpPromptTrainer(SeededTrainer):
         """As the Trainer's; the classes' features are computed once for all batches."""
         with getattr(self.model, "keeping_class_features", nullcontext)():
             return super().evaluation_loop(*args, **kwargs)
+
+    def prediction_step(
+        self, model: nn.Module, inputs: dict[str, torch.Tensor | Any], *args: Any, **kwargs: Any
+    ) -> tuple[torch.Tensor | None, torch.Tensor | None, torch.Tensor | None]:
+        """As the Trainer's; what metrics see as the inputs are the images, whatever the base model takes first."""
+        predicted = super().prediction_step(model, inputs, *args, **kwargs)
+        name = getattr(self.model, "main_input_name", "input_ids")
+        if "inputs" in self.args.include_for_metrics and name not in inputs:
+            inputs[name] = next(inputs[each] for each in ("pixel_values", "image_features") if each in inputs)
+        return predicted
 
     def compute_loss(
         self,
@@ -465,6 +478,8 @@ class SharpPromptTrainer(SeededTrainer):
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
         if not self.args.should_save:
             return
+        if self._finiteness is not None:
+            self._check_finiteness()
         # Written elsewhere first, so that a full disk or a crash leaves what is there as it was.
         target = Path(output_dir if output_dir is not None else self.args.output_dir)
         target.mkdir(parents=True, exist_ok=True)

@@ -243,10 +243,11 @@ class SharpPromptTrainingArguments(TrainingArguments):
             "parallelism",
             "parallelism_config": "shards the model or its inputs, and rules need whole gradients; use plain data "
             "parallelism",
+            "include_num_input_tokens_seen": "counts tokens of text, which images do not have; leave it out",
             "use_liger_kernel": "replaces kernels of language models, which CLIP and ViT are not; leave it out",
         }
         for name, why in refused.items():
-            if getattr(self, name) not in (None, False, ""):
+            if getattr(self, name) not in (None, False, "", "no"):
                 raise ValueError(f"{name} {why}.")
         if self.optim in OPTIMIZERS_THAT_STEP_ALONE:
             raise ValueError(
