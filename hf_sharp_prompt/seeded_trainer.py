@@ -16,7 +16,7 @@ from .callbacks import EpochsOrder
 from .data import ClassFrequencySampler, labels_of
 from .data.seeded import Draws, IndexedCollator, Seeded, SeededCollator
 from .label_check import LabelCheckingCollator, check_class_order, class_names_of, num_classes_of
-from .objectives.labels import ignore
+from .objectives.labels import IGNORED, are_soft, counted, ignore
 from .training_args import CLASS_SAMPLING, SharpPromptTrainingArguments
 
 
@@ -142,6 +142,40 @@ class SeededTrainer(Trainer):
         """As the Trainer's; samples that only fill up the last processes' shares do not count."""
         return super().get_batch_samples(map(self._ignore_repeated, epoch_iterator), num_batches, device)
 
+    def _get_num_items_in_batch(
+        self, batch_samples: list[dict[str, Any]], device: torch.device
+    ) -> torch.Tensor | int | None:
+        """As the Trainer's, which counts elements: soft labels, samples × classes, count once for each sample.
+
+        At least 1, so that the loss of a step whose labels are all ignored is 0.
+
+        Raises:
+            ValueError: Soft labels, and an argument that needs class indices.
+        """
+        if any(torch.is_tensor(batch.get("labels")) and are_soft(batch["labels"]) for batch in batch_samples):
+            self._check_soft_labels_fit()
+        each = [
+            {**batch, "labels": torch.where(counted(batch["labels"]), 0, IGNORED)}
+            if torch.is_tensor(batch.get("labels")) and are_soft(batch["labels"])
+            else batch
+            for batch in batch_samples
+        ]
+        number = super()._get_num_items_in_batch(each, device)
+        return number.clamp(min=1) if torch.is_tensor(number) else number  # a step may have none that counts
+
+    def _check_soft_labels_fit(self) -> None:
+        needing_indices = {
+            "label_smoothing_factor": self.args.label_smoothing_factor,
+            "loss": self.args.loss,
+            "reweighting_beta": self.args.reweighting_beta,
+            "sharpness='imbsam'": self.args.sharpness == "imbsam",
+        }
+        if given := [name for name, value in needing_indices.items() if value]:
+            raise ValueError(
+                f"The labels are probabilities of the classes, but {' and '.join(given)} needs class indices; leave "
+                "it out, or train without mixup and CutMix."
+            )
+
     def _ignore_repeated(self, batch: dict[str, Any]) -> dict[str, Any]:
         """Ignore the labels of samples that Accelerate repeats so that the processes' last batches are of one size.
 
@@ -154,9 +188,8 @@ class SeededTrainer(Trainer):
         if left is None or not counts_samples or not self.args.average_tokens_across_devices:
             return batch
         labels = batch["labels"]
-        repeated = torch.arange(len(labels), device=labels.device) >= left - self.accelerator.process_index * len(
-            labels
-        )
+        first = self.accelerator.process_index * len(labels)
+        repeated = torch.arange(first, first + len(labels), device=labels.device) >= left
         return {**batch, "labels": ignore(labels, repeated)}
 
     def _inner_training_loop(self, *args: Any, **kwargs: Any) -> TrainOutput:

@@ -42,7 +42,7 @@ from .finiteness import FinitenessCheck
 from .model_card import model_card, write_cards_of
 from .objectives import Batch, ConstrainingObjective, ObjectiveSum
 from .objectives.batch import logits_of
-from .objectives.labels import are_soft, counted, ignore
+from .objectives.labels import counted, ignore
 from .objectives.long_tail import IGNORED, LongTailLoss, weighted_cross_entropy
 from .seeded_trainer import SeededTrainer
 from .sharpness import Constraint, SharpnessAware
@@ -214,40 +214,6 @@ class SharpPromptTrainer(SeededTrainer):
             loss = self.sharpness.accumulate_direction(passes, shares, constraints)
         self._finiteness.see_step(self.state.global_step + 1, loss)
         return loss
-
-    def _get_num_items_in_batch(
-        self, batch_samples: list[dict[str, Any]], device: torch.device
-    ) -> torch.Tensor | int | None:
-        """As the Trainer's, which counts elements: soft labels, samples × classes, count once for each sample.
-
-        At least 1, so that the loss of a step whose labels are all ignored is 0.
-
-        Raises:
-            ValueError: Soft labels, and an argument that needs class indices.
-        """
-        if any(torch.is_tensor(batch.get("labels")) and are_soft(batch["labels"]) for batch in batch_samples):
-            self._check_soft_labels_fit()
-        each = [
-            {**batch, "labels": torch.where(counted(batch["labels"]), 0, IGNORED)}
-            if torch.is_tensor(batch.get("labels")) and are_soft(batch["labels"])
-            else batch
-            for batch in batch_samples
-        ]
-        number = super()._get_num_items_in_batch(each, device)
-        return number.clamp(min=1) if torch.is_tensor(number) else number  # a step may have none that counts
-
-    def _check_soft_labels_fit(self) -> None:
-        needing_indices = {
-            "label_smoothing_factor": self.args.label_smoothing_factor,
-            "loss": self.args.loss,
-            "reweighting_beta": self.args.reweighting_beta,
-            "sharpness='imbsam'": self.args.sharpness == "imbsam",
-        }
-        if given := [name for name, value in needing_indices.items() if value]:
-            raise ValueError(
-                f"The labels are probabilities of the classes, but {' and '.join(given)} needs class indices; leave "
-                "it out, or train without mixup and CutMix."
-            )
 
     def _weights_in_batch(
         self, micro_batches: list[dict[str, Any]], num_items_in_batch: torch.Tensor | int
