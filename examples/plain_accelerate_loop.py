@@ -39,7 +39,7 @@ def train(rule: SharpnessRule, epochs: int, accelerator: Accelerator) -> float:
     optimizer = torch.optim.AdamW(model.parameters())
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.01, epochs * len(training))
     model, optimizer, schedule, training, test = accelerator.prepare(model, optimizer, schedule, training, test)
-    sharp = SharpnessAware(rule, model.parameters(), accelerator, optimizer=optimizer, buffers=model.buffers())
+    sharp = SharpnessAware(rule, model, accelerator, optimizer=optimizer)
     for images, labels in (batch for _ in range(epochs) for batch in training):
         sharp.backward(lambda: cross_entropy(model(images), labels))  # noqa: B023 (called at once)
         optimizer.step()

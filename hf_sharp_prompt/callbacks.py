@@ -52,7 +52,9 @@ class StepsTaken(TrainerCallback):
         self.trainer = trainer
 
     def on_optimizer_step(self, *args: Any, **kwargs: Any) -> None:
-        if not self.trainer.accelerator.optimizer_step_was_skipped:
+        skipped = self.trainer.accelerator.optimizer_step_was_skipped
+        self.trainer._finiteness.see_update(skipped)
+        if not skipped:
             self.trainer.objectives.end_step(self.trainer.model)
 
     def on_step_end(self, args: Any, state: TrainerState, control: Any, **kwargs: Any) -> None:

@@ -6,11 +6,12 @@ import json
 import logging
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from .objectives import ObjectiveSum
@@ -23,6 +24,10 @@ logger = logging.getLogger(__name__)
 RULE_STATE_NAME = "sharpness.safetensors"
 OBJECTIVES_STATE_NAME = "objectives.safetensors"
 TRAINER_STATE_NAME = "trainer_state.json"
+OPTIMIZER_NAME = "optimizer.pt"
+SCHEDULER_NAME = "scheduler.pt"
+MANIFEST_NAME = "checkpoint_files.json"
+WRITTEN_LAST = (MANIFEST_NAME, TRAINER_STATE_NAME)
 
 
 def save_state(sharpness: SharpnessAware, objectives: ObjectiveSum, checkpoint: str | Path) -> None:
@@ -34,14 +39,12 @@ def save_state(sharpness: SharpnessAware, objectives: ObjectiveSum, checkpoint: 
 
 
 def load_state(sharpness: SharpnessAware, objectives: ObjectiveSum, checkpoint: str | Path) -> None:
-    """Read it again; a checkpoint of a plain Trainer has none.
+    """Read it again.
 
     Raises:
         ValueError: The checkpoint is of a run with another rule or other objectives.
     """
     path = Path(checkpoint, RULE_STATE_NAME)
-    if not path.is_file():
-        return
     metadata, state = _read(path)
     objectives_metadata, objectives_state = {"objectives": ""}, {}
     if (path := Path(checkpoint, OBJECTIVES_STATE_NAME)).is_file():
@@ -57,28 +60,135 @@ def load_state(sharpness: SharpnessAware, objectives: ObjectiveSum, checkpoint: 
     objectives.load_state_dict(objectives_state)
 
 
-def is_complete(checkpoint: Path) -> bool:
-    """Whether its saving came to its end."""
+def write_manifest(checkpoint: str | Path) -> None:
+    """Write down which files the checkpoint has, and their sizes, so that an incomplete copy of it is recognised."""
+    checkpoint = Path(checkpoint)
+    files = [path for path in sorted(checkpoint.rglob("*")) if path.is_file() and path.name not in WRITTEN_LAST]
+    sizes = {path.relative_to(checkpoint).as_posix(): path.stat().st_size for path in files}
+    (checkpoint / MANIFEST_NAME).write_text(json.dumps(sizes, indent=1))
+
+
+def was_interrupted(checkpoint: Path) -> bool:
+    """Whether its saving did not come to its end."""
     try:
         json.loads((checkpoint / TRAINER_STATE_NAME).read_text())  # written last
     except (OSError, ValueError):
-        return False
-    return True
+        return True
+    return False
 
 
-def discard_incomplete(output_dir: Path) -> None:
+def find_damage(checkpoint: str | Path, processes: int = 1) -> str | None:
+    """Say what keeps a run from going on exactly where the checkpoint was saved.
+
+    Args:
+        checkpoint: The checkpoint's directory.
+        processes: How many processes the run has.
+
+    Returns:
+        The files that are missing, incomplete, unreadable or not finite, or None if there are none.
+    """
+    checkpoint = Path(checkpoint)
+    if was_interrupted(checkpoint):
+        return f"{TRAINER_STATE_NAME} is missing or incomplete"
+    names = [OPTIMIZER_NAME, SCHEDULER_NAME, RULE_STATE_NAME]
+    names += [f"rng_state_{index}.pth" for index in range(processes)] if processes > 1 else ["rng_state.pth"]
+    sizes = dict.fromkeys(names)
+    if (manifest := checkpoint / MANIFEST_NAME).is_file():
+        try:
+            sizes |= json.loads(manifest.read_text())
+        except ValueError:
+            return f"{MANIFEST_NAME} is incomplete"
+        if saved_by := {name for name in sizes if name.startswith("rng_state")} - set(names):
+            return f"its random numbers ({', '.join(sorted(saved_by))}) are not those of {processes} processes"
+    found = (_find_damage_of_file(checkpoint, name, size) for name, size in sizes.items())
+    return ", ".join(filter(None, found)) or None
+
+
+def choose_checkpoint(given: str | Path | bool, directories: Sequence[Path], processes: int = 1) -> Path | None:
+    """Choose the checkpoint that a run goes on from.
+
+    Args:
+        given: A checkpoint, or True for the newest one.
+        directories: Where checkpoints may be, the preferred first.
+        processes: How many processes the run has.
+
+    Returns:
+        The checkpoint; None where an interrupted save left nothing else, and the run starts from its beginning.
+
+    Raises:
+        ValueError: The given checkpoint is damaged, or there is none, or each that was saved to its end is damaged.
+    """
+    if given is not True:
+        if damage := find_damage(given, processes):
+            raise ValueError(
+                f"{given} cannot be resumed: {damage}. Resume from another checkpoint, or with "
+                "resume_from_checkpoint=True from the newest that is complete."
+            )
+        return Path(given)
+    damaged = {}
+    for checkpoint in (each for directory in directories for each in checkpoints_of(directory)):
+        if (damage := find_damage(checkpoint, processes)) is None:
+            return checkpoint
+        if not was_interrupted(checkpoint):  # those are removed, which is said then
+            logger.warning(f"{checkpoint} is passed over: {damage}.")
+        damaged[checkpoint] = damage
+    if not damaged:
+        raise ValueError(f"There is no checkpoint in {directories[0]}; start without resume_from_checkpoint.")
+    if saved := {checkpoint: damage for checkpoint, damage in damaged.items() if not was_interrupted(checkpoint)}:
+        raise ValueError(
+            f"No checkpoint in {directories[0]} can be resumed: "
+            f"{'; '.join(f'in {checkpoint.name} {damage}' for checkpoint, damage in saved.items())}. Restore what is "
+            "missing, or start without resume_from_checkpoint in another output_dir."
+        )
+    logger.warning(f"{directories[0]} holds no complete checkpoint; the run starts from its beginning.")
+    return None
+
+
+def checkpoints_of(output_dir: Path) -> list[Path]:
+    """Return the directories of its checkpoints, the newest first."""
+    found = [path for path in output_dir.glob(f"{PREFIX_CHECKPOINT_DIR}-*") if path.name.split("-")[-1].isdigit()]
+    return sorted(found, key=lambda path: int(path.name.split("-")[-1]), reverse=True)
+
+
+def discard_interrupted(output_dir: Path) -> None:
     """Remove the checkpoints that an interrupted save left."""
-    for checkpoint in output_dir.glob(f"{PREFIX_CHECKPOINT_DIR}-*"):
-        if not is_complete(checkpoint):
+    for checkpoint in checkpoints_of(output_dir):
+        if was_interrupted(checkpoint):
             logger.warning(f"{checkpoint} is incomplete, left by an interrupted save; it is removed.")
             shutil.rmtree(checkpoint)
 
 
-def replace(path: Path, target: Path) -> None:
-    """Move a file or folder to where another may be."""
-    if target.is_dir():
-        shutil.rmtree(target)
-    os.replace(path, target)
+def replace_files(source: Path, target: Path) -> None:
+    """Move a folder's files to where others may be; each of these is there as it was until the new one is."""
+    for path in sorted(each for each in source.rglob("*") if each.is_file()):
+        destination = target / path.relative_to(source)
+        destination.parent.mkdir(parents=True, exist_ok=True)
+        os.replace(path, destination)
+
+
+def _find_damage_of_file(checkpoint: Path, name: str, size: int | None) -> str | None:
+    path = checkpoint / name
+    if not path.is_file():
+        return f"{name} is missing"
+    if path.stat().st_size == 0 or size not in (None, path.stat().st_size):
+        return f"{name} is incomplete, with {path.stat().st_size} bytes" + (f" of {size}" if size else "")
+    try:
+        finite = _is_finite(path)
+    except Exception as error:  # whatever torch, pickle and safetensors raise
+        return f"{name} is unreadable ({type(error).__name__})"
+    return None if finite else f"{name} holds values that are not finite"
+
+
+def _is_finite(path: Path) -> bool:
+    """Whether the weights and the optimizer's state are; what objectives remember may have gaps."""
+    if path.suffix == ".safetensors" and path.name != OBJECTIVES_STATE_NAME:
+        tensors = load_file(path).values()
+    elif path.name == OPTIMIZER_NAME:
+        state = torch.load(path, map_location="cpu", weights_only=True)["state"]
+        tensors = [value for each in state.values() for value in each.values() if torch.is_tensor(value)]
+    else:
+        return True
+    return all(bool(tensor.isfinite().all()) for tensor in tensors)
 
 
 def _in_words(rule: str, objectives: list[str]) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from huggingface_hub import ModelCard, ModelCardData
-from peft import PeftModel
+from peft import PeftModel, get_peft_model_state_dict
 from torch import nn
 
 from .tuners import CLIPPromptConfig, ViTPromptConfig
@@ -67,7 +67,8 @@ def model_card(
     """
     args, model = trainer.args, trainer.model
     config = model.peft_config[model.active_adapter]
-    rule, objectives = trainer.sharpness.rule, trainer.objectives.objectives
+    rule = trainer.sharpness.rule if trainer.sharpness is not None else None
+    objectives = trainer.objectives.objectives if rule is not None else []
     dataset = dataset or args.dataset_name
     design = (
         _vit_design(config)
@@ -77,7 +78,7 @@ def model_card(
     base_model = str(config.base_model_name_or_path or design["some_model"])
     on_hub = base_model if re.fullmatch(r"[\w.-]+/[\w.-]+", base_model) and not Path(base_model).exists() else None
     tags = [tags] if isinstance(tags, str) else list(tags or ())
-    methods = {rule.name, *trainer.objectives.names} - {"none"}
+    methods = {each.name for each in (rule, *objectives) if each is not None} - {"none"}
     model_id = model_id or trainer.hub_model_id or args.hub_model_id or Path(args.output_dir).name
     base_model_name = on_hub or Path(base_model).name
     card_data = ModelCardData(
@@ -96,11 +97,11 @@ def model_card(
         base_model=_in_code(base_model_name),
         base_model_link=f"[{on_hub}](https://huggingface.co/{on_hub})" if on_hub else escape(base_model_name),
         where_base_model_is="" if on_hub else "  # the local directory of the base model",
-        method=f"{design.pop('method')}, {_describe_rule(rule, objectives)}",
+        method=", ".join(filter(None, [design.pop("method"), _describe_rule(rule, objectives)])),
         dataset=_describe_data(trainer, dataset),
-        trained_parameters=f"{sum(tensor.numel() for tensor in trainer.sharpness.parameters.tensors):,}",
+        trained_parameters=f"{_count_trained_parameters(trainer):,}",
         results=_results(trainer.state.log_history),
-        training=_training(args),
+        training=_training(args) if rule is not None else [],
         sharpness_summary=_sharpness_summary(trainer.state.log_history),
         classes=_classes(config.class_names),
         versions=[(package, version(package)) for package in PACKAGES],
@@ -209,7 +210,17 @@ def _in_code(text: str) -> str:
     return re.sub(r"[\"\\`\r\n]", "", str(text))
 
 
-def _describe_rule(rule: Any, objectives: list[Any]) -> str:
+def _count_trained_parameters(trainer: SharpPromptTrainer) -> int:
+    """How many the adapter has; of one that was not trained here, all of its tensors."""
+    if trainer.sharpness is not None:
+        return sum(tensor.numel() for tensor in trainer.sharpness.parameters.tensors)
+    tensors = get_peft_model_state_dict(trainer.model, adapter_name=trainer.model.active_adapter)
+    return sum(tensor.numel() for tensor in tensors.values())
+
+
+def _describe_rule(rule: Any, objectives: list[Any]) -> str | None:
+    if rule is None:  # of an adapter that was trained elsewhere
+        return None
     described = "plain training" if rule.name == "none" else f"trained along the sharpness rule `{_in_brief(rule)}`"
     return " ".join([described, *(f"with the objective `{_in_brief(objective)}`" for objective in objectives)])
 

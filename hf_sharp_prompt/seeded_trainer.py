@@ -10,12 +10,18 @@ import torch
 from accelerate.data_loader import BatchSamplerShard
 from torch.utils.data import DataLoader, IterableDataset, Sampler
 from transformers import Trainer
-from transformers.trainer_utils import TrainOutput
+from transformers.trainer_utils import EvalLoopOutput, TrainOutput
 
 from .callbacks import EpochsOrder
 from .data import ClassFrequencySampler, labels_of
 from .data.seeded import Draws, IndexedCollator, Seeded, SeededCollator
+from .label_check import LabelCheckingCollator, check_class_order, class_names_of, num_classes_of
+from .objectives.labels import IGNORED, are_soft, counted, ignore
 from .training_args import CLASS_SAMPLING, SharpPromptTrainingArguments
+
+
+BY_LENGTH = ("group_by_length", "batch_rebalance")
+IMAGE_COLUMNS = ("image", "img", "pixel_values", "image_features")
 
 
 class SeededTrainer(Trainer):
@@ -30,6 +36,7 @@ class SeededTrainer(Trainer):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self._num_classes = torch.zeros((), dtype=torch.long).share_memory_()  # of evaluations
         self.add_callback(EpochsOrder())
 
     @property
@@ -54,6 +61,7 @@ class SeededTrainer(Trainer):
         return super().get_train_dataloader()
 
     def _get_seeded_train_dataloader(self) -> DataLoader:
+        self._check_lengths_are_known()
         dataset, collator, draws = self.train_dataset, self.data_collator, Draws(self._data_seed)
         make_collator = IndexedCollator if self.remembering_samples else SeededCollator
         try:
@@ -69,13 +77,52 @@ class SeededTrainer(Trainer):
         finally:
             self.train_dataset, self.data_collator = dataset, collator
 
-    def _get_dataloader(self, *args: Any, **kwargs: Any) -> DataLoader:
-        loader = super()._get_dataloader(*args, **kwargs)
+    def _check_lengths_are_known(self) -> None:
+        """Refuse ways of sampling that look at the lengths of texts, which images do not have."""
+        strategy, column = self.args.train_sampling_strategy, self.args.length_column_name
+        if strategy in BY_LENGTH and column not in getattr(self.train_dataset, "column_names", ()):
+            raise ValueError(
+                f"train_sampling_strategy={strategy!r} needs the length of each sample, which images do not have; "
+                f"choose another, or add a column {column!r} to the train dataset."
+            )
+
+    def _set_signature_columns_if_needed(self) -> None:
+        """As the Trainer's, and besides what the collator makes inputs of."""
+        super()._set_signature_columns_if_needed()
+        self._signature_columns += [name for name in IMAGE_COLUMNS if name not in self._signature_columns]
+
+    def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader:
+        """As the Trainer's, whose workers that live on would go on with the data set that they were started for."""
+        if self.args.dataloader_persistent_workers and eval_dataset is not None and not isinstance(eval_dataset, str):
+            getattr(self, "_eval_dataloaders", {}).pop("eval", None)
+        return super().get_eval_dataloader(eval_dataset)
+
+    def _get_dataloader(self, dataset: Any, *args: Any, is_training: bool = False, **kwargs: Any) -> DataLoader:
+        """As the Trainer's; the labels are checked where batches are made.
+
+        Raises:
+            ValueError: The classes of the data set are not those of the model.
+        """
+        check_class_order(dataset.dataset if isinstance(dataset, Seeded) else dataset, class_names_of(self.model))
+        collator, num_classes = self.data_collator, self._num_classes
+        if is_training:  # which may be interrupted by an evaluation among other classes
+            num_classes = num_classes.clone().share_memory_()
+        num_classes.fill_(num_classes_of(self.model))
+        self.data_collator = LabelCheckingCollator(collator, num_classes)
+        try:
+            loader = super()._get_dataloader(dataset, *args, is_training=is_training, **kwargs)
+        finally:
+            self.data_collator = collator
         if not _streams(loader.dataset):
             # Of the workers' seeds. By default they are drawn from the random numbers that models see, when workers
             # start, which in a resumed run is at other times.
             _loader_of_torch(loader).generator = torch.Generator().manual_seed(self._data_seed)
         return loader
+
+    def evaluation_loop(self, *args: Any, **kwargs: Any) -> EvalLoopOutput:
+        """As the Trainer's; labels are checked against the classes that the model has now."""
+        self._num_classes.fill_(num_classes_of(self.model))
+        return super().evaluation_loop(*args, **kwargs)
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler | None:
         dataset = self.train_dataset if train_dataset is None else train_dataset
@@ -95,6 +142,40 @@ class SeededTrainer(Trainer):
         """As the Trainer's; samples that only fill up the last processes' shares do not count."""
         return super().get_batch_samples(map(self._ignore_repeated, epoch_iterator), num_batches, device)
 
+    def _get_num_items_in_batch(
+        self, batch_samples: list[dict[str, Any]], device: torch.device
+    ) -> torch.Tensor | int | None:
+        """As the Trainer's, which counts elements: soft labels, samples × classes, count once for each sample.
+
+        At least 1, so that the loss of a step whose labels are all ignored is 0.
+
+        Raises:
+            ValueError: Soft labels, and an argument that needs class indices.
+        """
+        if any(torch.is_tensor(batch.get("labels")) and are_soft(batch["labels"]) for batch in batch_samples):
+            self._check_soft_labels_fit()
+        each = [
+            {**batch, "labels": torch.where(counted(batch["labels"]), 0, IGNORED)}
+            if torch.is_tensor(batch.get("labels")) and are_soft(batch["labels"])
+            else batch
+            for batch in batch_samples
+        ]
+        number = super()._get_num_items_in_batch(each, device)
+        return number.clamp(min=1) if torch.is_tensor(number) else number  # a step may have none that counts
+
+    def _check_soft_labels_fit(self) -> None:
+        needing_indices = {
+            "label_smoothing_factor": self.args.label_smoothing_factor,
+            "loss": self.args.loss,
+            "reweighting_beta": self.args.reweighting_beta,
+            "sharpness='imbsam'": self.args.sharpness == "imbsam",
+        }
+        if given := [name for name, value in needing_indices.items() if value]:
+            raise ValueError(
+                f"The labels are probabilities of the classes, but {' and '.join(given)} needs class indices; leave "
+                "it out, or train without mixup and CutMix."
+            )
+
     def _ignore_repeated(self, batch: dict[str, Any]) -> dict[str, Any]:
         """Ignore the labels of samples that Accelerate repeats so that the processes' last batches are of one size.
 
@@ -106,9 +187,10 @@ class SeededTrainer(Trainer):
         counts_samples = self.model_accepts_loss_kwargs or self.compute_loss_func is not None
         if left is None or not counts_samples or not self.args.average_tokens_across_devices:
             return batch
-        labels = batch["labels"].clone()
-        labels[max(left - self.accelerator.process_index * len(labels), 0) :] = -100
-        return {**batch, "labels": labels}
+        labels = batch["labels"]
+        first = self.accelerator.process_index * len(labels)
+        repeated = torch.arange(first, first + len(labels), device=labels.device) >= left
+        return {**batch, "labels": ignore(labels, repeated)}
 
     def _inner_training_loop(self, *args: Any, **kwargs: Any) -> TrainOutput:
         try:

@@ -21,16 +21,28 @@ from transformers import (
     TrainerCallback,
     set_seed,
 )
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, EvalLoopOutput, TrainOutput, get_last_checkpoint
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, EvalLoopOutput, TrainOutput
 
 from .callbacks import ReweightingInTheRun, StepsTaken
-from .checkpoint import discard_incomplete, is_complete, load_state, replace, save_state
+from .checkpoint import (
+    TRAINER_STATE_NAME,
+    checkpoints_of,
+    choose_checkpoint,
+    discard_interrupted,
+    load_state,
+    replace_files,
+    save_state,
+    was_interrupted,
+    write_manifest,
+)
 from .data import ImageCollator, class_counts
 from .data.seeded import SAMPLE_INDEX
 from .early_stage import SNAPSHOTS_NAME, EarlyStage, Restart, load_subspace, save_subspace
+from .finiteness import FinitenessCheck
 from .model_card import model_card, write_cards_of
 from .objectives import Batch, ConstrainingObjective, ObjectiveSum
 from .objectives.batch import logits_of
+from .objectives.labels import counted, ignore
 from .objectives.long_tail import IGNORED, LongTailLoss, weighted_cross_entropy
 from .seeded_trainer import SeededTrainer
 from .sharpness import Backward, Constraint, SharpnessAware
@@ -69,6 +81,8 @@ class SharpPromptTrainer(SeededTrainer):
     """
 
     args: SharpPromptTrainingArguments
+    sharpness: SharpnessAware | None = None  # once training has begun
+    _finiteness: FinitenessCheck | None = None
     _early_stage: EarlyStage | None = None
     _constraint: ConstrainingObjective | None = None  # whose term is evaluated now, instead of the loss
     _loss: LongTailLoss | None = None  # of training, if not the model's own
@@ -133,10 +147,9 @@ class SharpPromptTrainer(SeededTrainer):
             self._loss, self._class_weights = self.args.make_loss(counts), self.args.class_weights(counts)
         self.sharpness = SharpnessAware(
             self.args.make_sharpness_rule(counts),
-            self.model.parameters(),
+            self.model,
             accelerator=self.accelerator,
             optimizer=optimizer,
-            buffers=self.model.buffers(),
             rho_schedule=self.args.rho_schedule,
             m_sharpness=self.args.m_sharpness,
             seed=self.args.seed,
@@ -144,6 +157,7 @@ class SharpPromptTrainer(SeededTrainer):
         )
         self.objectives = ObjectiveSum(self.args.make_objectives(), self.accelerator)
         self.objectives.begin_run(self.model, self._tokenizer)
+        self._finiteness = FinitenessCheck(self.sharpness)
         self._micro_batches: list[dict[str, Any]] = []
         self._normalises_over_batch = any(isinstance(module, _BatchNorm) for module in self.model.modules())
         write_cards_of(self)
@@ -186,7 +200,7 @@ class SharpPromptTrainer(SeededTrainer):
         ]
         size, shares = self._size_of_batch(num_items_in_batch), None
         if size is not None and self.args.m_sharpness != "batch":
-            shares = [float((batch["labels"] != -100).sum()) / float(size) for batch in micro_batches]
+            shares = [float(counted(batch["labels"]).sum()) / float(size) for batch in micro_batches]
         self.sharpness.progress = self.state.global_step / self.state.max_steps
         self.sharpness.epoch = int(self.state.epoch)
         reweighting_epochs = self.args.reweighting_epochs or ()
@@ -196,7 +210,9 @@ class SharpPromptTrainer(SeededTrainer):
             self._loss.weights = self._weights_in_batch(micro_batches, num_items_in_batch) if reweighted else None
         self.objectives.begin_step(model, self.sharpness.epoch)
         with self.accelerator.no_sync(model):  # reduced once per evaluation, as one tensor
-            return self.sharpness.accumulate_direction(passes, shares, constraints)
+            loss = self.sharpness.accumulate_direction(passes, shares, constraints)
+        self._finiteness.see_step(self.state.global_step + 1, loss)
+        return loss
 
     def _weights_in_batch(
         self, micro_batches: list[dict[str, Any]], num_items_in_batch: torch.Tensor | int
@@ -218,7 +234,7 @@ class SharpPromptTrainer(SeededTrainer):
         """
         labels = batch["labels"]
         counts = sample_mask(labels)
-        batch = {**batch, "labels": labels.masked_fill(~counts, IGNORED)}
+        batch = {**batch, "labels": ignore(labels, ~counts)}
         if self._normalises_over_batch or {"pixel_values", "input_ids"} <= batch.keys():  # images compared with texts
             return batch
         rows = counts.nonzero()[:, 0] if counts.any() else counts.new_zeros(1, dtype=torch.long)
@@ -246,12 +262,35 @@ class SharpPromptTrainer(SeededTrainer):
         """As the Trainer's; the classes' features are computed once for the run where only images are prompted."""
         frozen = getattr(self.model, "reads_texts_frozen", False)
         with self.model.keeping_class_features() if frozen else nullcontext():
-            return super()._inner_training_loop(*args, **kwargs)
+            output = super()._inner_training_loop(*args, **kwargs)
+        self._check_finiteness()
+        return output
+
+    def _maybe_log_save_evaluate(self, *args: Any, **kwargs: Any) -> None:
+        """As the Trainer's, once it is known that there is something to log, to save or to evaluate."""
+        if self.control.should_log or self.control.should_evaluate or self.control.should_save:
+            self._check_finiteness()
+        super()._maybe_log_save_evaluate(*args, **kwargs)
+
+    def _check_finiteness(self) -> None:
+        checkpoints = checkpoints_of(Path(self._get_output_dir(None)))
+        kept = f"The last checkpoint, {checkpoints[0]}, is kept." if checkpoints else "Nothing of it is saved."
+        self._finiteness.check(self.state.global_step, kept)
 
     def evaluation_loop(self, *args: Any, **kwargs: Any) -> EvalLoopOutput:
         """As the Trainer's; the classes' features are computed once for all batches."""
         with getattr(self.model, "keeping_class_features", nullcontext)():
             return super().evaluation_loop(*args, **kwargs)
+
+    def prediction_step(
+        self, model: nn.Module, inputs: dict[str, torch.Tensor | Any], *args: Any, **kwargs: Any
+    ) -> tuple[torch.Tensor | None, torch.Tensor | None, torch.Tensor | None]:
+        """As the Trainer's; what metrics see as the inputs are the images, whatever the base model takes first."""
+        predicted = super().prediction_step(model, inputs, *args, **kwargs)
+        name = getattr(self.model, "main_input_name", "input_ids")
+        if "inputs" in self.args.include_for_metrics and name not in inputs:
+            inputs[name] = next(inputs[each] for each in ("pixel_values", "image_features") if each in inputs)
+        return predicted
 
     def compute_loss(
         self,
@@ -296,31 +335,41 @@ class SharpPromptTrainer(SeededTrainer):
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add what the rule saw to the logs of training steps."""
-        if "loss" in logs:
+        if "loss" in logs and self.sharpness is not None:
             logs |= {name: value for name, value in self.sharpness.pop_metrics().items() if name != "loss"}
             logs |= self.objectives.pop_metrics()
         super().log(logs, start_time)
 
-    def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> TrainOutput:
-        """As the Trainer's; resuming from the last checkpoint passes over one that a crash left half-written.
+    def train(self, resume_from_checkpoint: str | Path | bool | None = None, *args: Any, **kwargs: Any) -> TrainOutput:
+        """As the Trainer's; resuming from the last checkpoint passes over those that are incomplete.
 
         With `subspace_epochs` the run has two stages, and may be resumed in either.
+
+        Raises:
+            ValueError: The checkpoint lacks what the run needs to end as if it had not been interrupted.
+            FloatingPointError: The loss, its gradient or the parameters are not finite. No such state is saved.
         """
-        directories = [Path(self.args.output_dir), self._early_directory]
-        if resume_from_checkpoint is True:
-            if self.is_world_process_zero():
-                for directory in directories:
-                    discard_incomplete(directory)
-            self.accelerator.wait_for_everyone()
+        if resume_from_checkpoint:
+            resume_from_checkpoint = self._choose_checkpoint(resume_from_checkpoint)
         self.subspace = None
         if self.args.subspace_epochs is None:
             return super().train(resume_from_checkpoint, *args, **kwargs)
-        if resume_from_checkpoint is True:
-            found = [get_last_checkpoint(directory) for directory in directories if directory.is_dir()]
-            resume_from_checkpoint = next((each for each in found if each is not None), True)
         return self._train_in_subspace(resume_from_checkpoint, *args, **kwargs)
 
-    def _train_in_subspace(self, checkpoint: str | bool | None, *args: Any, **kwargs: Any) -> TrainOutput:
+    def _choose_checkpoint(self, given: str | Path | bool) -> str | None:
+        """Which checkpoint to go on from; those that an interrupted save left are removed."""
+        directories = [Path(self.args.output_dir)]
+        if self.args.subspace_epochs is not None:
+            directories.append(self._early_directory)
+        chosen = choose_checkpoint(given, directories, self.args.world_size)
+        self.accelerator.wait_for_everyone()
+        if given is True and self.is_world_process_zero():
+            for directory in directories:
+                discard_interrupted(directory)
+        self.accelerator.wait_for_everyone()
+        return None if chosen is None else str(chosen)
+
+    def _train_in_subspace(self, checkpoint: str | None, *args: Any, **kwargs: Any) -> TrainOutput:
         """SubPT: see where the run moves in its first epochs, then start again and move only there."""
         if isinstance(checkpoint, str) and not Path(checkpoint, SNAPSHOTS_NAME).is_file():
             self.subspace = load_subspace(checkpoint, self.args.subspace_rank)
@@ -335,7 +384,7 @@ class SharpPromptTrainer(SeededTrainer):
             shutil.rmtree(self._early_directory, ignore_errors=True)
         return output
 
-    def _run_early_stage(self, checkpoint: str | bool | None, *args: Any, **kwargs: Any) -> EarlyStage:
+    def _run_early_stage(self, checkpoint: str | None, *args: Any, **kwargs: Any) -> EarlyStage:
         early = EarlyStage(self, self.args.subspace_epochs)
         if isinstance(checkpoint, str):
             early.load(checkpoint)
@@ -372,8 +421,13 @@ class SharpPromptTrainer(SeededTrainer):
         return directory if self._early_stage is None else os.path.join(directory, self._early_directory.name)
 
     def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
-        if self._early_stage is None:
-            super()._push_from_checkpoint(checkpoint_folder)
+        if self._early_stage is not None:
+            return
+        if isinstance(self.model, PeftModel) and self.is_world_process_zero():
+            for name in self.model.peft_config:  # of adapters the Trainer copies the one called "default" alone
+                if (adapter := Path(checkpoint_folder, name)).is_dir():
+                    shutil.copytree(adapter, Path(self.args.output_dir, name), dirs_exist_ok=True)
+        super()._push_from_checkpoint(checkpoint_folder)
 
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
         """Write the card, `README.md`, of the trained prompts into the output directory.
@@ -389,22 +443,42 @@ class SharpPromptTrainer(SeededTrainer):
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
         if not self.args.should_save:
             return
+        if self._finiteness is not None:
+            self._check_finiteness()
         # Written elsewhere first, so that a full disk or a crash leaves what is there as it was.
         target = Path(output_dir if output_dir is not None else self.args.output_dir)
         target.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=target, prefix="_saving-") as staging:
             super()._save(staging, state_dict)
-            for path in Path(staging).iterdir():
-                replace(path, target / path.name)
+            replace_files(Path(staging), target)
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         checkpoint = Path(self._get_output_dir(trial), f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}")
+        if self.args.should_save:  # where a run was resumed before a checkpoint of this step, that one is replaced
+            (checkpoint / TRAINER_STATE_NAME).unlink(missing_ok=True)
         try:
             super()._save_checkpoint(model, trial)
         except BaseException:
-            if not is_complete(checkpoint):  # it is when only pushing it, or removing older ones, failed
+            if was_interrupted(checkpoint):  # it is not when only pushing it, or removing older ones, failed
                 shutil.rmtree(checkpoint, ignore_errors=True)
             raise
+
+    def _save_rng_state(self, output_dir: str) -> None:
+        super()._save_rng_state(output_dir)
+        self.accelerator.wait_for_everyone()
+        if self.args.should_save:  # now that all is there but the Trainer's state, which is written last
+            write_manifest(output_dir)
+
+    def _load_best_model(self) -> None:
+        """As the Trainer's, but wherever the adapters are saved: those not called "default" have folders of their own.
+
+        Raises:
+            ValueError: The best checkpoint is not there any more.
+        """
+        if isinstance(self.model, PeftModel):
+            self._load_from_checkpoint(self.state.best_model_checkpoint)
+        else:
+            super()._load_best_model()
 
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
         super()._save_optimizer_and_scheduler(output_dir)

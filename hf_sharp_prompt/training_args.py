@@ -2,12 +2,15 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import Any
 
 import torch
 from transformers import TrainingArguments
+from transformers.training_args import OptimizerNames
 
 from . import objectives, sharpness
 from .data import tail_classes
@@ -19,6 +22,45 @@ from .sharpness.step.sharpness_aware import M_SHARPNESS
 
 CLASS_SAMPLING = {"class_balanced": 0.0, "square_root": 0.5}
 """Sampling strategy → exponent of [`~data.ClassFrequencySampler`]."""
+
+OPTIMIZERS_THAT_STEP_ALONE = (
+    OptimizerNames.LOMO,
+    OptimizerNames.ADALOMO,
+    OptimizerNames.GALORE_ADAMW_LAYERWISE,
+    OptimizerNames.GALORE_ADAMW_8BIT_LAYERWISE,
+    OptimizerNames.GALORE_ADAFACTOR_LAYERWISE,
+    OptimizerNames.APOLLO_ADAMW_LAYERWISE,
+)
+
+CHOOSING_THE_BEST = (
+    *("eval_strategy", "eval_steps", "eval_delay", "eval_on_start", "save_strategy", "save_steps"),
+    *("metric_for_best_model", "greater_is_better"),
+)
+"""The arguments that change what a run ends with only where `load_best_model_at_end` is set."""
+
+NOT_IDENTIFYING = (
+    # What runs are called, and where they are written, logged and published.
+    *("output_dir", "run_name", "project", "dataset_name", "report_to", "disable_tqdm"),
+    *("trackio_space_id", "trackio_bucket_id", "trackio_static_space_id"),
+    *("logging_strategy", "logging_steps", "logging_first_step", "logging_nan_inf_filter"),
+    *("log_on_each_node", "log_level", "log_level_replica", "include_num_input_tokens_seen"),
+    *("save_only_model", "save_on_each_node", "save_total_limit", "enable_jit_checkpoint"),
+    *("push_to_hub", "hub_token", "hub_private_repo", "hub_model_id", "hub_strategy", "hub_always_push"),
+    "hub_revision",
+    # How a run is measured without changing what is measured.
+    *("per_device_eval_batch_size", "prediction_loss_only", "eval_do_concat_batches", "eval_use_gather_object"),
+    *("eval_accumulation_steps", "include_for_metrics", "batch_eval_metrics", "skip_memory_metrics", "debug"),
+    # How the same steps are computed: workers, memory, devices.
+    *("dataloader_num_workers", "dataloader_pin_memory", "dataloader_persistent_workers"),
+    *("dataloader_prefetch_factor", "dataloader_multiprocessing_context"),
+    *("activation_checkpointing", "activation_checkpointing_kwargs"),
+    *("gradient_checkpointing", "gradient_checkpointing_kwargs", "torch_empty_cache_steps", "use_cache"),
+    *("use_cpu", "full_determinism", "local_rank", "ddp_find_unused_parameters", "ddp_bucket_cap_mb"),
+    *("ddp_broadcast_buffers", "ddp_static_graph", "ddp_backend", "ddp_timeout"),
+    # What a script does besides training.
+    *("do_train", "do_eval", "do_predict", "resume_from_checkpoint", "restore_callback_states_from_checkpoint"),
+)
+"""The arguments that cannot change what a run ends with."""
 
 
 @dataclass
@@ -66,8 +108,10 @@ class SharpPromptTrainingArguments(TrainingArguments):
         dataset_name (`str`, *optional*):
             What the training data is called, for the model card.
 
-    Of the inherited arguments, `label_names` defaults to `["labels"]` and `remove_unused_columns` to `False`, since
-    images only become `pixel_values` when a batch is made of them.
+    Of the inherited arguments, `label_names` defaults to `["labels"]`; `dataloader_pin_memory` to whether there is an
+    accelerator to copy to; `logging_nan_inf_filter` to `False`, since a loss that is not finite ends the run; and
+    `remove_unused_columns` to `False`, since images only become `pixel_values` when a batch is made of them. Where
+    several processes are started on a machine without an accelerator, they train on its CPU together.
 
     Images are decoded and augmented where batches are made, which with the Trainer's default of no workers is the
     training process, and there the GPU waits for it. When training on pixels, set `dataloader_num_workers` to the
@@ -76,7 +120,8 @@ class SharpPromptTrainingArguments(TrainingArguments):
     the epoch and its samples alone, also after a resume. Features ([`~data.ImageFeatures`]) need no workers.
 
     Raises:
-        ValueError: An unknown rule or hyperparameter, or a value outside its range.
+        ValueError: An unknown rule or hyperparameter, or a value outside its range; several processes that cannot be
+            made one run; an argument of transformers that has no meaning here.
     """
 
     _VALID_DICT_FIELDS = [*TrainingArguments._VALID_DICT_FIELDS, "sharpness_args", "objectives", "loss_args"]
@@ -154,8 +199,26 @@ class SharpPromptTrainingArguments(TrainingArguments):
         default=False, metadata={"help": "Remove the columns that the model's forward does not name."}
     )
 
+    dataloader_pin_memory: bool | None = field(
+        default=None, metadata={"help": "Pin batches in memory. Default: where there is an accelerator to copy to."}
+    )
+    logging_nan_inf_filter: bool = field(
+        default=False, metadata={"help": "Leave losses that are not finite out of the logs."}
+    )
+
     def __post_init__(self) -> None:
+        processes = int(os.environ.get("WORLD_SIZE", 1))
+        # Accelerate makes one run of processes on CPUs only where it is told that there is nothing else.
+        self.use_cpu |= processes > 1 and not torch.accelerator.is_available()
         super().__post_init__()
+        if self.world_size == 1 < processes:
+            raise ValueError(
+                f"{processes} processes were started, but each would train by itself and write to {self.output_dir}: "
+                f"Accelerate knows no way to join processes on {self.device.type}. Start one process, or set use_cpu."
+            )
+        if self.dataloader_pin_memory is None:
+            self.dataloader_pin_memory = self.device.type not in ("cpu", "mps")
+        self._refuse_arguments()
         # For their complaints, before anything is loaded.
         for name, example in (("sharpness_args", "rho"), ("loss_args", "margin")):
             if isinstance(given := getattr(self, name), str):
@@ -165,6 +228,46 @@ class SharpPromptTrainingArguments(TrainingArguments):
         self._check_subspace()
         self._check_reweighting_epochs()
         self._check_loss()
+
+    def _refuse_arguments(self) -> None:
+        """Refuse arguments of transformers that would be ignored, or fail somewhere else."""
+        if self.num_train_epochs <= 0 and self.max_steps <= 0:
+            raise ValueError(
+                f"num_train_epochs must be above 0, got {self.num_train_epochs:g}; to evaluate without training call "
+                "evaluate() and leave train() out."
+            )
+        refused = {
+            "neftune_noise_alpha": "adds noise to embeddings of text that images do not have; leave it out",
+            "fsdp": "shards the parameters, and rules need whole gradients; use plain data parallelism",
+            "deepspeed": "runs the backward pass itself, and rules need gradients at several points; use plain data "
+            "parallelism",
+            "parallelism_config": "shards the model or its inputs, and rules need whole gradients; use plain data "
+            "parallelism",
+            "include_num_input_tokens_seen": "counts tokens of text, which images do not have; leave it out",
+            "use_liger_kernel": "replaces kernels of language models, which CLIP and ViT are not; leave it out",
+        }
+        for name, why in refused.items():
+            if getattr(self, name) not in (None, False, "", "no"):
+                raise ValueError(f"{name} {why}.")
+        if self.optim in OPTIMIZERS_THAT_STEP_ALONE:
+            raise ValueError(
+                f"optim={self.optim.value!r} takes its step within the backward pass, of which rules need several for "
+                f"a step; choose another, such as 'sgd' or 'adamw_torch'."
+            )
+
+    def identity(self) -> dict[str, Any]:
+        """Return what makes two runs the same run, so that one may be continued as the other.
+
+        Every argument counts except those of `NOT_IDENTIFYING`, and those of `CHOOSING_THE_BEST` where the best model
+        is not loaded at the end.
+
+        Returns:
+            The arguments' values by name, and `world_size`, the number of processes; as JSON gives them back.
+        """
+        ignored = set(NOT_IDENTIFYING) | (set() if self.load_best_model_at_end else set(CHOOSING_THE_BEST))
+        values = {name: value for name, value in self.to_dict().items() if name not in ignored}
+        values |= {"objectives": self._read_objectives(), "world_size": self.world_size}
+        return json.loads(json.dumps(values, default=_as_json))
 
     def _check_subspace(self) -> None:
         epochs, rank = self.subspace_epochs, self.subspace_rank
@@ -264,3 +367,10 @@ class SharpPromptTrainingArguments(TrainingArguments):
             )
         self.make_loss([1, 1])
         self.class_weights([1, 1])
+
+
+def _as_json(value: Any) -> Any:
+    """What `json` writes of a value that it does not know: an enum's value, an array's numbers, or else its text."""
+    if isinstance(value, Enum):
+        return value.value
+    return value.tolist() if hasattr(value, "tolist") else str(value)

@@ -5,6 +5,7 @@ import itertools
 import math
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from transformers import TrainerCallback
 from transformers.trainer_utils import get_last_checkpoint
 
 from hf_sharp_prompt import SharpPromptTrainer, sharpness
+from hf_sharp_prompt.checkpoint import choose_checkpoint, find_damage
 from hf_sharp_prompt.sharpness.rule import OBJECTIVES
 
 
@@ -251,6 +253,89 @@ def test_a_failed_save_of_the_model_leaves_the_one_before(tmp_path, monkeypatch)
         trainer.save_model()
     assert (tmp_path / "adapter_model.safetensors").read_bytes() == before
     assert not list(tmp_path.glob("_saving-*"))
+
+
+def damage(checkpoint: Path, name: str, how: str) -> None:
+    path = checkpoint / name
+    if how == "missing":
+        path.unlink()
+    elif how == "empty":
+        path.write_bytes(b"")
+    elif how == "short":
+        path.write_bytes(path.read_bytes()[:-1])
+    else:
+        tensors = safetensors.torch.load_file(path)
+        for tensor in tensors.values():
+            tensor.fill_(torch.nan)
+        safetensors.torch.save_file(tensors, path, metadata={"format": "pt"})
+
+
+DAMAGES = [
+    ("optimizer.pt", "missing", "optimizer.pt is missing"),
+    ("scheduler.pt", "missing", "scheduler.pt is missing"),
+    ("rng_state.pth", "missing", "rng_state.pth is missing"),
+    ("sharpness.safetensors", "missing", "sharpness.safetensors is missing"),
+    ("objectives.safetensors", "missing", "objectives.safetensors is missing"),
+    ("adapter_model.safetensors", "missing", "adapter_model.safetensors is missing"),
+    ("optimizer.pt", "empty", "optimizer.pt is incomplete, with 0 bytes of"),
+    ("adapter_model.safetensors", "short", "adapter_model.safetensors is incomplete"),
+    ("adapter_model.safetensors", "nan", "adapter_model.safetensors holds values that are not finite"),
+    ("trainer_state.json", "empty", "trainer_state.json is missing or incomplete"),
+]
+
+
+@pytest.fixture(scope="module")
+def two_checkpoints(tmp_path_factory) -> Path:
+    """The directory of a run that saved twice."""
+    output_dir = tmp_path_factory.mktemp("two")
+    make_trainer(output_dir, max_steps=4, **SAVING).train()
+    return output_dir
+
+
+SAVING = {"sharpness": "saf", "objectives": ["kgcoop"], "save_strategy": "steps", "save_steps": 2}
+
+
+@pytest.mark.parametrize(("name", "how", "message"), DAMAGES)
+def test_a_damaged_checkpoint_is_passed_over_or_refused_by_name(name, how, message, tmp_path, two_checkpoints, caplog):
+    """A run that goes on without its optimizer, or from NaN, ends on other bits and says nothing."""
+    shutil.copytree(two_checkpoints, tmp_path, dirs_exist_ok=True)
+    damage(tmp_path / "checkpoint-4", name, how)
+    with pytest.raises(ValueError, match=f"checkpoint-4 cannot be resumed: .*{message}"):
+        make_trainer(tmp_path, max_steps=5, **SAVING).train(resume_from_checkpoint=tmp_path / "checkpoint-4")
+    assert find_damage(tmp_path / "checkpoint-2") is None
+    assert choose_checkpoint(True, [tmp_path]) == tmp_path / "checkpoint-2"
+
+
+def test_no_complete_checkpoint_is_an_error_that_names_what_is_missing(tmp_path, two_checkpoints):
+    """Starting again without a word would cost the run that is there."""
+    shutil.copytree(two_checkpoints, tmp_path, dirs_exist_ok=True)
+    for checkpoint in ("checkpoint-2", "checkpoint-4"):
+        damage(tmp_path / checkpoint, "optimizer.pt", "missing")
+    with pytest.raises(ValueError, match=r"in checkpoint-4 optimizer.pt is missing; in checkpoint-2 optimizer.pt"):
+        make_trainer(tmp_path, max_steps=5, **SAVING).train(resume_from_checkpoint=True)
+    assert (tmp_path / "checkpoint-4" / "scheduler.pt").is_file()
+
+
+def test_a_run_killed_while_its_first_checkpoint_is_written_starts_again_at_once(tmp_path, two_checkpoints, caplog):
+    """The same command must not fail once and work the second time."""
+    shutil.copytree(two_checkpoints / "checkpoint-2", tmp_path / "checkpoint-2")
+    (tmp_path / "checkpoint-2" / "trainer_state.json").unlink()
+    trainer = make_trainer(tmp_path, max_steps=4, **SAVING)
+    trainer.train(resume_from_checkpoint=True)
+    assert trainer.state.global_step == 4
+    assert "checkpoint-2 is incomplete, left by an interrupted save; it is removed" in caplog.text
+    assert "holds no complete checkpoint; the run starts from its beginning" in caplog.text
+
+
+def test_resuming_without_any_checkpoint_is_an_error(tmp_path):
+    with pytest.raises(ValueError, match=r"There is no checkpoint in .*; start without resume_from_checkpoint"):
+        make_trainer(tmp_path).train(resume_from_checkpoint=True)
+
+
+def test_a_checkpoint_of_more_processes_is_refused(two_checkpoints):
+    """Their shares of the batches and their random numbers are others."""
+    with pytest.raises(ValueError, match="are not those of 2 processes"):
+        choose_checkpoint(two_checkpoints / "checkpoint-4", [two_checkpoints], processes=2)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from .labels import counted
+
 
 @dataclass
 class Batch:
@@ -17,7 +19,8 @@ class Batch:
         model: The model, as it was called.
         inputs: What it was called with, by name.
         outputs: What it returned: the logits, or something with `logits`.
-        labels: The samples' labels, where there are any; samples with -100 do not count.
+        labels: The samples' labels, where there are any: class indices, of which -100 do not count, or probabilities,
+            samples × classes, of which those that are all 0 do not.
         index: Which samples of the data set these are, for objectives that remember them.
         size: How many samples the step's whole batch has: all micro-batches' over all processes, divided by the
             number of processes. By default this micro-batch is all of it.
@@ -43,7 +46,7 @@ class Batch:
         """For each sample whether it counts."""
         if self.labels is None:
             return torch.ones(len(self.logits), dtype=torch.bool, device=self.logits.device)
-        return self.labels != -100
+        return counted(self.labels)
 
     @cached_property
     def share(self) -> torch.Tensor:

@@ -372,7 +372,7 @@ class TestNothingLeaks:
         inputs, labels = Classifier(torch.float32).inputs[:, :4], torch.tensor([0, 2, 1, 1, 0, 2])
         other(inputs)
         optimizer, calls = torch.optim.SGD(model.parameters(), lr=0.1), []
-        sharp = SharpnessAware(make_rule(name), model.parameters(), optimizer=optimizer, buffers=model.buffers())
+        sharp = SharpnessAware(make_rule(name), model, optimizer=optimizer)
 
         def losses() -> torch.Tensor:
             calls.append(None)

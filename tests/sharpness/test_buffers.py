@@ -43,20 +43,28 @@ def draw_batches(count: int, size: int = 8) -> list[tuple[torch.Tensor, torch.Te
     ]
 
 
-def make(rule: SharpnessRule) -> tuple[Classifier, torch.optim.Optimizer, SharpnessAware]:
+GIVEN = {
+    "model": lambda model: model,
+    "parameters": nn.Module.parameters,
+    "named parameters": nn.Module.named_parameters,
+}
+
+
+def make(rule: SharpnessRule, given: str = "model") -> tuple[Classifier, torch.optim.Optimizer, SharpnessAware]:
     model = Classifier()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    return model, optimizer, SharpnessAware(rule, model.parameters(), optimizer=optimizer, buffers=model.buffers())
+    return model, optimizer, SharpnessAware(rule, GIVEN[given](model), optimizer=optimizer)
 
 
 # These look nowhere but at a shifted point, at least in their later steps; that evaluation is the one that counts.
 LOOK_ELSEWHERE_ONLY = {"extragradient", "gnm", "graphsam"}
 
 
+@pytest.mark.parametrize("given", GIVEN)
 @pytest.mark.parametrize("name", creatable_without_arguments())
-def test_running_statistics_are_of_the_unperturbed_evaluation_only(name):
+def test_running_statistics_are_of_the_unperturbed_evaluation_only(name, given):
     """Otherwise a model would be evaluated with statistics of weights that it never had."""
-    model, optimizer, sharp = make(create(name))
+    model, optimizer, sharp = make(create(name), given)
     for step, (x, labels) in enumerate(draw_batches(6)):
         before, weights, seen = model.statistics(), model.weights(), []
 
@@ -106,3 +114,36 @@ def test_a_step_that_fails_leaves_no_perturbed_statistics(evaluation, error):
     once, _, _ = make(create("none"))
     once(x)
     torch.testing.assert_close(model.statistics(), once.statistics(), rtol=0, atol=0)
+
+
+def test_no_hook_is_left_behind():
+    """A hook that stays would slow down every model of the process."""
+    model, _, sharp = make(create("sam"), "parameters")
+    x, labels = draw_batches(1)[0]
+
+    def fail():
+        if int(model.layers[1].num_batches_tracked):
+            raise RuntimeError("in the second evaluation")
+        return cross_entropy(model(x), labels)
+
+    with pytest.raises(RuntimeError, match="second evaluation"):
+        sharp.backward(fail)
+    assert not nn.modules.module._global_forward_pre_hooks
+    assert int(model.layers[1].num_batches_tracked) == 1
+
+
+def test_a_buffer_that_is_replaced_comes_back():
+    """Own layers often write `self.mean = 0.9 * self.mean + ...` instead of changing the buffer in place."""
+
+    class Mean(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("mean", torch.zeros(()))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            self.mean = self.mean + 1
+            return x
+
+    model = nn.Sequential(nn.Linear(2, 1), Mean())
+    SharpnessAware(create("sam"), model.parameters()).backward(lambda: model(torch.ones(1, 2)).sum())
+    assert float(model[1].mean) == 1

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
 import torch
 from accelerate import Accelerator
+from torch import nn
 
 from .parameters import ParameterVector
 
@@ -18,7 +19,7 @@ class StepContext:
 
     Args:
         parameters: The trainable parameters.
-        buffers: The model's buffers; only the step's first evaluation changes them.
+        model: The model, if the loop gave it; only the step's first evaluation changes its buffers.
         generator: Draws the rule's noise.
         accelerator: Reduces over processes and scales losses, if there is one.
         find_learning_rate: Returns the optimizer's learning rate.
@@ -27,7 +28,7 @@ class StepContext:
     """
 
     parameters: ParameterVector
-    buffers: Sequence[torch.Tensor]
+    model: nn.Module | None
     generator: torch.Generator
     accelerator: Accelerator | None
     find_learning_rate: Callable[[], float]

@@ -12,6 +12,7 @@ import torch
 
 from ..rule import SampleMask
 from ..vectors import cosine, filter_norms, flatten
+from .buffers import buffers_kept
 from .context import StepContext
 
 
@@ -113,15 +114,11 @@ class Evaluations:
 
     def _run_backward_pass(self, sample_mask: SampleMask | None) -> Backward:
         """Run it with the step's dropout masks; only the step's first changes the buffers."""
-        again = self.again or bool(self.evaluated)
-        buffers = [buffer.clone() for buffer in self.context.buffers] if again else []
-        if again:
-            self.random_state.restore()
-        try:
+        if not (self.again or self.evaluated):
             return self.backward_pass(sample_mask)
-        finally:
-            for buffer, before in zip(self.context.buffers, buffers):
-                buffer.copy_(before)
+        self.random_state.restore()
+        with buffers_kept(self.context.model):
+            return self.backward_pass(sample_mask)
 
     def _reduce(
         self, gradient: torch.Tensor, loss: torch.Tensor, samples: int | None, reached: list[bool]

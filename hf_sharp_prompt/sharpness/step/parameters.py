@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import TypeAlias
 
 import torch
 from torch import nn
@@ -10,28 +11,26 @@ from torch import nn
 from ..vectors import flatten, split
 
 
+Parameters: TypeAlias = nn.Module | Iterable[nn.Parameter | tuple[str, nn.Parameter]]
+"""A model, its `parameters()` or its `named_parameters()`."""
+
+
 class ParameterVector:
     """Reads and writes all trainable parameters, and their gradients, as one flat vector.
 
     Args:
-        parameters: The model's parameters; those with `requires_grad` are the vector's, in this order.
+        given: A model, its `parameters()` or its `named_parameters()`; those with `requires_grad` are the vector's,
+            each once, in this order.
 
     Attributes:
         tensors: The parameters that train.
 
     Raises:
-        ValueError: There is nothing to train, or what trains is on several devices.
+        ValueError: Something other than parameters is given, nothing trains, or what trains is on several devices.
     """
 
-    def __init__(self, parameters: Iterable[nn.Parameter]) -> None:
-        self.tensors: list[torch.Tensor] = [parameter for parameter in parameters if parameter.requires_grad]
-        if not self.tensors:
-            raise ValueError("There is nothing to train: none of the parameters has requires_grad=True.")
-        if len(devices := {str(tensor.device) for tensor in self.tensors}) > 1:
-            raise ValueError(
-                f"The trainable parameters are on several devices ({', '.join(sorted(devices))}); a sharpness rule "
-                "needs them on one. Frozen parameters may be anywhere."
-            )
+    def __init__(self, given: Parameters) -> None:
+        self.tensors: list[torch.Tensor] = trainable(given)
 
     @property
     def device(self) -> torch.device:
@@ -82,3 +81,38 @@ class ParameterVector:
     def read_gradients(self) -> torch.Tensor:
         """All `.grad` as a vector of length dim, with zeros where there is none."""
         return flatten(torch.zeros_like(each) if each.grad is None else each.grad for each in self.tensors)
+
+
+def trainable(given: Parameters) -> list[torch.Tensor]:
+    """Return the parameters with `requires_grad`, each once, in the order in which they are given.
+
+    Args:
+        given: A model, its `parameters()` or its `named_parameters()`.
+
+    Raises:
+        ValueError: Something other than parameters is given, nothing trains, or what trains is on several devices.
+    """
+    if isinstance(given, torch.Tensor):
+        raise ValueError("SharpnessAware takes a model or several parameters, got one tensor; put it into a list.")
+    each = given.parameters() if isinstance(given, nn.Module) else given
+    # By identity, since tensors compare their values.
+    found = {id(parameter): parameter for parameter in map(_without_name, each)}
+    parameters = [parameter for parameter in found.values() if parameter.requires_grad]
+    if not parameters:
+        raise ValueError("There is nothing to train: none of the parameters has requires_grad=True.")
+    if len(devices := {str(parameter.device) for parameter in parameters}) > 1:
+        raise ValueError(
+            f"The trainable parameters are on several devices ({', '.join(sorted(devices))}); a sharpness rule "
+            "needs them on one. Frozen parameters may be anywhere."
+        )
+    return parameters
+
+
+def _without_name(given: nn.Parameter | tuple[str, nn.Parameter]) -> nn.Parameter:
+    parameter = given[1] if isinstance(given, tuple) and len(given) == 2 else given
+    if not isinstance(parameter, torch.Tensor):
+        raise ValueError(
+            f"SharpnessAware takes a model, its parameters() or its named_parameters(); among them is a "
+            f"{type(parameter).__name__}."
+        )
+    return parameter

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -16,7 +16,7 @@ from .constraint import Constraint, constrain
 from .context import StepContext
 from .gradients import Backward, BackwardPass, Evaluations
 from .m_sharpness import Followed, follow, follow_parts
-from .parameters import ParameterVector
+from .parameters import Parameters, ParameterVector
 
 
 Closure = Callable[[], torch.Tensor]
@@ -34,12 +34,12 @@ class SharpnessAware:
 
     Args:
         rule: The rule, as `sharpness.create` makes it.
-        parameters: The model's parameters; those with `requires_grad` train. All on one device.
+        parameters: The model, or its `parameters()` or `named_parameters()`; those with `requires_grad` train. All on
+            one device. Only a step's first evaluation changes buffers, such as batch normalisation's running
+            statistics: those of the model, or without it those of all modules that the step calls.
         accelerator: The loop's `Accelerator`, if it has one: gradients are then averaged over its processes and its
             mixed precision is respected.
         optimizer: The optimizer, for rules and schedules that look at its learning rate.
-        buffers: The model's buffers, if evaluations change them, such as batch normalisation's running statistics:
-            only a step's first evaluation changes them then.
         rho_schedule: How the rule's rho (and `graphsam`'s radius) goes over the run: `"constant"`, `"linear"` or
             `"cosine"` to zero with `progress`, or `"learning_rate"`, proportional to it.
         m_sharpness: Over what the rule is applied: the step's whole `"batch"`; or each `"micro_batch"`, or each
@@ -55,6 +55,7 @@ class SharpnessAware:
         progress: The share of the run that is over, from 0 to 1. The loop sets it, for schedules.
         epoch: The epoch, from 0. The loop sets it, for rules that restart in each epoch.
         reweighting_stage: How many times the classes have been re-weighted. The loop sets it.
+        finite: A boolean tensor on the device: True if all gradients of the last step were finite, in every process.
 
     Raises:
         ValueError: No trainable parameters, or on several devices; an engine that owns the backward pass or shards
@@ -62,7 +63,7 @@ class SharpnessAware:
 
     Example:
         ```py
-        >>> sharp = SharpnessAware(create("sam", rho=0.05), model.parameters())
+        >>> sharp = SharpnessAware(create("sam", rho=0.05), model)
         >>> for images, labels in loader:
         ...     loss = sharp.backward(lambda: F.cross_entropy(model(images), labels))
         ...     optimizer.step()
@@ -73,11 +74,10 @@ class SharpnessAware:
     def __init__(
         self,
         rule: SharpnessRule,
-        parameters: Iterable[nn.Parameter],
+        parameters: Parameters,
         accelerator: Accelerator | None = None,
         *,
         optimizer: torch.optim.Optimizer | None = None,
-        buffers: Iterable[torch.Tensor] = (),
         rho_schedule: str = "constant",
         m_sharpness: str = "batch",
         seed: int = 0,
@@ -93,12 +93,13 @@ class SharpnessAware:
         self.parameters = ParameterVector(parameters)
         self.accelerator = accelerator
         self.optimizer = optimizer
-        self.buffers = list(buffers)
+        self.model = parameters if isinstance(parameters, nn.Module) else None
         self.rho_schedule = rho_schedule
         self.m_sharpness = m_sharpness
         self.subspace = subspace
         self.progress, self.epoch, self.reweighting_stage = 0.0, 0, 0
         self.generator = torch.Generator().manual_seed(seed)
+        self.finite = torch.ones((), dtype=torch.bool, device=self.parameters.device)
         self._totals: dict[str, tuple[torch.Tensor | int, int]] = {}  # on the device, so that no step waits for it
 
     def backward(
@@ -123,11 +124,15 @@ class SharpnessAware:
             its processes.
 
         Raises:
-            ValueError: The loss does not depend on the trainable parameters; the rule needs labels and losses per
-                sample, and they are not given.
+            ValueError: The closure returns something other than a loss, or one that does not depend on the trainable
+                parameters; the rule needs labels and losses per sample, and they are not given.
         """
-        closures = [closure] if callable(closure) else list(closure)
+        closures = _as_closures(closure)
         of_closures = list(labels) if isinstance(labels, Sequence) else [labels] * len(closures)
+        if len(of_closures) != len(closures):
+            raise ValueError(
+                f"There are {len(closures)} closures, but labels of {len(of_closures)}; give one to each."
+            )
         passes = [self._as_backward_pass(*each) for each in zip(closures, of_closures, strict=True)]
         return self.accumulate_direction(passes, constraints=[self._with_backward_pass(each) for each in constraints])
 
@@ -192,6 +197,11 @@ class SharpnessAware:
         self.rule.state = {name: tensor.to(device) for name, tensor in state.items() if name != "generator"}
 
     @property
+    def scales_loss(self) -> bool:
+        """True if a loss scaler is at work, which skips steps whose gradients are not finite."""
+        return bool(self._scaler)
+
+    @property
     def learning_rate(self) -> float:
         """The optimizer's learning rate.
 
@@ -205,10 +215,14 @@ class SharpnessAware:
             )
         return self.optimizer.param_groups[0]["lr"]
 
+    @property
+    def _scaler(self) -> torch.amp.GradScaler | None:
+        return None if self.accelerator is None else self.accelerator.scaler
+
     def _context(self) -> StepContext:
         return StepContext(
             self.parameters,
-            self.buffers,
+            self.model,
             self.generator,
             self.accelerator,
             lambda: self.learning_rate,
@@ -249,8 +263,7 @@ class SharpnessAware:
         self, followed: Followed, held: list[torch.Tensor | None], before: dict[str, torch.Tensor]
     ) -> None:
         """Add the direction to the gradients that were held; a failed step leaves the rule as it was before."""
-        scaler = None if self.accelerator is None else self.accelerator.scaler
-        direction = followed.direction
+        scaler, direction, self.finite = self._scaler, followed.direction, followed.finite
         remembers = bool(self.rule.state) or not torch.equal(before["generator"], self.generator.get_state())
         failed = bool(remembers or scaler) and not followed.finite
         if failed:
@@ -271,22 +284,17 @@ class SharpnessAware:
 
     def _with_backward_pass(self, constraint: Constraint) -> Constraint:
         """The constraint with a backward pass instead of closures."""
-        closures = [constraint.loss] if callable(constraint.loss) else list(constraint.loss)
-        return constraint._replace(loss=_one_after_another([self._as_backward_pass(each, None) for each in closures]))
+        passes = [self._as_backward_pass(each, None) for each in _as_closures(constraint.loss)]
+        return constraint._replace(loss=_one_after_another(passes))
 
     def _run_closure(self, closure: Closure, labels: torch.Tensor | None, sample_mask: SampleMask | None) -> Backward:
-        loss = closure()
-        if not loss.requires_grad:
-            raise ValueError(
-                "The closure's loss does not depend on any trainable parameter. It must compute the loss again at "
-                "every call, with gradients enabled, and not call backward()."
-            )
+        loss = _check_loss(closure())
         samples = loss.numel() if loss.dim() else None
         if sample_mask is not None:
-            if labels is None or samples is None:
+            if labels is None or loss.shape != labels.shape:
                 raise ValueError(
                     f"The rule {self.rule.name!r} tells classes apart: the closure must return the losses of the "
-                    "samples, one each, and backward() be given their labels."
+                    "samples, one each, and backward() be given their labels, as class indices."
                 )
             loss = loss * sample_mask(labels)
         loss = loss.sum()
@@ -309,6 +317,36 @@ def _one_after_another(passes: Sequence[BackwardPass]) -> BackwardPass:
         return Backward(loss, sum(counts) if counts else None)
 
     return run
+
+
+def _as_closures(given: Closure | Sequence[Closure]) -> list[Closure]:
+    closures = [given] if callable(given) else list(given) if isinstance(given, Sequence) else []
+    if not closures or not all(map(callable, closures)):
+        raise ValueError(
+            "backward() takes a function that computes the loss, or a list of them, and not the loss itself: "
+            "sharp.backward(lambda: cross_entropy(model(images), labels))."
+        )
+    return closures
+
+
+def _check_loss(loss: Any) -> torch.Tensor:
+    """The loss that a closure returned, if it is one."""
+    expected = "The closure must return the loss, a scalar tensor or a vector of the samples' losses, but it returned"
+    if isinstance(loss, tuple | list):
+        raise ValueError(f"{expected} a {type(loss).__name__} of {len(loss)}; return its loss alone.")
+    if loss is None:
+        raise ValueError(f"{expected} None; end it with `return loss`.")
+    if not isinstance(loss, torch.Tensor):
+        advice = "return its `loss`" if hasattr(loss, "loss") else "keep the tensor, without .item() or .numpy()"
+        raise ValueError(f"{expected} a {type(loss).__name__}; {advice}.")
+    if loss.dim() > 1:
+        raise ValueError(f"{expected} a tensor of shape {tuple(loss.shape)}; return its mean, or one loss per sample.")
+    if not loss.requires_grad:
+        raise ValueError(
+            "The closure's loss does not depend on any trainable parameter. It must compute the loss at every call, "
+            "with gradients enabled, and not call backward()."
+        )
+    return loss
 
 
 def _check_accelerator(accelerator: Any) -> None:
