@@ -57,5 +57,5 @@ def test_the_loss_itself_instead_of_a_closure(given):
 
 def test_labels_for_other_closures():
     weight = nn.Parameter(torch.ones(2))
-    with pytest.raises(ValueError, match="There are 2 closures but labels of 1; give each its own"):
+    with pytest.raises(ValueError, match="There are 2 closures but 1 labels; give one to each"):
         SharpnessAware(create("sam"), [weight]).backward([weight.sum, weight.sum], labels=[torch.ones(2)])
