@@ -65,7 +65,26 @@ def tokenize_names(
 def check_class_texts(
     names: Sequence[str], token_ids: Sequence[Sequence[int]], num_text_tokens: int, tower: nn.Module
 ) -> None:
-    """Check that the classes' texts are of the tower's vocabulary and fit it together with the context.
+    """Check that the classes' texts can be told apart, and fit the tower together with the context.
+
+    Raises:
+        ValueError: Classes whose texts have the same tokens; a text that does not fit, as of `check_texts`.
+    """
+    check_texts(names, token_ids, num_text_tokens, tower)
+    of_text: dict[tuple[int, ...], list[str]] = {}
+    for name, ids in zip(names, token_ids, strict=True):
+        of_text.setdefault(tuple(ids), []).append(name)
+    if same := [alike for alike in of_text.values() if len(alike) > 1]:
+        raise ValueError(
+            f"The tokenizer makes the same tokens of {' and of '.join(', '.join(map(repr, each)) for each in same)}, "
+            "so that these classes could never be told apart; rename or merge them."
+        )
+
+
+def check_texts(
+    names: Sequence[str], token_ids: Sequence[Sequence[int]], num_text_tokens: int, tower: nn.Module
+) -> None:
+    """Check that names' texts are of the tower's vocabulary and fit it together with the context.
 
     Raises:
         ValueError: A text that is too long, or made by another model's tokenizer.
