@@ -16,6 +16,7 @@ from torch import nn
 
 from .call import asked, asking
 from .prompt_layer import ADAPTER, BASE, PromptLayer, answer_by_adapter
+from .registration import PromptPeftType
 from .rows import answer_by_rows
 
 
@@ -31,8 +32,22 @@ class PromptModel(BaseTuner):
     `classify(..., adapter=...)`, `adapter_names`) changes nothing and holds for that call alone.
     """
 
+    peft_type: PromptPeftType
+
     # Set when the first adapter is injected.
     _own_labels: tuple[dict[int, str], dict[str, int]] | None = None
+
+    def __init__(
+        self, model: nn.Module, peft_config: PeftConfig | dict[str, PeftConfig], adapter_name: str, **kwargs: Any
+    ) -> None:
+        others = AdapterConfigs(getattr(model, "peft_config", None) or {})
+        others.check(adapter_name, peft_config[adapter_name] if isinstance(peft_config, dict) else peft_config)
+        super().__init__(model, peft_config, adapter_name, **kwargs)
+
+    @property
+    def prompt_adapters(self) -> list[str]:
+        """The names of the prompt adapters; a model may have adapters of other methods, such as LoRA, beside them."""
+        return [name for name, config in self.peft_config.items() if config.peft_type == self.peft_type]
 
     @property
     def adapter(self) -> str | None:
@@ -70,16 +85,23 @@ class PromptModel(BaseTuner):
         """Make one adapter the active one, for all who use the model.
 
         Raises:
-            ValueError: Several adapters are named; two prompts cannot stand in the same place.
+            ValueError: Several adapters are named, and two prompts cannot stand in the same place; or one of another
+                method.
         """
-        if not isinstance(adapter_name, str) and len(adapter_name) > 1:
-            raise ValueError(f"One prompt adapter can be active at a time, got {list(adapter_name)}.")
+        names = [adapter_name] if isinstance(adapter_name, str) else list(adapter_name)
+        if len(names) > 1:
+            raise ValueError(f"One prompt adapter can be active at a time, got {names}.")
+        if others := [name for name in names if name in self.peft_config and name not in self.prompt_adapters]:
+            raise ValueError(
+                f"Adapter {others[0]!r} is of type {self.peft_config[others[0]].peft_type.value} and stays beside the "
+                "prompts; switch it on the model that it was added with."
+            )
         super().set_adapter(adapter_name, inference_mode=inference_mode)
         self._name_classes()
 
     def delete_adapter(self, adapter_name: str) -> None:
         """Delete an adapter; if it is the active one, the first of the others becomes active."""
-        others = [name for name in self.peft_config if name != adapter_name]
+        others = [name for name in self.prompt_adapters if name != adapter_name]
         if adapter_name in self.active_adapters and others:
             # Left to themselves the layers would choose each among its own adapters, and unfreeze it.
             warnings.warn(
@@ -115,6 +137,8 @@ class PromptModel(BaseTuner):
         if self._classifies:
             model.forward = self._forward_or_classify
         self._own_labels = model.config.id2label, model.config.label2id
+        # It is the model's too, and adapters of other methods that are added to the model enter it.
+        self.peft_config = AdapterConfigs(self.peft_config)
         self._name_classes()
 
     @property
@@ -179,10 +203,11 @@ class PromptModel(BaseTuner):
     def _check_adapter_names(self, adapter_names: Sequence[str]) -> None:
         if isinstance(adapter_names, str):
             raise ValueError(f"adapter_names must be a list with a name for each row, got {adapter_names!r}.")
-        if unknown := sorted({str(name) for name in adapter_names} - {*self.peft_config, BASE}):
+        known = self.prompt_adapters
+        if unknown := sorted({str(name) for name in adapter_names} - {*known, BASE}):
             raise ValueError(
-                f"There is no adapter {', '.join(map(repr, unknown))}; there are "
-                f"{', '.join(map(repr, self.peft_config)) or 'none'}, and {BASE!r} for the model without prompts."
+                f"There is no prompt adapter {', '.join(map(repr, unknown))}; there are "
+                f"{', '.join(map(repr, known)) or 'none'}, and {BASE!r} for the model without prompts."
             )
 
     def _enable_adapter_layers(self, enabled: bool = True) -> None:
@@ -211,6 +236,35 @@ class PromptModel(BaseTuner):
             "Prompts are inputs, not weights, and cannot be merged into the model. Keep the adapter active, or call "
             "unload() to get the base model back."
         )
+
+
+class AdapterConfigs(dict[str, PeftConfig]):
+    """The configs of a model's adapters, by name; an adapter of one method cannot take the name of another's.
+
+    PEFT would overwrite the first config, and save the tensors of both under the second.
+    """
+
+    def check(self, name: str, config: PeftConfig) -> None:
+        """Check that a config may have this name.
+
+        Raises:
+            ValueError: The name belongs to an adapter of another method.
+        """
+        held = self.get(name)
+        if held is not None and held.peft_type != config.peft_type:
+            raise ValueError(
+                f"The model has an adapter {name!r} of type {held.peft_type.value} already, so that one of type "
+                f"{config.peft_type.value} needs another name, or neither could be saved; give "
+                "get_peft_model an adapter_name."
+            )
+
+    def __setitem__(self, name: str, config: PeftConfig) -> None:
+        self.check(name, config)
+        super().__setitem__(name, config)
+
+    def update(self, configs: dict[str, PeftConfig]) -> None:
+        for name, config in configs.items():
+            self[name] = config
 
 
 def _checkpoints_gradients(model: nn.Module) -> bool:

@@ -95,13 +95,15 @@ def check_texts(
         if max(ids) >= vocabulary:
             raise ValueError(
                 f"The text of class {name!r} has token {max(ids)}, but the model's vocabulary has {vocabulary}; use "
-                "the tokenizer of the base model."
+                "the tokenizer of the base model, or make room for added tokens with the text model's "
+                "resize_token_embeddings."
             )
         end = int(kind.end(torch.tensor([ids]), tower.config))
         if kind.pools_at_end and end != len(ids) - 1:
             raise ValueError(
                 f"The text of class {name!r} does not end in the token at which the text tower reads it; use the "
-                "tokenizer of the base model."
+                "tokenizer of the base model. Of tokens added to it, none may have a higher id than the end of the "
+                f"text where the tower reads texts at the highest id (eos_token_id={tower.config.eos_token_id})."
             )
         if (length := end + 1 + num_text_tokens) > max_positions(tower):
             raise ValueError(

@@ -250,9 +250,16 @@ class PromptedTextEmbeddings(PromptedEmbeddings):
         context = self.active_context
         if context is None:
             return None
-        n = context.shape[-2]
+        n, vocabulary = context.shape[-2], self.token_embedding.num_embeddings
         kwargs = {**dict(zip(("input_ids", "attention_mask", "position_ids"), args)), **kwargs}
         input_ids = kwargs["input_ids"]
+        # On an accelerator this would wait for the device.
+        if input_ids.device.type == "cpu" and not torch.compiler.is_compiling() and int(input_ids.max()) >= vocabulary:
+            raise ValueError(
+                f"A text has token {int(input_ids.max())}, but the model's vocabulary has {vocabulary}; use the "
+                "tokenizer of the base model, or make room for added tokens with the text model's "
+                "resize_token_embeddings."
+            )
         input_ids = self._drop_padding(input_ids.view(-1, input_ids.shape[-1]), n)
         if context.dim() == 3 and asked(self, CONTEXT) is None:
             raise ValueError(

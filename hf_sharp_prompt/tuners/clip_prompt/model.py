@@ -10,6 +10,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase, ProcessorMixin
 
 from ..call import asked
 from ..prompt_model import PromptModel
+from ..registration import PromptPeftType
 from ..shared_prefix import restore_attention
 from ..text_tower import TEXT_TOWERS, find_text_tower, max_positions
 from ..vision_tower import find_vision_tower
@@ -45,6 +46,7 @@ class CLIPPromptModel(NameClassifier, PromptModel):
     """
 
     prefix = "clip_prompt_"
+    peft_type = PromptPeftType.CLIP_PROMPT
     tuner_layer_cls = PromptedEmbeddings
 
     @property

@@ -15,6 +15,7 @@ from transformers.utils import can_return_tuple
 
 from ..class_loss import class_loss
 from ..prompt_model import PromptModel
+from ..registration import PromptPeftType
 from ..vision_tower import VISION_TOWERS, find_vision_tower
 from .config import ViTPromptConfig
 from .layer import ViTPrompt
@@ -86,6 +87,7 @@ class ViTPromptModel(PromptModel):
     """
 
     prefix = "vit_prompt_"
+    peft_type = PromptPeftType.VIT_PROMPT
     tuner_layer_cls = ViTPrompt
 
     @can_return_tuple
@@ -169,7 +171,13 @@ class ViTPromptModel(PromptModel):
             return MODEL_POOLINGS[config.model_type].feature(outputs, config), outputs
         if pooling == "cls":
             return cls(outputs, config), outputs
-        return (cls(outputs, config) + of_tokens[0].mean(dim=1)) / 2, outputs
+        feature = cls(outputs, config)
+        if feature.requires_grad and not of_tokens[0].requires_grad:
+            raise ValueError(
+                "pooling='cls_prompt' reads the tokens' outputs of the last layer, which have no gradient under the "
+                "reentrant kind of gradient checkpointing; use gradient_checkpointing_kwargs={'use_reentrant': False}."
+            )
+        return (feature + of_tokens[0].mean(dim=1)) / 2, outputs
 
     _classifies = True
 
