@@ -174,12 +174,17 @@ def test_tasks_of_one_thread_do_not_disturb_each_other():
 
 def test_what_is_asked_ends_with_the_block_even_by_an_exception():
     owner, other = object(), object()
-    with pytest.raises(KeyError), asking({(owner, "what"): 1}):
-        assert (asked(owner, "what"), asked(other, "what"), asked(owner, "else")) == (1, None, None)
-        with asking({(owner, "what"): None}):
-            assert asked(owner, "what") is None
-        assert asked(owner, "what") == 1
-        raise KeyError
+
+    def ask_and_fail() -> None:
+        with asking({(owner, "what"): 1}):
+            assert (asked(owner, "what"), asked(other, "what"), asked(owner, "else")) == (1, None, None)
+            with asking({(owner, "what"): None}):
+                assert asked(owner, "what") is None
+            assert asked(owner, "what") == 1
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        ask_and_fail()
     assert asked(owner, "what") is None
 
 
