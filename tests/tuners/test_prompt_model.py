@@ -264,6 +264,7 @@ class TestClassesInTheModelsConfig:
         assert model.unload().config.id2label == own
 
 
+@pytest.mark.filterwarnings("ignore:You are trying to modify a model", "ignore:Already found a")
 class TestAdaptersOfOtherMethodsBesideAPrompt:
     def lora(self) -> LoraConfig:
         return LoraConfig(r=2, target_modules=["q_proj"])
@@ -286,12 +287,10 @@ class TestAdaptersOfOtherMethodsBesideAPrompt:
         """PEFT would overwrite the first config and save the tensors of both under the second."""
         model = get_peft_model(make_model("CLIPModel"), make_config("end"))
         for target in (model, model.get_base_model()):
-            with warnings.catch_warnings(), pytest.raises(ValueError, match="'default' of type CLIP_PROMPT already"):
-                warnings.simplefilter("ignore")
+            with pytest.raises(ValueError, match="'default' of type CLIP_PROMPT already"):
                 get_peft_model(target, self.lora())
         other = get_peft_model(make_model("CLIPModel"), self.lora())
-        with warnings.catch_warnings(), pytest.raises(ValueError, match="'default' of type LORA already"):
-            warnings.simplefilter("ignore")
+        with pytest.raises(ValueError, match="'default' of type LORA already"):
             get_peft_model(other.get_base_model(), make_config("end"))
 
     def test_it_is_not_taken_for_a_prompt(self):

@@ -367,6 +367,8 @@ class TestErrors:
             ({"class_names": ["cat"]}, "at least two classes, got num_labels=1"),
             ({"class_names": "cat"}, "must be a list of names, got one string: 'cat'"),
             ({"class_names": ["cat", "dog", "cat"]}, r"these stand more than once: \['cat'\]"),
+            ({"class_names": ["sea lion", "dog", "sea  lion "]}, r"more than once: \['sea  lion ', 'sea lion'\]"),
+            ({"class_names": ["cat", " "]}, r"Class 1 has no name \(' '\); name it"),
             ({"num_labels": 4}, "num_labels is 4, but there are 3 class_names; leave num_labels out"),
             ({"class_names": None, "num_labels": "3"}, "num_labels must be a positive integer, got '3'"),
             ({"head": None}, "class_names and num_labels are of the adapter's head, but head is None"),

@@ -194,6 +194,9 @@ def _checked_names(names: Sequence[str]) -> list[str]:
     if isinstance(names, str):
         raise ValueError(f"class_names must be a list of names, got one string: {names!r}.")
     names = list(names)
-    if repeated := sorted({name for name in names if names.count(name) > 1}):
+    if nameless := [index for index, name in enumerate(names) if not isinstance(name, str) or not name.strip()]:
+        raise ValueError(f"Class {nameless[0]} has no name ({names[nameless[0]]!r}); name it.")
+    looks = [" ".join(name.split()) for name in names]
+    if repeated := sorted({name for name, look in zip(names, looks, strict=True) if looks.count(look) > 1}):
         raise ValueError(f"class_names must differ, but these stand more than once: {repeated}.")
     return names
