@@ -13,6 +13,7 @@ from peft import PeftConfig
 from peft.tuners.tuners_utils import BaseTuner
 from peft.utils import ModulesToSaveWrapper
 from torch import nn
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from .call import asked, asking
 from .prompt_layer import ADAPTER, BASE, PromptLayer, answer_by_adapter
@@ -64,14 +65,15 @@ class PromptModel(BaseTuner):
             adapter_name: An adapter's name, or `"__base__"` for the model without prompts.
 
         Raises:
-            ValueError: There is no such adapter; or gradient checkpointing, which runs layers again in the backward
-                pass, when the block has ended.
+            ValueError: There is no such adapter; or gradient checkpointing of a transformers version that runs the
+                layers' hooks again in the backward pass, when the block has ended.
         """
         self._check_adapter_names([adapter_name])
-        if torch.is_grad_enabled() and self.training and _checkpoints_gradients(self.model):
+        if torch.is_grad_enabled() and self.training and _runs_hooks_again(self.model):
             raise ValueError(
-                "A call cannot choose its adapter under gradient checkpointing, which runs the layers again in the "
-                "backward pass; call it within torch.no_grad(), or use set_adapter or disable_adapter."
+                "A call cannot choose its adapter under this version's gradient checkpointing, which runs the layers' "
+                "hooks again in the backward pass; call it within torch.no_grad(), or use set_adapter or "
+                "disable_adapter, or update transformers."
             )
         modules = [each for each in self.modules() if isinstance(each, PromptLayer | ModulesToSaveWrapper)]
         with asking({(module, ADAPTER): adapter_name for module in modules}):
@@ -267,5 +269,7 @@ class AdapterConfigs(dict[str, PeftConfig]):
             self[name] = config
 
 
-def _checkpoints_gradients(model: nn.Module) -> bool:
-    return any(getattr(module, "gradient_checkpointing", False) for module in model.modules())
+def _runs_hooks_again(model: nn.Module) -> bool:
+    """Whether gradient checkpointing is on, and covers a layer's call with its hooks instead of its forward alone."""
+    covers_calls = "__call__" in vars(GradientCheckpointingLayer)
+    return covers_calls and any(getattr(module, "gradient_checkpointing", False) for module in model.modules())

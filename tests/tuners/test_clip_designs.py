@@ -262,8 +262,6 @@ def test_a_coupling_is_computed_once_in_a_pass(checkpointing):
     for index, each in enumerate(coupling):
         each.register_forward_hook(lambda module, args, output, index=index: calls.append(index))
     loss = model(**image_inputs("CLIPModel"), labels=torch.tensor([0, 1])).loss
-    assert calls == [*range(LAYERS)]
     loss.backward()
-    # Layers that run again in the backward pass make their own tokens again.
-    assert sorted(calls[LAYERS:]) == ([*range(1, LAYERS)] if checkpointing else [])
+    assert calls == [*range(LAYERS)]
     assert all(each.weight.grad.abs().sum() > 0 for each in coupling)

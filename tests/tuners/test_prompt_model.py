@@ -12,6 +12,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from PIL import Image
 from torch import nn
 from transformers import AutoImageProcessor, pipeline
+from transformers.modeling_layers import GradientCheckpointingLayer
 from tuners import contract, vision_models
 from tuners.clip_designs import NAMES, TEMPLATE, make_config
 from tuners.clip_models import clip_tokenizer, image_inputs, make_model, text_inputs
@@ -45,8 +46,8 @@ def prompted_vit(name: str = "ViTForImageClassification", other: dict[str, Any] 
     return model.eval()
 
 
-MODELS = {"CLIP": (prompted_clip, CLIP_PIXELS), "ViT": (prompted_vit, VIT_PIXELS)}
-both = pytest.mark.parametrize(("make", "pixels"), MODELS.values(), ids=MODELS)
+PIXELS = {prompted_clip: CLIP_PIXELS, prompted_vit: VIT_PIXELS}
+both = pytest.mark.parametrize(("make", "pixels"), PIXELS.items(), ids=["CLIP", "ViT"])
 
 
 def requires_grad(model: nn.Module) -> dict[str, bool]:
@@ -110,11 +111,31 @@ class TestACallChoosesItsAdapter:
         with pytest.raises(ValueError, match="no prompt adapter 'mine'; there are 'default', 'other', and '__base__'"):
             make().classify(pixels, adapter="mine")
 
-    def test_under_gradient_checkpointing_it_is_refused(self):
-        """The layers run again when the call is over, and would take the active adapter's tokens."""
+    @pytest.mark.parametrize("use_reentrant", [False, True])
+    @pytest.mark.parametrize("make", [prompted_clip, prompted_vit])
+    def test_under_gradient_checkpointing_it_has_the_same_gradient(self, make, use_reentrant):
+        """The layers run again when the call is over."""
+        arguments = ("deep text", "independent") if make is prompted_clip else ("ViTModel", {"pooling": "cls_prompt"})
+        model, pixels = make(*arguments), PIXELS[make]
+        model.set_requires_grad("other", True)
+        labels, gradients = torch.tensor([0, 1, 2, 0, 1]), []
+        for checkpointing in (False, True):
+            if checkpointing:
+                model.train().gradient_checkpointing_enable({"use_reentrant": use_reentrant})
+                model.apply(lambda module: isinstance(module, nn.Dropout) and module.eval())
+            model.zero_grad()
+            model.classify(pixels, labels=labels, adapter="other").loss.backward()
+            learned = {name: value for name, value in model.named_parameters() if ".other" in name}
+            gradients.append({name: value.grad.clone() for name, value in learned.items()})
+        for name, expected in gradients[0].items():
+            contract.assert_close(gradients[1][name], expected)
+
+    def test_where_hooks_run_again_it_is_refused(self, monkeypatch):
+        """They would take the active adapter's tokens, and the gradient be another's."""
+        monkeypatch.setattr(GradientCheckpointingLayer, "__call__", nn.Module.__call__, raising=False)
         model = prompted_clip("deep text").train()
         model.gradient_checkpointing_enable()
-        with pytest.raises(ValueError, match="A call cannot choose its adapter under gradient checkpointing"):
+        with pytest.raises(ValueError, match="A call cannot choose its adapter under this version's gradient checkp"):
             model.classify(CLIP_PIXELS, adapter="other")
         with torch.no_grad():
             model.classify(CLIP_PIXELS, adapter="other")

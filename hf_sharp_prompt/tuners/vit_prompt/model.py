@@ -171,13 +171,7 @@ class ViTPromptModel(PromptModel):
             return MODEL_POOLINGS[config.model_type].feature(outputs, config), outputs
         if pooling == "cls":
             return cls(outputs, config), outputs
-        feature = cls(outputs, config)
-        if feature.requires_grad and not of_tokens[0].requires_grad:
-            raise ValueError(
-                "pooling='cls_prompt' reads the tokens' outputs of the last layer, which have no gradient under the "
-                "reentrant kind of gradient checkpointing; use gradient_checkpointing_kwargs={'use_reentrant': False}."
-            )
-        return (feature + of_tokens[0].mean(dim=1)) / 2, outputs
+        return (cls(outputs, config) + of_tokens[0].mean(dim=1)) / 2, outputs
 
     _classifies = True
 
