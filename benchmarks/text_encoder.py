@@ -32,7 +32,7 @@ from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import CLIPTextConfig, CLIPTextModel
 
-from hf_sharp_prompt.tuners.shared_prefix import encode_shared_prefix
+from hf_sharp_prompt.tuners.shared_prefix import encode_shared_prefix, route_attention
 
 
 POSITIONS, WIDTH, LAYERS = 77, 512, 12
@@ -71,6 +71,7 @@ class Case:
         torch.manual_seed(0)
         config = CLIPTextConfig(hidden_size=WIDTH, num_hidden_layers=LAYERS, num_attention_heads=8)
         self.tower = CLIPTextModel(config).eval().requires_grad_(False).to(self.device, getattr(torch, dtype))
+        route_attention(self.tower)
         numbers = random.Random(0)
         lengths = [*numbers.choices(list(NAME_LENGTHS), NAME_LENGTHS.values(), k=classes - 1), max(NAME_LENGTHS)]
         self.texts = [[*(numbers.randrange(SOS) for _ in range(n)), FULL_STOP, EOS] for n in lengths]

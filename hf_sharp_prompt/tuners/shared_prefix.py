@@ -39,12 +39,9 @@ def encode_shared_prefix(
 ) -> torch.Tensor:
     """Features of texts that share a prefix, as the tower computes them for each text by itself.
 
-    From the first call on, the tower's attention modules look up their attention function by way of this module, which
-    leads every other call of the tower on to the one that its config names; [`restore_attention`] undoes that.
-
     Args:
         tower: A causal text tower laid out as CLIP's: `embeddings.token_embedding`, `embeddings.position_embedding`,
-            `encoder.layers`, `final_layer_norm`.
+            `encoder.layers`, `final_layer_norm`; prepared by [`route_attention`].
         prefix: Embeddings of `[SOS][V1 … Vn]` without positions, (1 + n) × width; or images × (1 + n) × width where
             the context is conditioned on images.
         texts: For each text the token ids that follow the prefix. The last is the one whose feature is read (EOS).
@@ -56,15 +53,20 @@ def encode_shared_prefix(
     Returns:
         Features after the tower's last layer norm, texts × width or images × texts × width.
 
+    Raises:
+        ValueError: `route_attention` has not prepared the tower.
+
     Example:
         ```py
         >>> tower, sos, eos = clip.text_model, tokenizer.bos_token_id, tokenizer.eos_token_id
+        >>> route_attention(tower)
         >>> prefix = torch.cat([tower.embeddings.token_embedding.weight[sos : sos + 1], context])
         >>> encode_shared_prefix(tower, prefix, [[2368, eos], [1929, 269, eos]]).shape
         torch.Size([2, 512])
         ```
     """
-    _route_attention(tower)
+    if not all(isinstance(layer.self_attn.config, _RoutedConfig) for layer in tower.encoder.layers):
+        raise ValueError("The tower's attention knows nothing of a shared prefix; call route_attention(tower) first.")
     prefixes = prefix.reshape(-1, *prefix.shape[-2:])
     # Texts of equal length side by side, so that their attention is one batched product.
     order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
@@ -88,8 +90,19 @@ def encode_shared_prefix(
     return features.reshape(*prefix.shape[:-2], len(texts), -1)
 
 
+def route_attention(tower: nn.Module) -> None:
+    """Let the tower's attention modules look up their attention function by way of this module.
+
+    It leads every call of the tower itself on to the function that its config names, so that nothing else changes.
+    To be done once, before threads use the tower; [`restore_attention`] undoes it.
+    """
+    for layer in tower.encoder.layers:
+        if not isinstance(layer.self_attn.config, _RoutedConfig):
+            layer.self_attn.config = _RoutedConfig(layer.self_attn.config)
+
+
 def restore_attention(tower: nn.Module) -> None:
-    """Let the tower's attention modules look up their attention function as they did before."""
+    """Let the tower's attention modules look up their attention function as they did before `route_attention`."""
     for layer in tower.encoder.layers:
         if isinstance(layer.self_attn.config, _RoutedConfig):
             layer.self_attn.config = layer.self_attn.config.base
@@ -239,12 +252,6 @@ class _RoutedConfig:
 
     def __reduce__(self) -> tuple:
         return type(self), (self.base,)
-
-
-def _route_attention(tower: nn.Module) -> None:
-    for layer in tower.encoder.layers:
-        if not isinstance(layer.self_attn.config, _RoutedConfig):
-            layer.self_attn.config = _RoutedConfig(layer.self_attn.config)
 
 
 def _configured_attention(module: nn.Module) -> Any:

@@ -7,15 +7,17 @@ inside the hidden states, and leave after the last layer, before anything downst
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import nn
 from torch.nn.functional import pad
+
+from .call import asked, asking
 
 
 @dataclass(frozen=True)
@@ -92,6 +94,17 @@ def find_vision_tower(model: nn.Module) -> tuple[nn.Module, VisionTower]:
     raise ValueError(f"{type(model).__name__} has no vision tower: no module is named {parts.embeddings!r}.")
 
 
+class LayerTokens(Protocol):
+    """Tokens of layers, layers × number × width: a tensor, or what computes a layer's when it is asked for them."""
+
+    shape: torch.Size
+
+    def __getitem__(self, layer: int) -> torch.Tensor: ...
+
+
+OUTPUTS = "outputs"
+
+
 class VisionTokens:
     """Carries learned tokens through a vision tower, by hooks on the tower's own modules.
 
@@ -106,8 +119,8 @@ class VisionTokens:
         tower: The vision tower; see `find_vision_tower`.
         parts: Where its parts are.
         tokens: Gives the tokens, layers × number × width: index 0 enters at the input, index i > 0 before layer i.
-            None leaves the tower as it is, bit for bit. Called at every layer, so let it be cheap (or return a
-            sequence that computes its items when they are asked for).
+            None leaves the tower as it is, bit for bit. Called at every layer, so let it be cheap; each layer's item
+            is asked for once in a pass.
         dropout: Applied to the tokens once per image, batch × number × width.
     """
 
@@ -115,13 +128,12 @@ class VisionTokens:
         self,
         tower: nn.Module,
         parts: VisionTower,
-        tokens: Callable[[], Sequence[torch.Tensor] | torch.Tensor | None],
+        tokens: Callable[[], LayerTokens | None],
         dropout: Callable[[torch.Tensor], torch.Tensor] | None = None,
     ) -> None:
         self.tower = tower
         self.tokens = tokens
         self.dropout = dropout
-        self._outputs: list[torch.Tensor] | None = None
         layers = tower.get_submodule(parts.layers)
         self._hooks = []
         if parts.pre_norm:
@@ -146,15 +158,13 @@ class VisionTokens:
 
     @contextmanager
     def collect_outputs(self) -> Iterator[list[torch.Tensor]]:
-        """Within the block, every pass through the tower appends the tokens' outputs of its last layer to the list.
+        """Within the block, this thread's passes through the tower append the tokens' outputs of the last layer.
 
         They are batch × number × width, before the tower's final norm.
         """
-        self._outputs = outputs = []
-        try:
+        outputs: list[torch.Tensor] = []
+        with asking({(self, OUTPUTS): outputs}):
             yield outputs
-        finally:
-            self._outputs = None
 
     def _append(self, module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict] | None:
         tokens = self.tokens()
@@ -169,8 +179,8 @@ class VisionTokens:
         if tokens is None:
             return None
         hidden_states, *rest = args
-        number = tokens[0].shape[-2]
-        if 0 < index < len(tokens):
+        depth, number, _ = tokens.shape
+        if 0 < index < depth:
             own = self._of_batch(tokens[index], hidden_states)
             hidden_states = torch.cat([hidden_states[:, :-number], own], dim=1)
         # Layers take the mask as their second argument, by position or by name.
@@ -204,9 +214,10 @@ class VisionTokens:
         tokens = self.tokens()
         if tokens is None:
             return None
-        number = tokens[0].shape[-2]
-        if self._outputs is not None:
-            self._outputs.append(hidden_states[:, -number:])
+        number = tokens.shape[1]
+        outputs = asked(self, OUTPUTS)
+        if outputs is not None:
+            outputs.append(hidden_states[:, -number:])
         return hidden_states[:, :-number]
 
     def _cut_hidden_states(self, recorder: nn.Module, args: tuple, outputs: Any) -> Any:
@@ -214,7 +225,7 @@ class VisionTokens:
         tokens = self.tokens()
         if tokens is None:
             return None
-        number = tokens[0].shape[-2]
+        number = tokens.shape[1]
 
         def cut(hidden_states: tuple[torch.Tensor | None, ...]) -> tuple[torch.Tensor | None, ...]:
             *earlier, last = hidden_states

@@ -15,6 +15,8 @@ from tuners.clip_designs import NAMES, PAIRS, TEMPLATE, make_config
 from tuners.clip_models import (
     BUILT_ON,
     COMPARING,
+    LAYERS,
+    clip_tokenizer,
     comparing_part,
     image_inputs,
     make_model,
@@ -244,3 +246,22 @@ def test_siglip_reads_its_last_position_whatever_the_padding(name):
         states = layer(states[None], attended)[0]
     expected = tower.head(tower.final_layer_norm(states)[-1])
     torch.testing.assert_close(hidden[0], expected, rtol=0, atol=FLOAT64)
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_a_coupling_is_computed_once_in_a_pass(checkpointing):
+    """It was computed again wherever a layer asked how many tokens there are: 10 times where 3 are needed."""
+    config = make_config("coupled", text_depth=LAYERS, vision_depth=LAYERS)
+    model = get_peft_model(make_model("CLIPModel"), config)
+    model.set_classes(NAMES, clip_tokenizer(), TEMPLATE)
+    model.train(checkpointing)
+    if checkpointing:
+        model.gradient_checkpointing_enable()
+    calls = []
+    coupling = model.get_base_model().text_model.embeddings.clip_prompt_coupling["default"]
+    for index, each in enumerate(coupling):
+        each.register_forward_hook(lambda module, args, output, index=index: calls.append(index))
+    loss = model(**image_inputs("CLIPModel"), labels=torch.tensor([0, 1])).loss
+    loss.backward()
+    assert calls == [*range(LAYERS)]
+    assert all(each.weight.grad.abs().sum() > 0 for each in coupling)

@@ -25,7 +25,7 @@ from transformers import (
 )
 
 from hf_sharp_prompt.tuners import shared_prefix
-from hf_sharp_prompt.tuners.shared_prefix import encode_shared_prefix, restore_attention
+from hf_sharp_prompt.tuners.shared_prefix import encode_shared_prefix, restore_attention, route_attention
 
 
 SIZES = {
@@ -58,6 +58,12 @@ N = 4
 def a_tower(dtype: torch.dtype = torch.float64, attention: str = "sdpa", **config: object) -> CLIPTextModel:
     tower = CLIPTextModel(CLIPTextConfig(**{**SIZES, **config}, attn_implementation=attention))
     return enlarged(tower).to(dtype)
+
+
+def a_routed_tower(*args: object, **config: object) -> CLIPTextModel:
+    tower = a_tower(*args, **config)
+    route_attention(tower)
+    return tower
 
 
 def enlarged(tower: nn.Module) -> nn.Module:
@@ -141,7 +147,7 @@ class TestExactness:
     def test_features_and_gradients_are_the_padded_ones(self, texts, depth, images):
         """Otherwise the fast path learns another prompt than the papers' code."""
         deep = None if depth is None else deep_prompts(depth)
-        assert_same(a_tower(), a_prefix(*images), texts, deep)
+        assert_same(a_routed_tower(), a_prefix(*images), texts, deep)
 
     @pytest.mark.parametrize("family", FAMILIES)
     def test_so_for_the_text_towers_of_other_families(self, family):
@@ -149,26 +155,27 @@ class TestExactness:
         config, model = FAMILIES[family]
         small = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
         tower = model(config(text_config=SIZES, vision_config=small, projection_dim=16)).text_model
+        route_attention(tower)
         assert_same(enlarged(tower).double(), a_prefix(), MIXED, deep_prompts(3))
 
     @pytest.mark.parametrize("attention", ["sdpa", "eager"])
     def test_so_in_single_precision_whatever_attention_the_user_chose(self, attention):
-        tower = a_tower(torch.float32, attention)
+        tower = a_routed_tower(torch.float32, attention)
         assert_same(tower, a_prefix(dtype=torch.float32), MIXED, tolerance=1e-5)
 
     def test_so_whatever_token_the_config_says_ends_a_text(self):
         """OpenAI's checkpoints have the historical id 2 there; where texts end is known without it."""
-        assert_same(a_tower(eos_token_id=2), a_prefix(), MIXED)
+        assert_same(a_routed_tower(eos_token_id=2), a_prefix(), MIXED)
 
     def test_a_prefix_without_context_is_the_model_itself(self):
-        tower = a_tower()
+        tower = a_routed_tower()
         sos = tower.embeddings.token_embedding(torch.tensor([SIZES["bos_token_id"]]))
         expected = tower(torch.tensor([[SIZES["bos_token_id"], 5, 6, EOS]])).pooler_output
         torch.testing.assert_close(encode_shared_prefix(tower, sos, [[5, 6, EOS]]), expected, rtol=0, atol=1e-12)
 
     def test_second_derivatives_are_right(self):
         """`sharpness.report` measures the curvature of the loss along the prompt."""
-        tower, prefix = a_tower(num_hidden_layers=2), a_prefix()
+        tower, prefix = a_routed_tower(num_hidden_layers=2), a_prefix()
         direction = torch.randn_like(prefix)
 
         def curvature(encode) -> torch.Tensor:
@@ -180,7 +187,7 @@ class TestExactness:
         assert (curvature(encode_shared_prefix) - expected).abs().max() <= 1e-9 * expected.abs().max()
 
     def test_gradients_agree_with_finite_differences(self):
-        tower = a_tower(num_hidden_layers=2)
+        tower = a_routed_tower(num_hidden_layers=2)
         weights = torch.randn(2, SIZES["hidden_size"], dtype=torch.float64)
         few = torch.tensor([1, 8, 3])
 
@@ -201,7 +208,7 @@ class TestChunks:
         def in_chunks(tower, prefix, texts, deep) -> torch.Tensor:
             return encode_shared_prefix(tower, prefix, texts, deep, class_chunk_size=size)
 
-        assert_same(a_tower(), a_prefix(*images), MIXED, deep_prompts(3), encode=in_chunks)
+        assert_same(a_routed_tower(), a_prefix(*images), MIXED, deep_prompts(3), encode=in_chunks)
 
     def test_a_chunk_never_holds_more_prompts_than_asked_for(self, monkeypatch):
         """Otherwise the budget does not bound the memory."""
@@ -211,7 +218,7 @@ class TestChunks:
         )
         for images in (1, 2, 5):
             for size in (1, 3, 6, 11, 13):
-                encode_shared_prefix(a_tower(), a_prefix(images), MIXED, class_chunk_size=size)
+                encode_shared_prefix(a_routed_tower(), a_prefix(images), MIXED, class_chunk_size=size)
                 assert max(held) <= size
                 assert sum(held) == images * len(MIXED)
                 held.clear()
@@ -220,7 +227,7 @@ class TestChunks:
         """Otherwise a thousand classes times a batch of images run out of memory at the defaults."""
         encode, calls = shared_prefix._encode, []
         monkeypatch.setattr(shared_prefix, "_encode", lambda *args: calls.append(args) or encode(*args))
-        tower, prefix = a_tower(), a_prefix()
+        tower, prefix = a_routed_tower(), a_prefix()
         plenty = encode_shared_prefix(tower, prefix, MIXED)
         assert len(calls) == 1
         monkeypatch.setattr(shared_prefix, "_free_memory", lambda device: 400_000)
@@ -230,7 +237,7 @@ class TestChunks:
 
     def test_dropout_is_the_same_when_a_chunk_is_computed_again(self):
         """Otherwise the gradient is that of another function than the loss."""
-        tower = a_tower(attention_dropout=0.5).train()
+        tower = a_routed_tower(attention_dropout=0.5).train()
         prefix = a_prefix()
         torch.manual_seed(0)
         features = encode_shared_prefix(tower, prefix, MIXED, class_chunk_size=2)
@@ -247,7 +254,7 @@ class TestTheTowersOwnLayersRun:
     @pytest.mark.parametrize("chunk_size", [None, 2])
     def test_under_gradient_checkpointing(self, chunk_size, use_reentrant):
         """The layers run again in the backward pass, long after the call; attention must still be ours then."""
-        tower = a_tower().train()
+        tower = a_routed_tower().train()
         tower.gradient_checkpointing_enable({"use_reentrant": use_reentrant})
 
         def encode(tower, prefix, texts, deep) -> torch.Tensor:
@@ -263,7 +270,7 @@ class TestTheTowersOwnLayersRun:
     @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
     @pytest.mark.parametrize("chunk_size", [None, 2])
     def test_without_gradients(self, mode, chunk_size):
-        tower, prefix = a_tower(), a_prefix()
+        tower, prefix = a_routed_tower(), a_prefix()
         expected = padded_features(tower, prefix, MIXED)
         with mode():
             features = encode_shared_prefix(tower, prefix, MIXED, class_chunk_size=chunk_size)
@@ -273,7 +280,7 @@ class TestTheTowersOwnLayersRun:
     @pytest.mark.parametrize("chunk_size", [None, 2])
     def test_under_autocast(self, chunk_size):
         """Mixed precision has to reach the layers, also when a chunk is computed again outside of autocast."""
-        tower = a_tower(torch.float32)
+        tower = a_routed_tower(torch.float32)
         prefix = a_prefix(dtype=torch.float32)
         dtypes = []
         tower.encoder.layers[0].mlp.fc1.register_forward_hook(lambda module, args, output: dtypes.append(output.dtype))
@@ -287,7 +294,7 @@ class TestTheTowersOwnLayersRun:
 
     @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
     def test_with_a_base_in_half_precision_and_prompts_in_single(self, dtype):
-        tower, prefix = a_tower(torch.float32), a_prefix(dtype=torch.float32)
+        tower, prefix = a_routed_tower(torch.float32), a_prefix(dtype=torch.float32)
         expected = encode_shared_prefix(tower, prefix, MIXED)
         features = encode_shared_prefix(tower.to(dtype), prefix, MIXED)
         assert features.dtype == dtype
@@ -300,11 +307,11 @@ class TestTheTowersOwnLayersRun:
         def encode(tower, prefix, texts, deep) -> torch.Tensor:
             return compiled(tower, prefix, texts, deep, class_chunk_size=len(texts))
 
-        assert_same(a_tower(num_hidden_layers=2), a_prefix(), MIXED, deep_prompts(2), encode=encode)
+        assert_same(a_routed_tower(num_hidden_layers=2), a_prefix(), MIXED, deep_prompts(2), encode=encode)
 
     def test_hooks_see_every_layer(self):
         """Adapters on the tower's projections, Accelerate's offloading and probes work by hooks."""
-        tower, seen = a_tower(), []
+        tower, seen = a_routed_tower(), []
         for name, module in tower.encoder.named_modules():
             if name:
                 module.register_forward_hook(lambda module, args, output, name=name: seen.append(name))
@@ -323,6 +330,7 @@ class TestTheTowerStaysAsItWas:
         mask = torch.tensor([[1, 1, 1, 1], [1, 1, 1, 0]])
         before = tower(ids, mask).last_hidden_state
         attentions = tower(ids, mask, output_attentions=True).attentions if attention == "eager" else ()
+        route_attention(tower)
         encode_shared_prefix(tower, a_prefix(), MIXED)
         assert torch.equal(tower(ids, mask).last_hidden_state, before)
         if attention == "eager":
@@ -330,7 +338,7 @@ class TestTheTowerStaysAsItWas:
             assert all(torch.equal(one, other) for one, other in zip(attentions, after, strict=True))
 
     def test_its_config_is_untouched_and_obeyed(self):
-        tower = a_tower()
+        tower = a_routed_tower()
         config, before = tower.config, tower.config.to_dict()
         encode_shared_prefix(tower, a_prefix(), MIXED)
         assert tower.config is config
@@ -343,6 +351,7 @@ class TestTheTowerStaysAsItWas:
         tower = a_tower()
         ids = torch.tensor([[97, 5, 6, EOS]])
         before = tower(ids).last_hidden_state
+        route_attention(tower)
         hook = tower.encoder.layers[1].register_forward_hook(lambda *args: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             encode_shared_prefix(tower, a_prefix(), MIXED)
@@ -351,14 +360,14 @@ class TestTheTowerStaysAsItWas:
 
     def test_restoring_leaves_no_trace(self):
         """`unload` promises the base model as it was."""
-        tower = a_tower()
+        tower = a_routed_tower()
         encode_shared_prefix(tower, a_prefix(), MIXED)
         restore_attention(tower)
         assert all(layer.self_attn.config is tower.config for layer in tower.encoder.layers)
 
     @pytest.mark.parametrize("copied", [copy.deepcopy, lambda tower: pickle.loads(pickle.dumps(tower))])
     def test_copies_obey_their_own_config(self, copied):
-        tower, prefix = a_tower(), a_prefix()
+        tower, prefix = a_routed_tower(), a_prefix()
         expected = encode_shared_prefix(tower, prefix, MIXED)
         other = copied(tower)
         other.set_attn_implementation("eager")
@@ -368,7 +377,7 @@ class TestTheTowerStaysAsItWas:
 
     def test_threads_do_not_disturb_each_other(self):
         """A served model encodes prompts and plain texts at the same time."""
-        tower, prefix = a_tower(), a_prefix()
+        tower, prefix = a_routed_tower(), a_prefix()
         ids = torch.tensor([[97, 5, 6, EOS]])
         expected = {True: encode_shared_prefix(tower, prefix, MIXED), False: tower(ids).last_hidden_state}
         wrong = []

@@ -66,7 +66,26 @@ def tokenize_names(
 def check_class_texts(
     names: Sequence[str], token_ids: Sequence[Sequence[int]], num_text_tokens: int, tower: nn.Module
 ) -> None:
-    """Check that the classes' texts are of the tower's vocabulary and fit it together with the context.
+    """Check that the classes' texts can be told apart, and fit the tower together with the context.
+
+    Raises:
+        ValueError: Classes whose texts have the same tokens; a text that does not fit, as of `check_texts`.
+    """
+    check_texts(names, token_ids, num_text_tokens, tower)
+    of_text: dict[tuple[int, ...], list[str]] = {}
+    for name, ids in zip(names, token_ids, strict=True):
+        of_text.setdefault(tuple(ids), []).append(name)
+    if same := [alike for alike in of_text.values() if len(alike) > 1]:
+        raise ValueError(
+            f"The tokenizer makes the same tokens of {' and of '.join(', '.join(map(repr, each)) for each in same)}, "
+            "so that these classes could never be told apart; rename or merge them."
+        )
+
+
+def check_texts(
+    names: Sequence[str], token_ids: Sequence[Sequence[int]], num_text_tokens: int, tower: nn.Module
+) -> None:
+    """Check that names' texts are of the tower's vocabulary and fit it together with the context.
 
     Raises:
         ValueError: A text that is too long, or made by another model's tokenizer.
@@ -77,13 +96,15 @@ def check_class_texts(
         if max(ids) >= vocabulary:
             raise ValueError(
                 f"The text of class {name!r} has token {max(ids)}, but the model's vocabulary has {vocabulary}; use "
-                "the tokenizer of the base model."
+                "the tokenizer of the base model, or make room for added tokens with the text model's "
+                "resize_token_embeddings."
             )
         end = int(kind.end(torch.tensor([ids]), tower.config))
         if kind.pools_at_end and end != len(ids) - 1:
             raise ValueError(
                 f"The text of class {name!r} does not end in the token at which the text tower reads it; use the "
-                "tokenizer of the base model."
+                "tokenizer of the base model. Of tokens added to it, none may have a higher id than the end of the "
+                f"text where the tower reads texts at the highest id (eos_token_id={tower.config.eos_token_id})."
             )
         if (length := end + 1 + num_text_tokens) > max_positions(tower):
             raise ValueError(

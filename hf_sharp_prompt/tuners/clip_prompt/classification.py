@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,12 +12,16 @@ import torch
 from torch.nn.functional import normalize
 from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedTokenizerBase, ProcessorMixin
-from transformers.loss.loss_utils import fixed_cross_entropy
 from transformers.modeling_outputs import ImageClassifierOutput
 from transformers.models.clip.modeling_clip import CLIPOutput
 
+from ..call import asked, asking
+from ..class_loss import class_loss
 from ..vision_tower import find_vision_tower
-from .classes import check_class_names, check_class_texts, tokenize_names
+from .classes import check_class_names, check_class_texts, check_texts, tokenize_names
+
+
+CLASSES, CLASS_FEATURES = "classes", "class_features"
 
 
 @dataclass
@@ -39,8 +43,6 @@ class CLIPPromptOutput(ImageClassifierOutput):
 class NameClassifier:
     """The part of a [`CLIPPromptModel`] that classifies, once the tokens are in their places."""
 
-    _kept_class_features: dict[tuple[tuple[int, ...], ...], torch.Tensor] | None = None
-
     def set_classes(
         self,
         names: Sequence[str],
@@ -55,9 +57,17 @@ class NameClassifier:
             template: The text around a name, e.g. `"{}."`, which follows the learned context tokens.
 
         Raises:
-            ValueError: Fewer than two names, an empty or repeated one, a template without exactly one `{}`, a name
-                too long for the position table, a tokenizer of another model, a model without an image tower.
+            ValueError: Fewer than two names, an empty or repeated one, names of the same tokens, a template without
+                exactly one `{}`, a name too long for the position table, a tokenizer of another model, a model without
+                an image tower.
         """
+        vars(self.peft_config[self._adapter_of_config]).update(self._read_classes(names, tokenizer, template))
+        self._name_classes()
+
+    def _read_classes(
+        self, names: Sequence[str], tokenizer: PreTrainedTokenizerBase | ProcessorMixin, template: str
+    ) -> dict[str, Any]:
+        """The config's fields of classes; arguments and errors as in `set_classes`."""
         if not self._compares:
             raise ValueError(
                 f"{type(self.model).__name__} does not compare images with texts; use a CLIPModel, or the like, to "
@@ -73,25 +83,29 @@ class NameClassifier:
         check_class_names(names)
         token_ids, name_ends = tokenize_names(names, tokenizer, template, tower)
         check_class_texts(names, token_ids, config.num_text_tokens, tower)
-        config.class_names, config.class_template = list(names), template
-        config.class_token_ids, config.class_name_ends = token_ids, name_ends
+        return {
+            "class_names": list(names),
+            "class_template": template,
+            "class_token_ids": token_ids,
+            "class_name_ends": name_ends,
+        }
 
-    @contextmanager
     def using_classes(
         self,
         names: Sequence[str],
         tokenizer: PreTrainedTokenizerBase | ProcessorMixin,
         template: str = "{}",
-    ) -> Iterator[None]:
-        """Within the block, classify among other classes; arguments and errors as in `set_classes`."""
-        config = self.active_config
-        fields = ("class_names", "class_template", "class_token_ids", "class_name_ends")
-        held = {name: getattr(config, name) for name in fields}
-        self.set_classes(names, tokenizer, template)
-        try:
-            yield
-        finally:
-            vars(config).update(held)
+    ) -> AbstractContextManager[None]:
+        """Within the block, and in this thread only, classify among other classes; arguments as in `set_classes`.
+
+        They hold for the adapter that answers at the start of the block; `active_config` shows them. Nothing on the
+        model changes.
+
+        Raises:
+            ValueError: As `set_classes`.
+        """
+        classes = self._read_classes(names, tokenizer, template)
+        return asking({(self, CLASSES): {**(asked(self, CLASSES) or {}), self._adapter_of_config: classes}})
 
     @property
     def sees_images_frozen(self) -> bool:
@@ -149,7 +163,7 @@ class NameClassifier:
         """
         tower = self._text_tower
         token_ids, name_ends = tokenize_names(names, tokenizer, template, tower)
-        check_class_texts(names, token_ids, 0 if self._is_disabled else self.active_config.num_text_tokens, tower)
+        check_texts(names, token_ids, 0 if self.adapter is None else self.active_config.num_text_tokens, tower)
         return token_ids, name_ends
 
     def encode_names(
@@ -180,18 +194,12 @@ class NameClassifier:
         ends = None if name_ends is None else torch.tensor(name_ends)
         return self._encode_texts(input_ids.to(self.model.logit_scale.device), None, image_features, ends)
 
-    @contextmanager
-    def keeping_class_features(self) -> Iterator[None]:
+    def keeping_class_features(self) -> AbstractContextManager[None]:
         """Within the block, in which prompts do not change, the features of the same classes are computed only once.
 
-        Those of a conditional context are computed anew for every image.
+        In this thread only. Those of a conditional context are computed for every image.
         """
-        held = self._kept_class_features
-        self._kept_class_features = {}
-        try:
-            yield
-        finally:
-            self._kept_class_features = held
+        return asking({(self, CLASS_FEATURES): {}})
 
     def get_class_features(self, image_features: torch.Tensor | None = None) -> torch.Tensor:
         """Text features of the classes, not normalised.
@@ -212,13 +220,13 @@ class NameClassifier:
                 "This adapter has no classes to classify into. Call model.set_classes(names, tokenizer) first, or "
                 "pass input_ids to compare the images with texts of your own."
             )
-        texts = config.class_token_ids, config.class_name_ends
-        if image_features is not None or self._kept_class_features is None:
+        texts, kept = (config.class_token_ids, config.class_name_ends), asked(self, CLASS_FEATURES)
+        if image_features is not None or kept is None:
             return self.encode_names(*texts, image_features)
-        key = tuple(map(tuple, config.class_token_ids))
-        if key not in self._kept_class_features:
-            self._kept_class_features[key] = self.encode_names(*texts)
-        return self._kept_class_features[key]
+        key = self.adapter, *map(tuple, config.class_token_ids)
+        if key not in kept:
+            kept[key] = self.encode_names(*texts)
+        return kept[key]
 
     def classify(
         self,
@@ -226,18 +234,30 @@ class NameClassifier:
         labels: torch.LongTensor | None = None,
         image_features: torch.Tensor | None = None,
         num_items_in_batch: int | torch.Tensor | None = None,
+        *,
+        names: Sequence[str] | None = None,
+        tokenizer: PreTrainedTokenizerBase | ProcessorMixin | None = None,
+        template: str | None = None,
+        adapter: str | None = None,
         **kwargs: Any,
     ) -> CLIPPromptOutput:
         """Classify images among the classes of `set_classes`; what `model(pixel_values=…, labels=…)` calls.
+
+        Other classes and another adapter can be given for this call; they change nothing on the model.
 
         `logits = exp(logit_scale) · cos(image feature, class feature)`; the loss is their cross entropy.
 
         Args:
             pixel_values: Images as the model's processor makes them, batch × channels × height × width.
-            labels: Class indices, batch; without them no loss is computed.
+            labels: Class indices, batch, or probabilities, batch × classes; without them no loss is computed.
             image_features: Instead of `pixel_values`: the pooled outputs of `get_image_features`, batch × width.
             num_items_in_batch: What the summed loss is divided by when the batch is part of a larger one, as the
                 Trainer asks; by default the batch's own size.
+            names: Class names for this call instead of those of `set_classes`.
+            tokenizer: What reads `names`; by default loaded from the base model's checkpoint.
+            template: The text around each of `names`; by default the adapter's.
+            adapter: The adapter that answers this call, or `"__base__"` for the model without prompts, instead of
+                the active one.
             **kwargs: Passed on to `get_image_features`.
 
         Returns:
@@ -245,12 +265,32 @@ class NameClassifier:
             and `image_features`, for objectives, which in evaluation would only be gathered in vain.
 
         Raises:
-            ValueError: No classes are set; `image_features` of a frozen tower, where vision tokens train.
+            ValueError: No classes are set; `image_features` of a frozen tower, where vision tokens train; a label
+                outside the classes; names as in `set_classes`, or an adapter that there is not.
         """
-        config = self.active_config
+        with ExitStack() as call:
+            if adapter is not None:
+                call.enter_context(self.using_adapter(adapter))
+            if names is not None:
+                config = self.active_config
+                tokenizer = tokenizer or self.load_tokenizer(config, "names", "tokenizer")
+                template = config.class_template if template is None else template
+                call.enter_context(self.using_classes(names, tokenizer, template))
+            elif tokenizer is not None or template is not None:
+                raise ValueError("tokenizer and template read the names of a call; give names with them.")
+            return self._classify(pixel_values, labels, image_features, num_items_in_batch, **kwargs)
+
+    def _classify(
+        self,
+        pixel_values: torch.Tensor | None,
+        labels: torch.Tensor | None,
+        image_features: torch.Tensor | None,
+        num_items_in_batch: int | torch.Tensor | None,
+        **kwargs: Any,
+    ) -> CLIPPromptOutput:
         if image_features is None:
             image_features = self.model.get_image_features(pixel_values=pixel_values, **kwargs).pooler_output
-        elif config.num_vision_tokens and not self._is_disabled:
+        elif self.active_config.num_vision_tokens and self.adapter is not None:
             raise ValueError(
                 "image_features come from the image tower without this adapter's vision tokens; give pixel_values."
             )
@@ -258,7 +298,7 @@ class NameClassifier:
         class_features = self.get_class_features(image_features if self._is_conditional else None)
         class_features = normalize(class_features, dim=-1)
         logits = self.compare(image_features, class_features)
-        loss = None if labels is None else fixed_cross_entropy(logits, labels, num_items_in_batch)
+        loss = None if labels is None else class_loss(logits, labels, num_items_in_batch)
         if not self.model.training:
             return CLIPPromptOutput(loss, logits)
         return CLIPPromptOutput(loss, logits, class_features=class_features, image_features=image_features)
@@ -283,7 +323,7 @@ class NameClassifier:
 
     @property
     def _is_conditional(self) -> bool:
-        return bool(self.active_adapters) and self.active_config.conditional and not self._is_disabled
+        return self.adapter is not None and self.active_config.conditional
 
     def _encode_texts(
         self,
@@ -298,7 +338,7 @@ class NameClassifier:
         if image_features is not None:
             images = len(image_features)
             context = layer.shifted_context(image_features).repeat_interleave(texts, dim=0)
-        elif self.active_config.class_specific:
+        elif self.active_config.class_specific and layer is not None:
             context = layer.active_context
         given = nullcontext()
         if layer is not None:
@@ -310,21 +350,38 @@ class NameClassifier:
             ).pooler_output
         return features if image_features is None else features.view(images, texts, -1)
 
+    @property
+    def _class_names(self) -> Sequence[str] | None:
+        """Those of the active adapter; without prompts the images are compared with the same names."""
+        name = next(iter(self.active_adapters), None)
+        return self.peft_config[name].class_names if self._compares and name in self.peft_config else None
+
     def _forward_or_classify(
         self,
         input_ids: torch.LongTensor | None = None,
         pixel_values: torch.Tensor | None = None,
         *args: Any,
-        labels: torch.LongTensor | None = None,
+        labels: torch.Tensor | None = None,
+        image_features: torch.Tensor | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        # The names are for those who ask what the model takes, as the Trainer does.
+        images = {"labels": labels, "image_features": image_features}
+        return super()._forward_or_classify(input_ids, pixel_values, *args, **images, **kwargs)
+
+    def _answer(
+        self,
+        input_ids: torch.LongTensor | None = None,
+        pixel_values: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
         image_features: torch.Tensor | None = None,
         **kwargs: Any,
     ) -> Any:
         if input_ids is None and not (pixel_values is None and image_features is None):
             return self.classify(pixel_values, labels, image_features, **kwargs)
         if input_ids is not None and pixel_values is not None and self._is_conditional:
-            names = list(inspect.signature(self._base_forward).parameters)[2:]
-            return self._compare_conditionally(input_ids, pixel_values, **dict(zip(names, args)), **kwargs)
-        return self._base_forward(input_ids, pixel_values, *args, **kwargs)
+            return self._compare_conditionally(input_ids, pixel_values, **kwargs)
+        return self._base_forward(input_ids, pixel_values, **kwargs)
 
     def _compare_conditionally(
         self,

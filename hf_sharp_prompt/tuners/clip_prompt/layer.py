@@ -1,23 +1,27 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any
 
 import torch
-from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
 from transformers import PretrainedConfig
 
-from ..shared_prefix import encode_shared_prefix
+from ..call import asked, asking
+from ..prompt_layer import PromptLayer
+from ..shared_prefix import encode_shared_prefix, route_attention
 from ..text_tower import TextTower
 from ..vision_tower import VisionTokens, VisionTower
 from .config import CLIPPromptConfig
 
 
-class PromptedEmbeddings(nn.Module, BaseTunerLayer):
+CONTEXT, NAME_ENDS = "context", "name_ends"
+
+
+class PromptedEmbeddings(PromptLayer):
     """The embeddings of a tower, which an adapter's tokens are kept with.
 
     Args:
@@ -35,14 +39,14 @@ class PromptedEmbeddings(nn.Module, BaseTunerLayer):
         except AttributeError:
             return getattr(super().__getattr__("base_layer"), name)
 
-    def active_part(self, parts: nn.ParameterDict | nn.ModuleDict) -> Any:
-        """The active adapter's, or None if it has none of these or adapters are disabled."""
-        if self.disable_adapters or not self.active_adapters or self.active_adapters[0] not in parts:
-            return None
-        return parts[self.active_adapters[0]]
+    def __setattr__(self, name: str, value: Any) -> None:
+        # And put others in their places, as where the vocabulary is resized.
+        base_layer = self.__dict__.get("_modules", {}).get("base_layer")
+        owner = base_layer if base_layer is not None and name in base_layer._modules else super()
+        owner.__setattr__(name, value)
 
 
-class CoupledTokens(Sequence):
+class CoupledTokens:
     """Vision tokens of every layer, made of the text tokens of the same layer when they are asked for.
 
     Args:
@@ -54,8 +58,10 @@ class CoupledTokens(Sequence):
         self.projections = projections
         self.tokens = tokens
 
-    def __len__(self) -> int:
-        return len(self.projections)
+    @property
+    def shape(self) -> torch.Size:
+        """Layers × n × vision width."""
+        return torch.Size([len(self.projections), len(self.tokens[0]), self.projections[0].out_features])
 
     def __getitem__(self, layer: int) -> torch.Tensor:
         return self.projections[layer](self.tokens[layer])
@@ -66,8 +72,11 @@ class PromptedTextEmbeddings(PromptedEmbeddings):
 
     Three places have to know of the context: the tower, whose mask, positions and pooling count tokens; the
     embeddings, where the vectors go; and, for deep prompts, the layers, where others take their places. A pre-hook on
-    the tower makes room for them in `input_ids` and `attention_mask`; this layer fills the room; pre-hooks on the
-    layers fill it anew. Everything in between is the tower's own forward.
+    the tower makes room for the n vectors in `input_ids` and `attention_mask`; this layer fills the room; pre-hooks on
+    the layers fill it again. Everything in between is the tower's own forward.
+
+    The ids of the room are −n … −1, for V1 … Vn. They alone say where the vectors go, so that no call leaves anything
+    on this layer. No text ends in them: a tower reads its feature at the highest id, at EOS or at the last position.
 
     Args:
         base_layer: The tower's own embeddings.
@@ -92,7 +101,6 @@ class PromptedTextEmbeddings(PromptedEmbeddings):
         self.kind = kind
         self.tower_config: PretrainedConfig = tower.config
         self.class_token_position: dict[str, str] = {}
-        self._given: tuple[torch.Tensor | None, torch.LongTensor | None] = None, None
         self._coupled: VisionTokens | None = None
         self._hooks = [tower.register_forward_pre_hook(self._make_room, with_kwargs=True)]
         self._hooks += [
@@ -100,6 +108,8 @@ class PromptedTextEmbeddings(PromptedEmbeddings):
             for index, layer in enumerate(tower.encoder.layers)
             if index > 0
         ]
+        if kind.causal:
+            route_attention(tower)
 
     @property
     def max_positions(self) -> int:
@@ -113,24 +123,25 @@ class PromptedTextEmbeddings(PromptedEmbeddings):
     @property
     def active_context(self) -> torch.Tensor | None:
         """The context of this call's texts: n × width, or texts × n × width; None if there is none."""
-        return self._given[0] if self._given[0] is not None else self.active_part(self.clip_prompt_context)
+        given = asked(self, CONTEXT)
+        return self.part_of_adapter(self.clip_prompt_context) if given is None else given
 
-    @contextmanager
-    def giving(self, context: torch.Tensor | None = None, name_ends: torch.LongTensor | None = None) -> Iterator[None]:
-        """Within the block, texts × n × width instead of the adapter's context, and where the texts' names end."""
-        self._given = context, name_ends
-        try:
-            yield
-        finally:
-            self._given = None, None
+    def giving(
+        self, context: torch.Tensor | None = None, name_ends: torch.LongTensor | None = None
+    ) -> AbstractContextManager[None]:
+        """Within the block, texts × n × width instead of the adapter's context, and where the texts' names end.
+
+        For this thread only.
+        """
+        return asking({(self, CONTEXT): context, (self, NAME_ENDS): name_ends})
 
     @property
     def shares_prefix(self) -> bool:
         """Whether all texts begin with the active adapter's context, and the tower sees nothing of what follows."""
-        context = self.active_part(self.clip_prompt_context)
+        context = self.part_of_adapter(self.clip_prompt_context)
         if context is None or context.dim() == 3:
             return False
-        return self.kind.causal and self.class_token_position[self.active_adapters[0]] == "end"
+        return self.kind.causal and self.class_token_position[self.adapter] == "end"
 
     def encode_behind_prefix(
         self,
@@ -154,21 +165,21 @@ class PromptedTextEmbeddings(PromptedEmbeddings):
         first = torch.tensor(token_ids[0][:1], device=context.device)
         sos = self.token_embedding(first).expand(*context.shape[:-2], 1, -1)
         prefix = torch.cat([sos, context.to(sos)], dim=-2)
-        deep = self.active_part(self.clip_prompt_deep_context)
+        deep = self.part_of_adapter(self.clip_prompt_deep_context)
         return encode_shared_prefix(tower, prefix, [ids[1:] for ids in token_ids], deep, class_chunk_size)
 
     def shifted_context(self, image_features: torch.Tensor) -> torch.Tensor:
         """The active adapter's context, shifted by what its meta-net makes of each image: images × n × width."""
-        meta_net = self.active_part(self.clip_prompt_meta_net)
+        meta_net = self.part_of_adapter(self.clip_prompt_meta_net)
         shift = meta_net(image_features.to(meta_net.linear1.weight.dtype))
         return self.active_context + shift.unsqueeze(1)
 
     def coupled_vision_tokens(self) -> CoupledTokens | None:
         """What the active adapter makes of its text tokens for the vision tower, or None."""
-        coupling = self.active_part(self.clip_prompt_coupling)
+        coupling = self.part_of_adapter(self.clip_prompt_coupling)
         if coupling is None:
             return None
-        deep = self.active_part(self.clip_prompt_deep_context)
+        deep = self.part_of_adapter(self.clip_prompt_deep_context)
         return CoupledTokens(coupling, [self.active_context, *(() if deep is None else deep)])
 
     def couple_with(self, vision_tower: nn.Module, parts: VisionTower) -> None:
@@ -226,32 +237,40 @@ class PromptedTextEmbeddings(PromptedEmbeddings):
         inputs_embeds: torch.Tensor | None = None,
     ) -> torch.Tensor:
         context = self.active_context
-        if context is None:
+        if context is None or input_ids is None:
             return self.base_layer(input_ids=input_ids, position_ids=position_ids, inputs_embeds=inputs_embeds)
-        if inputs_embeds is None:
-            inputs_embeds = self.token_embedding(input_ids)
-        context = context.to(inputs_embeds).expand(inputs_embeds.shape[0], -1, -1)
-        places = self._places.unsqueeze(-1).expand_as(context)
-        return self.base_layer(inputs_embeds=inputs_embeds.scatter(1, places, context), position_ids=position_ids)
+        words = self.token_embedding(input_ids.clamp(min=0))
+        which = (input_ids + context.shape[-2]).clamp(min=0, max=context.shape[-2] - 1).unsqueeze(-1).expand_as(words)
+        vectors = context.to(words).expand(len(words), -1, -1).gather(1, which)
+        inputs_embeds = torch.where(input_ids.unsqueeze(-1) < 0, vectors, words)
+        return self.base_layer(inputs_embeds=inputs_embeds, position_ids=position_ids)
 
     def _make_room(self, tower: nn.Module, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any]] | None:
         """Turn the ids of `[SOS][text][EOS]` into those of `[SOS][room for n][text][EOS]`, and mask and positions."""
         context = self.active_context
         if context is None:
             return None
-        n = context.shape[-2]
+        n, vocabulary = context.shape[-2], self.token_embedding.num_embeddings
         kwargs = {**dict(zip(("input_ids", "attention_mask", "position_ids"), args)), **kwargs}
         input_ids = kwargs["input_ids"]
+        # On an accelerator this would wait for the device.
+        if input_ids.device.type == "cpu" and not torch.compiler.is_compiling() and int(input_ids.max()) >= vocabulary:
+            raise ValueError(
+                f"A text has token {int(input_ids.max())}, but the model's vocabulary has {vocabulary}; use the "
+                "tokenizer of the base model, or make room for added tokens with the text model's "
+                "resize_token_embeddings."
+            )
         input_ids = self._drop_padding(input_ids.view(-1, input_ids.shape[-1]), n)
-        if context.dim() == 3 and self._given[0] is None:
+        if context.dim() == 3 and asked(self, CONTEXT) is None:
             raise ValueError(
                 f"The adapter's contexts are those of its {len(context)} classes; other texts cannot be encoded with "
                 "it. Use an adapter with class_specific=False."
             )
         texts, length = input_ids.shape
-        self._places, moved = self._arrange(input_ids, n)
-        # The room's ids are never looked up; the first token's is sure not to be taken for the text's end.
-        kwargs["input_ids"] = input_ids[:, :1].repeat(1, length + n).scatter(1, moved, input_ids)
+        places, moved = self._arrange(input_ids, n)
+        room = torch.arange(-n, 0, device=input_ids.device).to(input_ids).expand(texts, -1)
+        prompted = input_ids.new_empty(texts, length + n)
+        kwargs["input_ids"] = prompted.scatter(1, places, room).scatter(1, moved, input_ids)
         if (mask := kwargs.get("attention_mask")) is not None:
             mask = mask.view(texts, -1)[:, :length]
             kwargs["attention_mask"] = mask.new_ones(texts, length + n).scatter(1, moved, mask)
@@ -261,13 +280,14 @@ class PromptedTextEmbeddings(PromptedEmbeddings):
 
     def _arrange(self, input_ids: torch.LongTensor, n: int) -> tuple[torch.LongTensor, torch.LongTensor]:
         """The positions in the prompted text of the context's tokens, texts × n, and of the text's, texts × length."""
-        position = self.class_token_position[self.active_adapters[0]]
+        position = self.class_token_position[self.adapter]
         ahead = {"end": n, "middle": n // 2, "front": 0}[position]  # of the text
         token = torch.arange(n, device=input_ids.device)
         place = torch.arange(input_ids.shape[1], device=input_ids.device).expand_as(input_ids)
         if ahead == n:
             return (self.start + token).expand(len(input_ids), -1), torch.where(place < self.start, place, place + n)
-        ends = (self._given[1] if self._given[1] is not None else self.ends_of(input_ids)).to(input_ids).unsqueeze(1)
+        ends = asked(self, NAME_ENDS)
+        ends = (self.ends_of(input_ids) if ends is None else ends).to(input_ids).unsqueeze(1)
         moved = place + ahead * (place >= self.start) + (n - ahead) * (place >= ends)
         return torch.where(token < ahead, self.start + token, ends + token), moved
 
@@ -294,7 +314,7 @@ class PromptedTextEmbeddings(PromptedEmbeddings):
     def _fill_room_before(
         self, index: int, layer: nn.Module, args: tuple, kwargs: dict[str, Any]
     ) -> tuple[tuple, dict[str, Any]] | None:
-        deep = self.active_part(self.clip_prompt_deep_context)
+        deep = self.part_of_adapter(self.clip_prompt_deep_context)
         # A row of texts behind a shared prefix has the deeper tokens in it already.
         if deep is None or index > len(deep) or "shared_prefix" in kwargs:
             return None
@@ -332,7 +352,7 @@ class PromptedVisionEmbeddings(PromptedEmbeddings):
 
     def active_tokens(self) -> torch.Tensor | None:
         """The active adapter's, depth × m × width, or None."""
-        return self.active_part(self.clip_prompt_vision_tokens)
+        return self.part_of_adapter(self.clip_prompt_vision_tokens)
 
     def update_layer(self, adapter_name: str, config: CLIPPromptConfig) -> None:
         """Add an adapter's tokens, drawn from N(0, 0.02²)."""

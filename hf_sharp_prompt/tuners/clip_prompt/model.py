@@ -1,28 +1,27 @@
 from __future__ import annotations
 
+import copy
 import re
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import torch
 from peft import PeftConfig
-from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer
-from peft.utils.other import AuxiliaryTrainingWrapper
 from torch import nn
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, ProcessorMixin
 
+from ..call import asked
+from ..prompt_model import PromptModel
+from ..registration import PromptPeftType
 from ..shared_prefix import restore_attention
 from ..text_tower import TEXT_TOWERS, find_text_tower, max_positions
 from ..vision_tower import find_vision_tower
 from .classes import check_class_names, check_class_texts, tokenize_names
-from .classification import NameClassifier
+from .classification import CLASSES, NameClassifier
 from .config import CLIPPromptConfig
 from .interpret import nearest_tokens
 from .layer import PromptedEmbeddings, PromptedTextEmbeddings, PromptedVisionEmbeddings
 
 
-class CLIPPromptModel(NameClassifier, BaseTuner):
+class CLIPPromptModel(NameClassifier, PromptModel):
     """Puts learned tokens into the towers of a CLIP-like model, and classifies images with it.
 
     Made by `get_peft_model(clip, CLIPPromptConfig(...))`; its methods are called on the `PeftModel` that returns.
@@ -47,35 +46,31 @@ class CLIPPromptModel(NameClassifier, BaseTuner):
     """
 
     prefix = "clip_prompt_"
+    peft_type = PromptPeftType.CLIP_PROMPT
     tuner_layer_cls = PromptedEmbeddings
 
     @property
     def active_config(self) -> CLIPPromptConfig:
-        """The config of the active adapter.
+        """The config of the adapter that answers this call, with the classes of this call (see `using_classes`).
+
+        Without prompts it is that of the active adapter.
 
         Raises:
             ValueError: No adapter is active, the last one having been deleted.
         """
-        if not self.active_adapters:
+        name = self._adapter_of_config
+        config, classes = self.peft_config[name], asked(self, CLASSES) or {}
+        if name in classes:
+            config = copy.copy(config)
+            vars(config).update(classes[name])
+        return config
+
+    @property
+    def _adapter_of_config(self) -> str:
+        name = self.adapter or next(iter(self.active_adapters), None)
+        if name is None:
             raise ValueError("The model has no prompt adapter left; add one with add_adapter or load_adapter.")
-        return self.peft_config[self.active_adapters[0]]
-
-    @contextmanager
-    def without_prompts(self) -> Iterator[None]:
-        """Within the block the base model as it was, bit for bit.
-
-        Unlike PEFT's `disable_adapter` it leaves alone what requires gradients, so that it may be used in the middle
-        of a training step.
-        """
-        layers = [each for each in self.modules() if isinstance(each, BaseTunerLayer | AuxiliaryTrainingWrapper)]
-        held = [layer._disable_adapters for layer in layers]
-        try:
-            for layer in layers:
-                layer._disable_adapters = True
-            yield
-        finally:
-            for layer, disabled in zip(layers, held, strict=True):
-                layer._disable_adapters = disabled
+        return name
 
     def load_tokenizer(self, config: CLIPPromptConfig, what: str, otherwise: str) -> PreTrainedTokenizerBase:
         """The base model's tokenizer, or the one that the config names.
@@ -130,34 +125,10 @@ class CLIPPromptModel(NameClassifier, BaseTuner):
             return nearest_tokens(context, *arguments)
         return [nearest_tokens(of_class, *arguments) for of_class in context]
 
-    def set_adapter(self, adapter_name: str | list[str], inference_mode: bool = False) -> None:
-        """Make one adapter the active one.
-
-        Raises:
-            ValueError: Several adapters are named; two prompts cannot stand in the same place.
-        """
-        if not isinstance(adapter_name, str) and len(adapter_name) > 1:
-            raise ValueError(f"One prompt adapter can be active at a time, got {list(adapter_name)}.")
-        super().set_adapter(adapter_name, inference_mode=inference_mode)
-
-    def delete_adapter(self, adapter_name: str) -> None:
-        """Delete an adapter; if it is the active one, the first of the others becomes active."""
-        others = [name for name in self.peft_config if name != adapter_name]
-        if adapter_name in self.active_adapters and others:
-            # Left to themselves the towers' layers would choose each among its own adapters.
-            warnings.warn(
-                f"Adapter {adapter_name} was active which is now deleted. Setting active adapter to {others[0]}.",
-                stacklevel=2,
-            )
-            self.set_adapter(others[0])
-        super().delete_adapter(adapter_name)
-
     def unload(self) -> nn.Module:
         """Take the prompts out and return the base model as it was."""
         if (tower := find_text_tower(self.model)) is not None:
             restore_attention(tower[1])
-        vars(self.model).pop("forward", None)
-        vars(self.model).update(self._replaced_forward)
         return super().unload()
 
     @property
@@ -190,19 +161,8 @@ class CLIPPromptModel(NameClassifier, BaseTuner):
         return embeddings if isinstance(embeddings, PromptedTextEmbeddings) else None
 
     @property
-    def _is_disabled(self) -> bool:
-        return any(layer.disable_adapters for layer in self.model.modules() if isinstance(layer, PromptedEmbeddings))
-
-    def _post_injection_hook(self, model: nn.Module, config: PeftConfig, adapter_name: str) -> None:
-        """Let the model's own `forward` classify when it is given images but no texts.
-
-        `PeftModel.forward` calls the base model, not the tuner, and stock code calls the base model itself.
-        """
-        # What stood on the instance before, if anything (Accelerate puts its hooks there).
-        self._replaced_forward = {name: value for name, value in vars(model).items() if name == "forward"}
-        if self._compares:
-            self._base_forward = model.forward
-            model.forward = self._forward_or_classify
+    def _classifies(self) -> bool:
+        return self._compares
 
     def _prepare_adapter_config(self, peft_config: CLIPPromptConfig, model_config: dict) -> CLIPPromptConfig:
         """Find the towers that the tokens enter, and check that they can."""
@@ -343,12 +303,6 @@ class CLIPPromptModel(NameClassifier, BaseTuner):
         before, prefix, after = key.rpartition(cls.prefix)
         part, *names = after.split(".")
         return before + prefix + ".".join([part, *(names[1:] if names[:1] == [adapter_name] else names)])
-
-    def _check_merge_allowed(self) -> None:
-        raise ValueError(
-            "Prompts are inputs, not weights, and cannot be merged into the model. Keep the adapter active, or call "
-            "unload() to get the base model back."
-        )
 
 
 def _by(tensor: torch.Tensor) -> str:

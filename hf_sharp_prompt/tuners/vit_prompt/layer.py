@@ -3,10 +3,10 @@ from __future__ import annotations
 import math
 
 import torch
-from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
 from torch.nn.functional import dropout, linear, normalize
 
+from ..prompt_layer import PromptLayer
 from ..vision_tower import VisionTokens, VisionTower
 from .config import ViTPromptConfig
 
@@ -36,7 +36,7 @@ class CosineHead(nn.Module):
         return self.scale * linear(normalize(features, dim=-1), normalize(self.weight, dim=-1))
 
 
-class ViTPrompt(nn.Module, BaseTunerLayer):
+class ViTPrompt(PromptLayer):
     """The learned tokens, and heads, of all adapters of one vision tower.
 
     Stands in the tower as its submodule `prompt`; the tower's own modules are not replaced.
@@ -58,18 +58,16 @@ class ViTPrompt(nn.Module, BaseTunerLayer):
 
     @property
     def active_config(self) -> ViTPromptConfig | None:
-        """The active adapter's; None while adapters are disabled or none is active."""
-        if self.disable_adapters or not self.active_adapters:
-            return None
-        return self.configs[self.active_adapters[0]]
+        """The config of the adapter that answers this call; None where it is the base model."""
+        return self.configs.get(self.adapter)
 
     @property
     def active_head(self) -> nn.Module:
-        return self.vit_prompt_head[self.active_adapters[0]]
+        return self.vit_prompt_head[self.adapter]
 
     def active_tokens(self) -> nn.Parameter | None:
-        """The active adapter's, depth × n × width."""
-        return None if self.active_config is None else self.vit_prompt_tokens[self.active_adapters[0]]
+        """The tokens of the adapter that answers this call, depth × n × width, or None."""
+        return self.part_of_adapter(self.vit_prompt_tokens)
 
     def drop_tokens(self, tokens: torch.Tensor) -> torch.Tensor:
         return dropout(tokens, self.active_config.dropout, self.training)
@@ -92,9 +90,12 @@ class ViTPrompt(nn.Module, BaseTunerLayer):
         """
         like_cls = {"device": embeddings.cls_token.device, "dtype": embeddings.cls_token.dtype}
         width = embeddings.cls_token.shape[-1]
-        # VPT's initialisation: Xavier's, of a projection of a patch of three colours.
-        bound = math.sqrt(6 / (3 * math.prod(embeddings.patch_embeddings.patch_size) + width))
-        tokens = torch.empty(depth, config.num_tokens, width, **like_cls).uniform_(-bound, bound)
+        tokens = torch.empty(depth, config.num_tokens, width, **like_cls)
+        if config.init == "xavier":  # of a projection of a patch of three colours
+            bound = math.sqrt(6 / (3 * math.prod(embeddings.patch_embeddings.patch_size) + width))
+            tokens.uniform_(-bound, bound)
+        else:
+            nn.init.trunc_normal_(tokens, std=0.02, a=-0.04, b=0.04)
         self.vit_prompt_tokens[adapter_name] = nn.Parameter(tokens)
         if config.head is not None:
             if config.head == "linear":

@@ -1,20 +1,21 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from peft import PeftConfig
-from peft.tuners.tuners_utils import BaseTuner
-from peft.utils import ModulesToSaveWrapper
 from torch import nn
 from transformers import PreTrainedConfig
 from transformers.backbone_utils import BackboneMixin
-from transformers.loss.loss_utils import fixed_cross_entropy
 from transformers.modeling_outputs import BaseModelOutputWithPooling, ImageClassifierOutput
 from transformers.utils import can_return_tuple
 
+from ..class_loss import class_loss
+from ..prompt_model import PromptModel
+from ..registration import PromptPeftType
 from ..vision_tower import VISION_TOWERS, find_vision_tower
 from .config import ViTPromptConfig
 from .layer import ViTPrompt
@@ -64,7 +65,7 @@ MODEL_POOLINGS = {
 }
 
 
-class ViTPromptModel(BaseTuner):
+class ViTPromptModel(PromptModel):
     """Puts learned tokens into a vision transformer, and classifies images with it.
 
     Made by `get_peft_model(vit, ViTPromptConfig(...))`; its methods are called on the `PeftModel` that returns.
@@ -86,23 +87,28 @@ class ViTPromptModel(BaseTuner):
     """
 
     prefix = "vit_prompt_"
+    peft_type = PromptPeftType.VIT_PROMPT
     tuner_layer_cls = ViTPrompt
 
     @can_return_tuple
     def classify(
         self,
         pixel_values: torch.Tensor,
-        labels: torch.LongTensor | None = None,
+        labels: torch.Tensor | None = None,
         num_items_in_batch: int | torch.Tensor | None = None,
+        *,
+        adapter: str | None = None,
         **kwargs: Any,
     ) -> ImageClassifierOutput:
         """Classify images; what `model(pixel_values=…, labels=…)` calls.
 
         Args:
             pixel_values: Images as the model's processor makes them, batch × channels × height × width.
-            labels: Class indices, batch; without them no loss is computed.
+            labels: Class indices, batch, or probabilities, batch × classes; without them no loss is computed.
             num_items_in_batch: What the summed loss is divided by when the batch is part of a larger one, as the
                 Trainer asks; by default the batch's own size.
+            adapter: The adapter that answers this call, or `"__base__"` for the model without prompts, instead of
+                the active one. It changes nothing on the model.
             **kwargs: Passed on to the model, e.g. `interpolate_pos_encoding`.
 
         Returns:
@@ -110,9 +116,21 @@ class ViTPromptModel(BaseTuner):
             asked for.
 
         Raises:
-            ValueError: Labels, but neither adapter nor model has a head.
+            ValueError: Labels, but neither adapter nor model has a head; a label outside the classes; an adapter that
+                there is not.
         """
-        if self.prompt.active_config.head is None:
+        with nullcontext() if adapter is None else self.using_adapter(adapter):
+            return self._classify(pixel_values, labels, num_items_in_batch, **kwargs)
+
+    def _classify(
+        self,
+        pixel_values: torch.Tensor,
+        labels: torch.Tensor | None,
+        num_items_in_batch: int | torch.Tensor | None,
+        **kwargs: Any,
+    ) -> ImageClassifierOutput:
+        config = self.prompt.active_config
+        if config is None or config.head is None:
             outputs = self._base_forward(pixel_values, **kwargs, return_dict=True)
             logits = getattr(outputs, "logits", None)
             if logits is None:
@@ -123,7 +141,7 @@ class ViTPromptModel(BaseTuner):
         else:
             features, outputs = self._class_features(pixel_values, **kwargs)
             logits = self.prompt(features)
-        loss = None if labels is None else fixed_cross_entropy(logits, labels, num_items_in_batch)
+        loss = None if labels is None else class_loss(logits, labels, num_items_in_batch)
         return ImageClassifierOutput(loss, logits, outputs.hidden_states, outputs.attentions)
 
     @property
@@ -135,25 +153,10 @@ class ViTPromptModel(BaseTuner):
         """The learned tokens and heads of all adapters."""
         return self.tower.prompt
 
-    def set_adapter(self, adapter_name: str | list[str], inference_mode: bool = False) -> None:
-        """Make one adapter the active one.
-
-        Raises:
-            ValueError: Several adapters are named; two prompts cannot stand in the same place.
-        """
-        if not isinstance(adapter_name, str) and len(adapter_name) > 1:
-            raise ValueError(f"One prompt adapter can be active at a time, got {list(adapter_name)}.")
-        super().set_adapter(adapter_name, inference_mode=inference_mode)
-
     def unload(self) -> nn.Module:
         """Take the tokens and heads out and return the base model as it was."""
-        vars(self.model).pop("forward", None)
-        vars(self.model).update(self._replaced_forward)
         self.prompt.travelling.remove()
         del self.tower.prompt
-        for module in self.model.modules():
-            if isinstance(module, ModulesToSaveWrapper):
-                module.set_adapter([])  # or else PEFT would leave the trained copy in the place of the original
         return super().unload()
 
     def _class_features(
@@ -170,26 +173,36 @@ class ViTPromptModel(BaseTuner):
             return cls(outputs, config), outputs
         return (cls(outputs, config) + of_tokens[0].mean(dim=1)) / 2, outputs
 
-    def _post_injection_hook(self, model: nn.Module, config: PeftConfig, adapter_name: str) -> None:
-        """Let the model's own `forward` classify; `PeftModel.forward` calls the base model, not the tuner."""
-        # What stood on the instance before, if anything (Accelerate puts its hooks there).
-        self._replaced_forward = {name: value for name, value in vars(model).items() if name == "forward"}
-        self._base_forward = model.forward
-        model.forward = self._forward_or_classify
+    _classifies = True
+
+    @property
+    def _class_names(self) -> Sequence[str] | None:
+        prompt = self.prompt
+        config = prompt.configs.get(next(iter(prompt.active_adapters), None))
+        if prompt.disable_adapters or config is None or config.head is None:
+            return None
+        return config.class_names or [f"LABEL_{index}" for index in range(config.num_labels)]
 
     def _forward_or_classify(
+        self, pixel_values: torch.Tensor | None = None, *args: Any, labels: torch.Tensor | None = None, **kwargs: Any
+    ) -> Any:
+        # The names are for those who ask what the model takes, as the Trainer does.
+        return super()._forward_or_classify(pixel_values, *args, labels=labels, **kwargs)
+
+    def _answer(
         self,
         pixel_values: torch.Tensor | None = None,
-        *args: Any,
-        labels: torch.LongTensor | None = None,
+        labels: torch.Tensor | None = None,
+        adapter: str | None = None,
         **kwargs: Any,
     ) -> Any:
-        config = self.prompt.active_config
-        if config is not None and (config.head is not None or labels is not None):
-            return self.classify(pixel_values, *args, labels=labels, **kwargs)
-        if labels is not None:
-            kwargs["labels"] = labels
-        return self._base_forward(pixel_values, *args, **kwargs)
+        with nullcontext() if adapter is None else self.using_adapter(adapter):
+            config = self.prompt.active_config
+            if config is None and self._class_names is None:  # the model as it is, with a loss of its own
+                return self._base_forward(pixel_values, **({} if labels is None else {"labels": labels}), **kwargs)
+            if labels is not None or (config is not None and config.head is not None):
+                return self.classify(pixel_values, labels, **kwargs)
+            return self._base_forward(pixel_values, **kwargs)
 
     def _prepare_adapter_config(self, peft_config: ViTPromptConfig, model_config: dict) -> ViTPromptConfig:
         model_type = model_config.get("model_type")
@@ -254,12 +267,6 @@ class ViTPromptModel(BaseTuner):
                     "with the config that it was saved with."
                 )
         return state_dict
-
-    def _check_merge_allowed(self) -> None:
-        raise ValueError(
-            "Prompts are inputs, not weights, and cannot be merged into the model. Keep the adapter active, or call "
-            "unload() to get the base model back."
-        )
 
 
 def _describe(made_for: dict[str, Any]) -> str:

@@ -1,0 +1,275 @@
+"""What the tuners that put learned tokens into a model have in common: PEFT's verbs, and what a call may choose."""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from peft import PeftConfig
+from peft.tuners.tuners_utils import BaseTuner
+from peft.utils import ModulesToSaveWrapper
+from torch import nn
+from transformers.modeling_layers import GradientCheckpointingLayer
+
+from .call import asked, asking
+from .prompt_layer import ADAPTER, BASE, PromptLayer, answer_by_adapter
+from .registration import PromptPeftType
+from .rows import answer_by_rows
+
+
+ROWS = "adapter_names"
+IMAGES = ("pixel_values", "image_features")
+
+
+class PromptModel(BaseTuner):
+    """Puts learned tokens into a model, one adapter of them at a time.
+
+    Two ways lead to an adapter. PEFT's switches, `set_adapter` and `disable_adapter`, are the model's state and hold
+    for all who use it, other threads included. What a call asks for itself (`using_adapter`, `without_prompts`,
+    `classify(..., adapter=...)`, `adapter_names`) changes nothing and holds for that call alone.
+    """
+
+    peft_type: PromptPeftType
+
+    # Set when the first adapter is injected.
+    _own_labels: tuple[dict[int, str], dict[str, int]] | None = None
+
+    def __init__(
+        self, model: nn.Module, peft_config: PeftConfig | dict[str, PeftConfig], adapter_name: str, **kwargs: Any
+    ) -> None:
+        others = AdapterConfigs(getattr(model, "peft_config", None) or {})
+        others.check(adapter_name, peft_config[adapter_name] if isinstance(peft_config, dict) else peft_config)
+        super().__init__(model, peft_config, adapter_name, **kwargs)
+
+    @property
+    def prompt_adapters(self) -> list[str]:
+        """The names of the prompt adapters; a model may have adapters of other methods, such as LoRA, beside them."""
+        return [name for name, config in self.peft_config.items() if config.peft_type == self.peft_type]
+
+    @property
+    def adapter(self) -> str | None:
+        """The adapter that answers this call; None for the base model."""
+        return next((layer.adapter for layer in self.modules() if isinstance(layer, PromptLayer)), None)
+
+    @contextmanager
+    def using_adapter(self, adapter_name: str) -> Iterator[None]:
+        """Within the block, and in this thread only, another adapter than the active one answers.
+
+        Nothing on the model changes: other threads are not disturbed, and every `requires_grad` stays as it is.
+
+        Args:
+            adapter_name: An adapter's name, or `"__base__"` for the model without prompts.
+
+        Raises:
+            ValueError: There is no such adapter; or gradient checkpointing of a transformers version that runs the
+                layers' hooks again in the backward pass, when the block has ended.
+        """
+        self._check_adapter_names([adapter_name])
+        if torch.is_grad_enabled() and self.training and _runs_hooks_again(self.model):
+            raise ValueError(
+                "A call cannot choose its adapter under this version's gradient checkpointing, which runs the layers' "
+                "hooks again in the backward pass; call it within torch.no_grad(), or use set_adapter or "
+                "disable_adapter, or update transformers."
+            )
+        modules = [each for each in self.modules() if isinstance(each, PromptLayer | ModulesToSaveWrapper)]
+        with asking({(module, ADAPTER): adapter_name for module in modules}):
+            yield
+
+    def without_prompts(self) -> Any:
+        """Within the block, and in this thread only, the base model as it was, bit for bit."""
+        return self.using_adapter(BASE)
+
+    def set_adapter(self, adapter_name: str | list[str], inference_mode: bool = False) -> None:
+        """Make one adapter the active one, for all who use the model.
+
+        Raises:
+            ValueError: Several adapters are named, and two prompts cannot stand in the same place; or one of another
+                method.
+        """
+        names = [adapter_name] if isinstance(adapter_name, str) else list(adapter_name)
+        if len(names) > 1:
+            raise ValueError(f"One prompt adapter can be active at a time, got {names}.")
+        if others := [name for name in names if name in self.peft_config and name not in self.prompt_adapters]:
+            raise ValueError(
+                f"Adapter {others[0]!r} is of type {self.peft_config[others[0]].peft_type.value} and stays beside the "
+                "prompts; switch it on the model that it was added with."
+            )
+        super().set_adapter(adapter_name, inference_mode=inference_mode)
+        self._name_classes()
+
+    def delete_adapter(self, adapter_name: str) -> None:
+        """Delete an adapter; if it is the active one, the first of the others becomes active."""
+        others = [name for name in self.prompt_adapters if name != adapter_name]
+        if adapter_name in self.active_adapters and others:
+            # Left to themselves the layers would choose each among its own adapters, and unfreeze it.
+            warnings.warn(
+                f"Adapter {adapter_name} was active which is now deleted. Setting active adapter to {others[0]}.",
+                stacklevel=2,
+            )
+            self.set_adapter(others[0], inference_mode=self.peft_config[others[0]].inference_mode)
+        super().delete_adapter(adapter_name)
+        self._name_classes()
+
+    def inject_adapter(self, model: nn.Module, adapter_name: str, *args: Any, **kwargs: Any) -> None:
+        """As PEFT's; copies of modules that are trained and saved besides listen to a call's adapter as well."""
+        super().inject_adapter(model, adapter_name, *args, **kwargs)
+        for module in model.modules():
+            if isinstance(module, ModulesToSaveWrapper) and answer_by_adapter not in module._forward_hooks.values():
+                module.register_forward_hook(answer_by_adapter, with_kwargs=True)
+
+    def unload(self) -> nn.Module:
+        """Take out all that adapters brought, and return the base model as it was."""
+        vars(self.model).pop("forward", None)
+        vars(self.model).update(self._replaced_forward)
+        self._set_labels(self._own_labels)
+        for module in self.model.modules():
+            if isinstance(module, ModulesToSaveWrapper):
+                module.set_adapter([])  # or else PEFT would leave the trained copy in the place of the original
+        return super().unload()
+
+    def _post_injection_hook(self, model: nn.Module, config: PeftConfig, adapter_name: str) -> None:
+        """Let the model's own `forward` classify; `PeftModel.forward` calls the base model, not the tuner."""
+        # What stood on the instance before, if anything (Accelerate puts its hooks there).
+        self._replaced_forward = {name: value for name, value in vars(model).items() if name == "forward"}
+        self._base_forward = model.forward
+        if self._classifies:
+            model.forward = self._forward_or_classify
+        self._own_labels = model.config.id2label, model.config.label2id
+        # It is the model's too, and adapters of other methods that are added to the model enter it.
+        self.peft_config = AdapterConfigs(self.peft_config)
+        self._name_classes()
+
+    @property
+    def _classifies(self) -> bool:
+        """Whether the model's `forward` is replaced by `_forward_or_classify`."""
+        raise NotImplementedError
+
+    @property
+    def _class_names(self) -> Sequence[str] | None:
+        """The names of the classes that `forward` answers with; None where they are the model's own."""
+        raise NotImplementedError
+
+    def _answer(self, **inputs: Any) -> Any:
+        """What `forward` answers to inputs by name."""
+        raise NotImplementedError
+
+    @contextmanager
+    def _enable_peft_forward_hooks(self, *args: Any, **kwargs: Any) -> Iterator[None]:
+        """Called by PEFT around a forward pass, with an adapter for each row in `adapter_names`."""
+        adapter_names = kwargs.get("adapter_names")
+        if adapter_names is None:
+            yield
+            return
+        self._check_adapter_names(adapter_names)
+        if not self._classifies:
+            raise ValueError(
+                f"adapter_names is for models that classify images, and {type(self.model).__name__} with prompts "
+                "does not; run the rows of each adapter within model.using_adapter(name)."
+            )
+        if self.training:
+            raise ValueError("adapter_names is for inference; call model.eval(), or train one adapter at a time.")
+        with asking({(self, ROWS): list(adapter_names)}):
+            yield
+
+    def _answer_by_rows(self, adapter_names: Sequence[str], inputs: dict[str, Any]) -> Any:
+        rows = next((value for name in IMAGES if (value := inputs.get(name)) is not None), None)
+        if rows is None or inputs.get("input_ids") is not None:
+            raise ValueError(
+                "adapter_names gives an adapter to each image that is classified; give pixel_values, and no input_ids."
+            )
+        if len(rows) != len(adapter_names):
+            raise ValueError(
+                f"adapter_names must have a name for each row, but there are {len(adapter_names)} names and "
+                f"{len(rows)} rows."
+            )
+
+        def answer(adapter_name: str, **of_group: Any) -> Any:
+            with self.using_adapter(adapter_name):
+                return self._answer(**of_group)
+
+        return_dict = inputs.pop("return_dict", None)
+        with asking({(self, ROWS): None}):
+            outputs = answer_by_rows(answer, adapter_names, inputs)
+        return outputs.to_tuple() if return_dict is False else outputs
+
+    def _forward_or_classify(self, *args: Any, **kwargs: Any) -> Any:
+        """Stands in the place of the base model's `forward`, and takes what that takes and `classify`."""
+        inputs = dict(zip(inspect.signature(self._base_forward).parameters, args)) | kwargs
+        adapter_names = asked(self, ROWS)
+        return self._answer(**inputs) if adapter_names is None else self._answer_by_rows(adapter_names, inputs)
+
+    def _check_adapter_names(self, adapter_names: Sequence[str]) -> None:
+        if isinstance(adapter_names, str):
+            raise ValueError(f"adapter_names must be a list with a name for each row, got {adapter_names!r}.")
+        known = self.prompt_adapters
+        if unknown := sorted({str(name) for name in adapter_names} - {*known, BASE}):
+            raise ValueError(
+                f"There is no prompt adapter {', '.join(map(repr, unknown))}; there are "
+                f"{', '.join(map(repr, known)) or 'none'}, and {BASE!r} for the model without prompts."
+            )
+
+    def _enable_adapter_layers(self, enabled: bool = True) -> None:
+        """As PEFT's, but that every `requires_grad` stays as it is, of copies of modules too."""
+        held = [(parameter, parameter.requires_grad) for parameter in self.model.parameters()]
+        super()._enable_adapter_layers(enabled)
+        for parameter, requires_grad in held:
+            parameter.requires_grad_(requires_grad)
+        self._name_classes()
+
+    def _name_classes(self) -> None:
+        """Let the model's config name the classes that its `forward` answers with, as pipelines read them there."""
+        if self._own_labels is None:
+            return
+        names = self._class_names
+        if names is None:
+            self._set_labels(self._own_labels)
+        else:
+            self._set_labels((dict(enumerate(names)), {name: index for index, name in enumerate(names)}))
+
+    def _set_labels(self, labels: tuple[dict[int, str], dict[str, int]]) -> None:
+        self.model.config.id2label, self.model.config.label2id = labels
+
+    def _check_merge_allowed(self) -> None:
+        raise ValueError(
+            "Prompts are inputs, not weights, and cannot be merged into the model. Keep the adapter active, or call "
+            "unload() to get the base model back."
+        )
+
+
+class AdapterConfigs(dict[str, PeftConfig]):
+    """The configs of a model's adapters, by name; an adapter of one method cannot take the name of another's.
+
+    PEFT would overwrite the first config, and save the tensors of both under the second.
+    """
+
+    def check(self, name: str, config: PeftConfig) -> None:
+        """Check that a config may have this name.
+
+        Raises:
+            ValueError: The name belongs to an adapter of another method.
+        """
+        held = self.get(name)
+        if held is not None and held.peft_type != config.peft_type:
+            raise ValueError(
+                f"The model has an adapter {name!r} of type {held.peft_type.value} already, so that one of type "
+                f"{config.peft_type.value} needs another name, or neither could be saved; give "
+                "get_peft_model an adapter_name."
+            )
+
+    def __setitem__(self, name: str, config: PeftConfig) -> None:
+        self.check(name, config)
+        super().__setitem__(name, config)
+
+    def update(self, configs: dict[str, PeftConfig]) -> None:
+        for name, config in configs.items():
+            self[name] = config
+
+
+def _runs_hooks_again(model: nn.Module) -> bool:
+    """Whether gradient checkpointing is on, and covers a layer's call with its hooks instead of its forward alone."""
+    covers_calls = "__call__" in vars(GradientCheckpointingLayer)
+    return covers_calls and any(getattr(module, "gradient_checkpointing", False) for module in model.modules())
