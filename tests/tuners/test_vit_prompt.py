@@ -210,6 +210,22 @@ class TestPublishedSettings:
         assert (deep.num_tokens, deep.depth, deep.pooling, deep.head) == (50, None, "model", "linear")
         assert (rsam.num_tokens, rsam.depth, rsam.pooling, rsam.head) == (10, None, "cls_prompt", "cosine")
         assert (rsam.scale, rsam.head_dropout, rsam.dropout) == (25.0, 0.1, 0.0)
+        assert (shallow.init, deep.init, rsam.init) == ("xavier", "xavier", "trunc_normal")
+
+    @pytest.mark.parametrize(
+        ("init", "bound", "deviation"),
+        [
+            ("xavier", math.sqrt(6 / (3 * 8 * 8 + WIDTH)), math.sqrt(2 / (3 * 8 * 8 + WIDTH))),
+            # A normal cut at two deviations keeps 0.8796 of its deviation.
+            ("trunc_normal", 0.04, 0.8796 * 0.02),
+        ],
+    )
+    def test_tokens_are_initialised_as_published(self, init, bound, deviation):
+        """Otherwise a run under a paper's name starts elsewhere."""
+        config = ViTPromptConfig(num_tokens=300, init=init, class_names=NAMES)
+        tokens = prompt_of(get_peft_model(make_model("ViTModel"), config)).active_tokens()
+        assert 0.95 * bound < float(tokens.detach().abs().max()) <= bound
+        assert float(tokens.detach().std()) == pytest.approx(deviation, rel=0.05)
 
     @pytest.mark.parametrize(("design", "count"), [("vpt_shallow", 50 * 768), ("vpt_deep", 12 * 50 * 768)])
     def test_parameters_at_vit_b_16(self, design, count):
@@ -345,6 +361,7 @@ class TestErrors:
             ({"head_dropout": -0.1}, "head_dropout must be at least 0 and below 1"),
             ({"scale": 0}, "scale must be positive, got 0"),
             ({"pooling": "mean"}, "pooling must be one of 'model', 'cls', 'cls_prompt'; got 'mean'"),
+            ({"init": "zeros"}, "init must be one of 'xavier', 'trunc_normal'; got 'zeros'"),
             ({"head": "mlp"}, "head must be one of 'linear', 'cosine', or None for the model's own; got 'mlp'"),
             ({"class_names": None}, "head='linear' needs classes: give class_names, or num_labels"),
             ({"class_names": ["cat"]}, "at least two classes, got num_labels=1"),

@@ -11,6 +11,7 @@ from ..registration import PromptPeftType
 
 POOLINGS = ("model", "cls", "cls_prompt")
 HEADS = ("linear", "cosine")
+INITS = ("xavier", "trunc_normal")
 
 
 @dataclass
@@ -25,6 +26,9 @@ class ViTPromptConfig(PeftConfig):
         depth (`int`, *optional*, defaults to 1):
             Number of prompted layers: 1 is VPT-shallow, whose tokens travel from the input through all layers; with
             more, fresh ones take their place before each of the first `depth` layers. None is every layer, VPT-deep.
+        init (`str`, defaults to `"xavier"`):
+            How the tokens are initialised. `"xavier"`: uniform in ±sqrt(6 / (3 · patch pixels + width)), as VPT does.
+            `"trunc_normal"`: normal of deviation 0.02, cut at two deviations, as RSAM-PT's code does.
         dropout (`float`, defaults to 0):
             Probability of dropping an entry of the learned tokens, drawn for every image.
         pooling (`str`, defaults to `"model"`):
@@ -69,6 +73,9 @@ class ViTPromptConfig(PeftConfig):
 
     num_tokens: int = field(default=10, metadata={"help": "Number of learned tokens in every prompted layer."})
     depth: int | None = field(default=1, metadata={"help": "Number of prompted layers; None is every layer."})
+    init: str = field(
+        default="xavier", metadata={"help": "Initialisation of the tokens: 'xavier' or 'trunc_normal' (std 0.02)."}
+    )
     dropout: float = field(default=0.0, metadata={"help": "Dropout of the learned tokens."})
     pooling: str = field(
         default="model",
@@ -102,6 +109,8 @@ class ViTPromptConfig(PeftConfig):
                 raise ValueError(f"{name} must be at least 0 and below 1, got {getattr(self, name)!r}.")
         if not self.scale > 0:
             raise ValueError(f"scale must be positive, got {self.scale!r}.")
+        if self.init not in INITS:
+            raise ValueError(f"init must be one of {', '.join(map(repr, INITS))}; got {self.init!r}.")
         if self.pooling not in POOLINGS:
             raise ValueError(f"pooling must be one of {', '.join(map(repr, POOLINGS))}; got {self.pooling!r}.")
         if self.head is None:
@@ -127,7 +136,8 @@ class ViTPromptConfig(PeftConfig):
     def rsam_pt(cls, **overrides: Any) -> ViTPromptConfig:
         """RSAM-PT (GNM-PT): 10 tokens in every layer, CLS mixed with their outputs, a cosine head of scale 25.
 
-        The dropout of 0.1 before the head is its released code's. Overridden by keyword arguments.
+        The dropout of 0.1 before the head and the tokens' truncated normal are its released code's. Overridden by
+        keyword arguments.
 
         Reference:
             Li et al., "Improving Visual Prompt Tuning by Gaussian Neighborhood Minimization for Long-Tailed Visual
@@ -136,6 +146,7 @@ class ViTPromptConfig(PeftConfig):
         setting = {
             "num_tokens": 10,
             "depth": None,
+            "init": "trunc_normal",
             "pooling": "cls_prompt",
             "head": "cosine",
             "head_dropout": 0.1,

@@ -92,9 +92,12 @@ class ViTPrompt(nn.Module, BaseTunerLayer):
         """
         like_cls = {"device": embeddings.cls_token.device, "dtype": embeddings.cls_token.dtype}
         width = embeddings.cls_token.shape[-1]
-        # VPT's initialisation: Xavier's, of a projection of a patch of three colours.
-        bound = math.sqrt(6 / (3 * math.prod(embeddings.patch_embeddings.patch_size) + width))
-        tokens = torch.empty(depth, config.num_tokens, width, **like_cls).uniform_(-bound, bound)
+        tokens = torch.empty(depth, config.num_tokens, width, **like_cls)
+        if config.init == "xavier":  # of a projection of a patch of three colours
+            bound = math.sqrt(6 / (3 * math.prod(embeddings.patch_embeddings.patch_size) + width))
+            tokens.uniform_(-bound, bound)
+        else:
+            nn.init.trunc_normal_(tokens, std=0.02, a=-0.04, b=0.04)
         self.vit_prompt_tokens[adapter_name] = nn.Parameter(tokens)
         if config.head is not None:
             if config.head == "linear":
