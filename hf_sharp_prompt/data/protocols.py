@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 import random
 from collections import defaultdict
 
 from datasets import ClassLabel, Dataset, DatasetDict
 
 
+logger = logging.getLogger(__name__)
+
+
 def few_shot(splits: DatasetDict, shots: int, seed: int) -> DatasetDict:
     """Draw a few training images per class, the very ones that CoOp's code draws from images in the same order.
 
     Classes in order of first appearance, `random.sample(images, shots)` each, after `random.seed(seed)`; then from the
-    same random stream min(shots, 4) validation images per class.
+    same random stream min(shots, 4) validation images per class. A class with fewer images gives all that it has, and
+    a warning says so.
 
     Args:
         splits: `train` and perhaps `validation`, with a `label` column; other splits are kept as they are.
@@ -21,9 +26,6 @@ def few_shot(splits: DatasetDict, shots: int, seed: int) -> DatasetDict:
 
     Returns:
         The same splits, `train` and `validation` sampled.
-
-    Raises:
-        ValueError: A class has fewer images than are to be drawn.
 
     Reference:
         Zhou et al., "Learning to Prompt for Vision-Language Models", IJCV 2022, https://arxiv.org/abs/2109.01134
@@ -41,15 +43,16 @@ def _sample(dataset: Dataset, split: str, count: int, stream: random.Random) -> 
     for index, label in enumerate(dataset["label"]):
         members[label].append(index)
     names = dataset.features["label"].names
-    chosen = []
-    for label, indices in members.items():
-        if len(indices) < count:
-            raise ValueError(
-                f"Class {names[label]!r} has {len(indices)} images in the {split} split, fewer than the {count} shots "
-                "to draw; lower --shots or add images."
-            )
-        chosen += stream.sample(indices, count)
-    return chosen
+    if small := [f"{names[label]} ({len(indices)})" for label, indices in members.items() if len(indices) < count]:
+        logger.warning(
+            f"Of the {split} split, these classes have fewer than the {count} images to draw and give all of them: "
+            f"{', '.join(small)}."
+        )
+    return [
+        index
+        for indices in members.values()
+        for index in (indices if len(indices) < count else stream.sample(indices, count))
+    ]
 
 
 def base_to_novel(splits: DatasetDict) -> tuple[DatasetDict, DatasetDict]:
