@@ -12,7 +12,8 @@ class GNM(SharpnessRule, name="gnm"):
     """Gaussian neighbourhood minimisation (RSAM-PT, GNM-PT): the gradient at a random neighbour.
 
     `d = g(ρ·σ·ξ)`, ξ normal with standard deviation 1/3, each element clipped to [-1, 1]; σ is halved at every
-    re-weighting stage.
+    re-weighting stage. (In the released code σ is also twice as large in epoch 0, because the exponent
+    `(epoch - 1) // 59` is -1 there; this is taken for an accident and not followed.)
 
     Args:
         rho: Perturbation radius (paper: 0.05).
@@ -43,6 +44,9 @@ class RWP(SharpnessRule, name="rwp"):
 
     `d = (1-α)·g + α·g(ξ)`, `ξ ~ N(0, (γ·‖filter‖)²)`: a filter is a row of a tensor with two or more dimensions,
     or else the whole tensor.
+
+    Both gradients are of the same batch. The released code gives them to two processes with a batch each, doubles the
+    epochs, and so takes as many steps from twice the images.
 
     Args:
         gamma: Scale of the noise relative to the filters' norms (paper: 0.01).
