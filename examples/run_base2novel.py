@@ -71,6 +71,7 @@ RECIPES = Path(__file__).parent / "recipes"
 DEFAULTS = experiments.DEFAULTS | {"output_dir": "runs/base2novel", "eval_strategy": "epoch"}
 VIEWS = 10  # of each training image whose features are cached, where the papers have a new one in every step
 HALVES = ("base", "novel")
+OWN = "own"  # the novel class names of the data set itself
 COLUMNS = {"base": "base", "novel": "novel", "HM": "hm"}
 
 
@@ -138,6 +139,10 @@ class PromptArguments:
     num_text_tokens: int = field(default=4, metadata={"help": "Number of learned context tokens."})
     text_init: str | None = field(
         default=None, metadata={"help": "Words whose embeddings initialise the context. Default: random."}
+    )
+    text_init_rest: str = field(
+        default="normal",
+        metadata={"help": "The context tokens that text_init does not reach.", "choices": ["normal", "zeros"]},
     )
     text_depth: int = field(default=1, metadata={"help": "Text layers that get tokens of their own."})
     class_token_position: str = field(
@@ -245,6 +250,16 @@ class Experiment:
         datasets.disable_progress_bars()
         return features
 
+    def fill_in(self, objectives: Any) -> Any:
+        """Objectives with the data set's own novel class names where they say `novel_class_names: own`."""
+        if not isinstance(objectives, dict):
+            return objectives
+        novel = class_names(self.evaluation_pixels["novel"])
+        return {
+            name: {**given, "novel_class_names": novel} if (given or {}).get("novel_class_names") == OWN else given
+            for name, given in objectives.items()
+        }
+
     def images_to_measure(self, method: Method) -> dict[str, Images]:
         return self.evaluation_pixels if method.prompt.learns_in_image_tower else self.evaluation_features
 
@@ -344,9 +359,11 @@ def make_trainer(experiment: Experiment, method: Method, seed: int, directory: P
     model = get_peft_model(experiment.load_clip(), CLIPPromptConfig(**prompt))
     model.set_classes(class_names(train_dataset), experiment.processor, class_template)
     in_memory = isinstance(train_dataset, ImageFeatures)
+    training = training_of_run(method, seed, directory, experiment.dataset, in_memory)
+    training.objectives = experiment.fill_in(training.objectives)
     trainer = BaseToNovelTrainer(
         model,
-        training_of_run(method, seed, directory, experiment.dataset, in_memory),
+        training,
         collator,
         train_dataset=train_dataset,
         eval_dataset=experiment.images_to_measure(method),

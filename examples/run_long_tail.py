@@ -6,7 +6,7 @@ yours it is the papers' experiment; the second command's is CIFAR100-LT:
 
     accelerate launch examples/run_long_tail.py
     accelerate launch examples/run_long_tail.py --model google/vit-base-patch16-224-in21k --dataset cifar100 \
-        --label_column fine_label
+        --label_column fine_label --preprocessing cifar
 
 A recipe (examples/recipes/long_tail/*.yaml) gives a method's prompt, loss and training arguments; an argument on the
 command line overrides every recipe's. Interrupted, the same command continues where it stopped.
@@ -48,8 +48,12 @@ from transformers import AutoImageProcessor, AutoModel, EvalPrediction, PreTrain
 
 from hf_sharp_prompt import SharpPromptTrainer, SharpPromptTrainingArguments, ViTPromptConfig, demo, metrics
 from hf_sharp_prompt.data import (
+    CIFAR_MEAN,
+    CIFAR_STD,
+    CIFARAugmentation,
     ImageCollator,
     RandomResizedCropFlip,
+    ResizeCenterCrop,
     class_counts,
     exponential_counts,
     load_image_dataset,
@@ -121,6 +125,15 @@ class ExperimentArguments:
             "fewer than 20 few."
         },
     )
+    preprocessing: str = field(
+        default="crop",
+        metadata={
+            "help": "How images are prepared: crop for a random resized crop and a flip in training; cifar for what "
+            "RSAM-PT's authors do with CIFAR, which is a padded crop, flip, AutoAugment and Cutout at 32 pixels in "
+            "training, the centre 7/8 in a test, and CIFAR's mean and deviation.",
+            "choices": ["crop", "cifar"],
+        },
+    )
     recipes: list[str] = field(
         default_factory=lambda: ["ce", "vpt_sam", "vpt_imbsam", "rsam_pt"],
         metadata={
@@ -149,6 +162,13 @@ class ExperimentArguments:
 class PromptArguments:
     num_tokens: int = field(default=10, metadata={"help": "Number of learned tokens in every prompted layer."})
     depth: int | None = field(default=None, metadata={"help": "Number of prompted layers. Default: every layer."})
+    init: str = field(
+        default="xavier",
+        metadata={
+            "help": "How the tokens are initialised: as VPT does, or normal with deviation 0.02, cut at two.",
+            "choices": ["xavier", "trunc_normal"],
+        },
+    )
     dropout: float = field(default=0.0, metadata={"help": "Dropout of the learned tokens."})
     pooling: str = field(
         default="model",
@@ -213,13 +233,16 @@ class Experiment:
         self.class_names = train.features["label"].names
         self.counts = class_counts(train)
         self.groups = self.find_groups()
-        self.collator = ImageCollator(processor)
+        size = processor.size.get("height") or processor.size["shortest_edge"]
+        if args.preprocessing == "cifar":
+            processor.image_mean, processor.image_std = list(CIFAR_MEAN), list(CIFAR_STD)
+            augment, prepare = CIFARAugmentation(), ResizeCenterCrop(size)
+        else:
+            augment, prepare = RandomResizedCropFlip(size), None
+        self.collator = ImageCollator(processor, prepare)
         self.train: Images = Pixels(train, self.collator) if on_demo(args) else train
         self.evaluation: Images = Pixels(evaluation, self.collator) if on_demo(args) else evaluation
-        size = processor.size.get("height") or processor.size["shortest_edge"]
-        self.train_collator = ImageCollator(
-            processor, RandomResizedCropFlip(size)
-        )  # of pixels, leaves them as they are
+        self.train_collator = ImageCollator(processor, augment)  # of pixels, leaves them as they are
 
     def load_splits(self) -> DatasetDict:
         """The training split is long-tailed and the same for all seeds; the others are as they are."""
@@ -383,6 +406,7 @@ def describe(experiment: Experiment, method: Method, seed: int) -> dict[str, Any
         **experiment.groups,
         "seed": seed,
         "eval_split": args.eval_split,
+        "preprocessing": args.preprocessing,
         **dataclasses.asdict(method.prompt),
         **{name: getattr(method.training, name) for name in SETTINGS},
         "num_processes": PartialState().num_processes,

@@ -15,16 +15,22 @@ if TYPE_CHECKING:
 
 
 class EpochsOrder(TrainerCallback):
-    """Tells the sampler and the data set which epoch's order and augmentation are due.
+    """Tells the sampler, the data set and the scheduler which epoch's order, augmentation and learning rate are due.
 
     Of several processes' loaders the Trainer does not reach the sampler in the epoch in which a run is resumed, nor
     ever the data set.
     """
 
     def on_epoch_begin(
-        self, args: Any, state: TrainerState, control: Any, train_dataloader: DataLoader, **kwargs: Any
+        self,
+        args: Any,
+        state: TrainerState,
+        control: Any,
+        train_dataloader: DataLoader,
+        lr_scheduler: Any = None,
+        **kwargs: Any,
     ) -> None:
-        for each in (train_dataloader, getattr(train_dataloader, "dataset", None)):
+        for each in (train_dataloader, getattr(train_dataloader, "dataset", None), lr_scheduler):
             if hasattr(each, "set_epoch"):
                 each.set_epoch(int(state.epoch))
 

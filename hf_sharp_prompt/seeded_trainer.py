@@ -14,6 +14,7 @@ from transformers.trainer_utils import EvalLoopOutput, TrainOutput
 
 from .callbacks import EpochsOrder
 from .data import ClassFrequencySampler, labels_of
+from .data.samplers import only_whole_batches
 from .data.seeded import Draws, IndexedCollator, Seeded, SeededCollator
 from .label_check import LabelCheckingCollator, check_class_order, class_names_of, num_classes_of
 from .objectives.labels import IGNORED, are_soft, counted, ignore
@@ -48,11 +49,16 @@ class SeededTrainer(Trainer):
         """As the Trainer's, but for the random numbers that samples see.
 
         Raises:
-            ValueError: Samples are to be remembered and only stream by.
+            ValueError: Samples only stream by, but are to be remembered, or their number has to be known.
         """
         dataset = self.train_dataset
         if not _streams(dataset):
             return self._get_seeded_train_dataloader()
+        if dataset is not None and (asked := self.args.arguments_that_need_a_length):
+            raise ValueError(
+                f"{', '.join(asked)} needs the number of samples of an epoch, but a {type(dataset).__name__} has no "
+                "length: its samples only stream by. Load it without streaming=True, or leave the argument out."
+            )
         if dataset is not None and self.remembering_samples:
             raise ValueError(
                 f"{', '.join(self.remembering_samples)} remembers each sample of the train dataset, but a "
@@ -129,8 +135,12 @@ class SeededTrainer(Trainer):
         dataset = dataset.dataset if isinstance(dataset, Seeded) else dataset
         exponent = CLASS_SAMPLING.get(self.args.train_sampling_strategy)
         if exponent is None:
-            return super()._get_train_sampler(dataset)
-        return ClassFrequencySampler(labels_of(dataset), exponent, self._data_seed)
+            sampler = super()._get_train_sampler(dataset)
+        else:
+            sampler = ClassFrequencySampler(labels_of(dataset), exponent, self._data_seed)
+        if not self.args.drop_last_train_batch:
+            return sampler
+        return only_whole_batches(sampler, self.get_total_train_batch_size(self.args))
 
     @property
     def _data_seed(self) -> int:

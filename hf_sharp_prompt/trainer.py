@@ -38,6 +38,7 @@ from .checkpoint import (
 from .data import ImageCollator, class_counts
 from .data.seeded import SAMPLE_INDEX
 from .early_stage import SNAPSHOTS_NAME, EarlyStage, Restart, load_subspace, save_subspace
+from .epoch_schedule import EpochCosine
 from .finiteness import FinitenessCheck
 from .model_card import model_card, write_cards_of
 from .objectives import Batch, ConstrainingObjective, ObjectiveSum
@@ -162,6 +163,23 @@ class SharpPromptTrainer(SeededTrainer):
         self._normalises_over_batch = any(isinstance(module, _BatchNorm) for module in self.model.modules())
         write_cards_of(self)
         return optimizer
+
+    def get_decay_parameter_names(self, model: nn.Module) -> list[str]:
+        """All of them: the code of the methods here decays all that is trained, biases and norms included."""
+        return [name for name, _ in model.named_parameters()]
+
+    def create_scheduler(
+        self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None
+    ) -> torch.optim.lr_scheduler.LRScheduler:
+        """Make the scheduler, one of epochs where `epoch_schedule` asks for it."""
+        if self.args.epoch_schedule == "none" or self.lr_scheduler is not None:
+            return super().create_scheduler(num_training_steps, optimizer)
+        epochs = self.state.num_train_epochs or self.args.num_train_epochs
+        self.lr_scheduler = EpochCosine(
+            self.optimizer if optimizer is None else optimizer, epochs, self.args.first_epoch_learning_rate
+        )
+        self._created_lr_scheduler = True  # so that the next call of train makes another
+        return self.lr_scheduler
 
     def training_step(
         self,

@@ -10,11 +10,15 @@ from typing import Any
 
 import torch
 from transformers import TrainingArguments
+from transformers.trainer_utils import SchedulerType
 from transformers.training_args import OptimizerNames
 
 from . import objectives, sharpness
 from .data import tail_classes
+from .epoch_schedule import EPOCH_SCHEDULES
+from .hyperparameters import nearest
 from .objectives import long_tail
+from .optim_args import check_optim_args
 from .sharpness.rule import OBJECTIVES
 from .sharpness.schedule import RHO_SCHEDULES
 from .sharpness.step.sharpness_aware import M_SHARPNESS
@@ -105,8 +109,22 @@ class SharpPromptTrainingArguments(TrainingArguments):
         train_sampling_strategy (`str`, defaults to `"random"`):
             As for the Trainer; besides, `"class_balanced"` draws every class equally often, and `"square_root"` in
             proportion to the square root of its number of samples, both with replacement.
+        epoch_schedule (`str`, defaults to `"none"`):
+            A learning rate that changes where an epoch begins, instead of with every step as `lr_scheduler_type` has
+            it. `"cosine"`, as Dassl and so the code of CoOp and its successors has it: of E epochs, counted from 0,
+            epoch e ≥ 1 has `learning_rate · (1 + cos(π · (e-1) / E)) / 2` ([`~epoch_schedule.EpochCosine`]).
+        first_epoch_learning_rate (`float`, *optional*):
+            The learning rate of epoch 0 under an `epoch_schedule` (Dassl: 1e-5); by default `learning_rate`.
+        drop_last_train_batch (`bool`, defaults to `False`):
+            Leave out the samples at an epoch's end that would not fill the batch of a whole step, over all its
+            micro-batches and processes, unless no batch would be left. This is what Dassl does in training;
+            `dataloader_drop_last` drops batches in evaluation as well, and an epoch's only one.
         dataset_name (`str`, *optional*):
             What the training data is called, for the model card.
+
+    `weight_decay` holds for all that is trained, biases and norms included, as in the code of the methods here. An
+    entry of `optim_args` that would have no effect is refused; `learning_rate` and `weight_decay` have arguments of
+    their own.
 
     Of the inherited arguments, `label_names` defaults to `["labels"]`; `dataloader_pin_memory` to whether there is an
     accelerator to copy to; `logging_nan_inf_filter` to `False`, since a loss that is not finite ends the run; and
@@ -189,6 +207,22 @@ class SharpPromptTrainingArguments(TrainingArguments):
             "choices": ["random", "sequential", "group_by_length", "batch_rebalance", *CLASS_SAMPLING],
         },
     )
+    epoch_schedule: str = field(
+        default="none",
+        metadata={
+            "help": "A learning rate that changes where an epoch begins, instead of lr_scheduler_type: cosine, as in "
+            "Dassl, or none.",
+            "choices": list(EPOCH_SCHEDULES),
+        },
+    )
+    first_epoch_learning_rate: float | None = field(
+        default=None,
+        metadata={"help": "The learning rate of epoch 0 under an epoch_schedule. Default: learning_rate."},
+    )
+    drop_last_train_batch: bool = field(
+        default=False,
+        metadata={"help": "Leave out the samples at an epoch's end that would not fill a batch, unless none is left."},
+    )
     dataset_name: str | None = field(
         default=None, metadata={"help": "What the training data is called, for the model card."}
     )
@@ -228,6 +262,41 @@ class SharpPromptTrainingArguments(TrainingArguments):
         self._check_subspace()
         self._check_reweighting_epochs()
         self._check_loss()
+        self._check_epoch_schedule()
+        check_optim_args(self)
+
+    @property
+    def arguments_that_need_a_length(self) -> list[str]:
+        """The arguments set that need the number of samples of an epoch."""
+        return ["epoch_schedule"] * (self.epoch_schedule != "none") + (
+            ["drop_last_train_batch"] * self.drop_last_train_batch
+        )
+
+    def _check_epoch_schedule(self) -> None:
+        schedule = self.epoch_schedule
+        if schedule not in EPOCH_SCHEDULES:
+            raise ValueError(
+                f"There is no epoch_schedule {schedule!r}{nearest(str(schedule), EPOCH_SCHEDULES)} Choose one of: "
+                f"{', '.join(EPOCH_SCHEDULES)}."
+            )
+        first = self.first_epoch_learning_rate
+        if first is not None and not (math.isfinite(first) and first >= 0):
+            raise ValueError(f"first_epoch_learning_rate must be a finite number >= 0, got {first!r}.")
+        if schedule == "none":
+            if first is not None:
+                raise ValueError(
+                    "first_epoch_learning_rate is set but epoch_schedule is not; set epoch_schedule='cosine', or use "
+                    "warmup_steps."
+                )
+            return
+        per_step = [name for name in ("warmup_steps", "lr_scheduler_kwargs") if getattr(self, name)]
+        if self.lr_scheduler_type != SchedulerType.LINEAR:  # the default
+            per_step.append("lr_scheduler_type")
+        if per_step:
+            raise ValueError(
+                f"epoch_schedule={schedule!r} replaces the schedule of steps, to which "
+                f"{', '.join(per_step)} belongs; leave that out, or set epoch_schedule='none'."
+            )
 
     def _refuse_arguments(self) -> None:
         """Refuse arguments of transformers that would be ignored, or fail somewhere else."""

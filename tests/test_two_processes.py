@@ -74,6 +74,19 @@ def test_two_processes_and_objectives_of_the_frozen_model(tmp_path, trained_by_t
     torch.testing.assert_close(trained_by_two_processes[0]["objectives"], alone, rtol=1e-10, atol=1e-12)
 
 
+def test_two_processes_take_dassls_schedule_and_whole_batches(tmp_path, trained_by_two_processes):
+    """Otherwise an epoch has other steps, or they have other learning rates, on two GPUs than on one."""
+    alone = train(tmp_path, data=make_data(22), per_device_train_batch_size=6, **AS_DASSL)
+    torch.testing.assert_close(trained_by_two_processes[0]["as dassl"], alone, rtol=1e-10, atol=1e-12)
+
+
+AS_DASSL = {
+    "epoch_schedule": "cosine",
+    "first_epoch_learning_rate": 1e-3,
+    "drop_last_train_batch": True,
+    "weight_decay": 0.01,
+    "num_train_epochs": 3,
+}
 KEEPING_CLOSE = {
     "kgcoop": {},
     "nfl": {"novel_class_names": ["grey ring", "pink cross"]},
@@ -87,6 +100,7 @@ def run_as_one_of_two_processes(output_dir: str) -> None:
     for shares, arguments in OTHER_SHARES.items():
         prompts[shares] = train_as_one_of_two_processes(output_dir, sharpness="saf", **arguments)
     prompts["objectives"] = train_as_one_of_two_processes(output_dir, objectives=KEEPING_CLOSE)
+    prompts["as dassl"] = train_as_one_of_two_processes(output_dir, **AS_DASSL)
     arguments = {"sharpness": "fsam", "save_strategy": "steps", "save_steps": 3, "num_train_epochs": 3}
     prompts["whole"] = train_as_one_of_two_processes(f"{output_dir}/whole", views=3, **arguments)
     data = make_data(22, views=3)

@@ -1,6 +1,8 @@
 """On which examples: image data sets, the published sampling protocols, and batches of them."""
 
 from .augment import RandomResizedCropFlip
+from .auto_augment import CIFARAutoAugment
+from .cifar import CIFAR_MEAN, CIFAR_STD, CIFARAugmentation, ResizeCenterCrop
 from .collator import ImageCollator
 from .features import ImageFeatures
 from .fingerprint import fingerprint
@@ -12,10 +14,15 @@ from .samplers import ClassFrequencySampler
 
 
 __all__ = [
+    "CIFAR_MEAN",
+    "CIFAR_STD",
+    "CIFARAugmentation",
+    "CIFARAutoAugment",
     "ClassFrequencySampler",
     "ImageCollator",
     "ImageFeatures",
     "RandomResizedCropFlip",
+    "ResizeCenterCrop",
     "base_to_novel",
     "canonical_name",
     "class_counts",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-from torch.utils.data import Sampler
+from torch.utils.data import RandomSampler, Sampler
 
 from .labels import check_labels
 
@@ -64,3 +64,45 @@ class ClassFrequencySampler(Sampler[int]):
     def set_epoch(self, epoch: int) -> None:
         """Which epoch is drawn next, from 0."""
         self.epoch = epoch
+
+
+class FirstSamples(Sampler[int]):
+    """The first samples that another sampler draws in an epoch.
+
+    Args:
+        sampler: The other sampler.
+        count: The number of samples of an epoch, at most those of the other.
+    """
+
+    def __init__(self, sampler: Sampler[int], count: int) -> None:
+        self.sampler, self.count = sampler, count
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __iter__(self) -> Iterator[int]:
+        # All are drawn, since a sampler may count its epochs when it is through.
+        yield from list(self.sampler)[: self.count]
+
+    def set_epoch(self, epoch: int) -> None:
+        """Set the epoch of the other sampler, where it has one."""
+        if hasattr(self.sampler, "set_epoch"):
+            self.sampler.set_epoch(epoch)
+
+
+def only_whole_batches(sampler: Sampler[int], batch_size: int) -> Sampler[int]:
+    """Leave out the samples at an epoch's end that would not fill a batch, unless no batch would be left.
+
+    Args:
+        sampler: Draws an epoch's samples.
+        batch_size: The samples of one optimizer step: of all its micro-batches and processes.
+
+    Returns:
+        The sampler itself where nothing is left out. A random one stays a `RandomSampler`, which Accelerate seeds.
+    """
+    count = len(sampler) // batch_size * batch_size
+    if count in (0, len(sampler)):
+        return sampler
+    if isinstance(sampler, RandomSampler) and not sampler.replacement:
+        return RandomSampler(sampler.data_source, num_samples=count, generator=sampler.generator)
+    return FirstSamples(sampler, count)

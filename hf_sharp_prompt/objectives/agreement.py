@@ -19,7 +19,7 @@ from .frozen import (
     image_features_without_prompts,
 )
 from .objective import ConstrainingObjective, Objective
-from .templates import Templates, read_templates
+from .templates import Templates, check_template, read_templates
 from .trajectory import divergence, flatten, trainable
 
 
@@ -51,7 +51,7 @@ class KgCoOp(Objective, name="kgcoop"):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        read_templates([self.template], self.name)
+        check_template(self.template, self.name)
 
     def begin_run(self, model: nn.Module, tokenizer: Any = None) -> None:
         model = classifier(model, self.name)
@@ -88,7 +88,7 @@ class PromptSRC(Objective, name="promptsrc"):
         average_mean: The epoch that counts most in the mean (paper: 15 of 20 for base-to-novel, 6 of 20 for
             cross-dataset, 30 or 45 of 50 for few-shot).
         average_std: How widely it counts (paper: 1; 10; 30 or 5).
-        templates: The hand-written texts, as [`NFL`] takes them (the released code: 60 of CLIP's).
+        templates: The hand-written texts, as [`NFL`] takes them (the released code: `"imagenet_60"`).
 
     Cost:
         A forward pass of the image tower per step, where vision tokens train.
@@ -187,7 +187,7 @@ class ProGrad(ConstrainingObjective, name="prograd"):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        read_templates([self.template], self.name)
+        check_template(self.template, self.name)
 
     def begin_run(self, model: nn.Module, tokenizer: Any = None) -> None:
         model = classifier(model, self.name)

@@ -17,11 +17,15 @@ from ..hyperparameters import hyperparameter
 from .agreement import one_minus_cosine
 from .batch import Batch
 from .frozen import check_that_texts_train, classifier, encode_without_prompts, find_tokenizer
+from .imagenet import IMAGENET_100_CLASSES
 from .objective import Objective
 from .templates import Templates, read_lines, read_templates
 
 
 logger = logging.getLogger(__name__)
+
+NAME_LISTS: dict[str, Sequence[str]] = {"imagenet_100": IMAGENET_100_CLASSES}
+"""Names of classes that come with the package."""
 
 
 @dataclass
@@ -35,12 +39,14 @@ class NFL(Objective, name="nfl"):
     images is taken as it is without one.
 
     Args:
-        novel_class_names: The names: a list; a text file with one in each line; or a data set, as `load_image_dataset`
-            takes it, whose class names are meant. (The released code, on base classes, takes the novel classes' names
-            of the same data set: name that.)
+        novel_class_names: The names: a list; `"imagenet_100"`, 100 of ImageNet's, which the released code takes for
+            few-shot runs; a text file with one in each line; or a data set, as `load_image_dataset` takes it, whose
+            class names are meant. (For base-to-novel runs the released code takes the novel classes' names of the data
+            set itself, which the example script gives for `"own"`.)
         weight: Of the term (paper: 1).
         templates: The hand-written texts: one, a list, a text file with one in each line, or the name of an ensemble,
-            `"imagenet_7"` (the released code: CLIP's 80).
+            `"imagenet_80"`, `"imagenet_60"` or `"imagenet_7"` (the released code: CLIP's 80 and the data set's own,
+            `["imagenet_80", "a photo of a {}, a type of pet."]`).
 
     Cost:
         The novel names' texts in every gradient evaluation.
@@ -85,7 +91,7 @@ class NFL(Objective, name="nfl"):
     def _read_names(self, class_names: Sequence[str]) -> list[str]:
         names = self.novel_class_names
         if isinstance(names, str):
-            names = read_lines(names) if Path(names).expanduser().is_file() else load_class_names(names)
+            names = _find_names(names)
         names = list(dict.fromkeys(name.replace("_", " ").strip() for name in names))
         trained = {name.casefold() for name in class_names}
         if dropped := [name for name in names if name.casefold() in trained]:
@@ -99,3 +105,10 @@ class NFL(Objective, name="nfl"):
         features = classifier(batch.model, self.name).encode_names(*self._texts)
         features = normalize(features.to(torch.promote_types(features.dtype, torch.float32)), dim=-1)
         return self.weight * batch.mean(one_minus_cosine(features, self._targets).mean())
+
+
+def _find_names(name: str) -> Sequence[str]:
+    """The names that one name stands for: a list that comes with the package, a text file, or a data set."""
+    if name in NAME_LISTS:
+        return NAME_LISTS[name]
+    return read_lines(name) if Path(name).expanduser().is_file() else load_class_names(name)

@@ -6,52 +6,60 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..hyperparameters import nearest
+from .imagenet import IMAGENET_7, IMAGENET_60, IMAGENET_80
 
 
 Templates = str | Sequence[str]
 
 ENSEMBLES: dict[str, tuple[str, ...]] = {
-    "imagenet_7": (
-        "itap of a {}.",
-        "a bad photo of the {}.",
-        "a origami {}.",
-        "a photo of the large {}.",
-        "a {} in a video game.",
-        "art of the {}.",
-        "a photo of the small {}.",
-    ),
+    "imagenet_7": IMAGENET_7,
+    "imagenet_60": IMAGENET_60,
+    "imagenet_80": IMAGENET_80,
 }
-"""`imagenet_7`: the seven that CLIP's authors found to do as well on ImageNet as their 80 (Radford et al., ICML 2021;
-https://github.com/openai/CLIP/blob/main/notebooks/Prompt_Engineering_for_ImageNet.ipynb)."""
+"""Templates that have a name: CLIP's for ImageNet."""
 
 
 def read_templates(templates: Templates, objective: str) -> list[str]:
-    """A template, several, those of an ensemble, or the lines of a text file.
+    """A template, those of an ensemble or of a text file, or several of these.
 
     Args:
-        templates: A text with `{}` for the name, a list of such texts, a key of `ENSEMBLES`, or a file's path.
-        objective: Whose templates they are, for the error.
+        templates: A text with `{}` for the name, a key of `ENSEMBLES`, a file's path, or a list of such.
+        objective: The objective whose templates they are, for the error.
 
     Raises:
-        ValueError: A template without exactly one `{}`; neither a template nor an ensemble nor a file.
+        ValueError: A template without exactly one `{}`; neither a template nor an ensemble nor a file; none at all.
     """
-    if isinstance(templates, str) and "{}" not in templates:
-        if templates not in ENSEMBLES and not Path(templates).expanduser().is_file():
-            raise ValueError(
-                f"{objective}: there are no templates {templates!r}{nearest(templates, ENSEMBLES)} Give a text with "
-                f"{{}} for the name, a list of such texts, a file with one in each line, or one of: "
-                f"{', '.join(ENSEMBLES)}."
-            )
-        templates = ENSEMBLES[templates] if templates in ENSEMBLES else read_lines(templates)
     listed = [templates] if isinstance(templates, str) else list(templates)
-    for template in listed:
-        if not isinstance(template, str) or template.count("{}") != 1:
-            raise ValueError(
-                f"{objective}: a template contains {{}} exactly once, for the class name; got {template!r}."
-            )
     if not listed:
         raise ValueError(f"{objective}: templates is empty; give at least one text with {{}} for the class name.")
-    return listed
+    read = [template for each in listed for template in _read_one(each, objective)]
+    for template in read:
+        check_template(template, objective)
+    return read
+
+
+def check_template(template: str, objective: str) -> None:
+    """Check that a text can be a template.
+
+    Raises:
+        ValueError: It does not contain `{}` exactly once.
+    """
+    if not isinstance(template, str) or template.count("{}") != 1:
+        raise ValueError(f"{objective}: a template contains {{}} exactly once, for the class name; got {template!r}.")
+
+
+def _read_one(given: str, objective: str) -> Sequence[str]:
+    """The templates that one entry stands for."""
+    if not isinstance(given, str) or "{" in given:
+        return [given]
+    if given in ENSEMBLES:
+        return ENSEMBLES[given]
+    if Path(given).expanduser().is_file():
+        return read_lines(given)
+    raise ValueError(
+        f"{objective}: there are no templates {given!r}{nearest(given, ENSEMBLES)} Give a text with {{}} for the "
+        f"name, a list of such texts, a file with one in each line, or one of: {', '.join(ENSEMBLES)}."
+    )
 
 
 def read_lines(path: str) -> list[str]:

@@ -26,10 +26,11 @@ class SAF(Objective, name="saf"):
     16 shots of ImageNet take 192 MB in float32. Of a sample that comes twice in an epoch the first time counts.
 
     Args:
-        lmbda: λ, the weight of the term (paper: 0.3).
+        lmbda: λ, the weight of the term (paper: 0.3; the released script: 0.16).
         temperature: T, which softens both (paper: 5).
         epochs_ago: E, how far back to look, a whole number (paper: 3).
-        start: The epoch from which on the term counts, from 0, a whole number (paper: 5).
+        start: The first epoch, from 0, in which the term counts, a whole number (paper: after epoch 5, which the
+            released script counts from 0).
 
     Cost:
         1 gradient evaluation per step, and logits of state.
@@ -46,7 +47,7 @@ class SAF(Objective, name="saf"):
     lmbda: float = hyperparameter(0.3, low=0, help="Weight of the term.")
     temperature: float = hyperparameter(5.0, above=0, help="Temperature of both distributions.")
     epochs_ago: int = hyperparameter(3, low=1, help="How many epochs back to look.")
-    start: int = hyperparameter(5, low=0, help="Epoch from which on the term counts.")
+    start: int = hyperparameter(6, low=0, help="First epoch, from 0, in which the term counts.")
 
     def begin_step(self, model: nn.Module) -> None:
         self._seen: list[tuple[torch.Tensor, torch.Tensor]] = []
@@ -112,10 +113,11 @@ class MESA(Objective, name="mesa"):
     The running mean predicts in evaluation mode, without dropout.
 
     Args:
-        lmbda: λ, the weight of the term (paper: 0.8).
+        lmbda: λ, the weight of the term (paper: 0.8; the released script: 0.3).
         temperature: T, which softens both (paper: 5).
-        decay: Of the running mean (paper: 0.9995).
-        start: The epoch from which on the term counts, from 0, a whole number (paper: 5).
+        decay: Of the running mean (paper: 0.9995; the released script: 0.9998).
+        start: The first epoch, from 0, in which the term counts, a whole number (paper: after epoch 5, which the
+            released script counts from 0).
 
     Cost:
         1 gradient evaluation per step, a forward pass besides, and a vector of state.
@@ -130,7 +132,7 @@ class MESA(Objective, name="mesa"):
     lmbda: float = hyperparameter(0.8, low=0, help="Weight of the term.")
     temperature: float = hyperparameter(5.0, above=0, help="Temperature of both distributions.")
     decay: float = hyperparameter(0.9995, low=0, high=1, help="Decay of the running mean of the weights.")
-    start: int = hyperparameter(5, low=0, help="Epoch from which on the term counts.")
+    start: int = hyperparameter(6, low=0, help="First epoch, from 0, in which the term counts.")
 
     def begin_step(self, model: nn.Module) -> None:
         self._mean = self.state["mean"] if self.state else flatten(trainable(model))

@@ -79,3 +79,15 @@ def experiment(example, monkeypatch, tmp_path):
     monkeypatch.setattr(example, "load_image_dataset", lambda *_: few_images())
     args = example.parse_arguments(["--shots", "2", "--output_dir", str(tmp_path)])[0]
     return example.Experiment(demo.DEFAULT_TASK, args, str(tmp_path), 0)
+
+
+def test_novel_names_may_be_the_data_sets_own(example, experiment, tmp_path):
+    """Otherwise NFL's base-to-novel runs hold back other classes than its authors'."""
+    nfl = {"novel_class_names": example.OWN, "weight": 2.0}
+    filled = experiment.fill_in({"nfl": nfl, "kgcoop": None})
+    assert filled == {
+        "nfl": {**nfl, "novel_class_names": example.class_names(experiment.evaluation_pixels["novel"])},
+        "kgcoop": None,
+    }
+    assert nfl["novel_class_names"] == example.OWN, "another data set has others"
+    assert experiment.fill_in("kgcoop") == "kgcoop"

@@ -17,7 +17,7 @@ from hf_sharp_prompt.demo import DEFAULT_TASK, load_task
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "examples" / "run_base2novel.py"
-SMALL = ["--shots", "4", "--seeds", "1", "--num_train_epochs", "3", "--warmup_steps", "0", "--augmented_views", "1"]
+SMALL = ["--shots", "4", "--seeds", "1", "--num_train_epochs", "3", "--augmented_views", "1"]
 
 
 @pytest.fixture(scope="module")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import experiments
 import pytest
+import torch
 import transformers
 from processes import run_in_two_processes
 
@@ -107,6 +108,20 @@ def test_an_argument_may_need_what_the_recipe_sets(example, tmp_path):
     arguments = ["--recipes", "rsam_pt", "--dataset", "me/photos", "--reweighting_epochs", "50", "--use_cpu"]
     _, (method,) = example.parse_arguments([*arguments, "--output_dir", str(tmp_path)])
     assert method.training.reweighting_epochs == [50]
+
+
+def test_cifar_is_prepared_as_its_authors_do(example, tmp_path):
+    """Otherwise RSAM-PT is trained and tested on other images: its mean, its deviation, its crops."""
+    arguments = ["--output_dir", str(tmp_path), "--use_cpu", "--max_per_class", "10", "--imbalance_factor", "5"]
+    crop, cifar = (
+        example.Experiment(example.parse_arguments([*arguments, "--preprocessing", name])[0], str(tmp_path))
+        for name in ("crop", "cifar")
+    )
+    assert cifar.collator.image_processor.image_mean == [0.4914, 0.4822, 0.4465]
+    assert cifar.train_collator.image_processor.image_std == [0.2023, 0.1994, 0.2010]
+    assert type(cifar.train_collator.augment).__name__ == "CIFARAugmentation"
+    assert cifar.evaluation.pixel_values.shape == crop.evaluation.pixel_values.shape
+    assert not torch.allclose(cifar.evaluation.pixel_values, crop.evaluation.pixel_values, atol=0.1)
 
 
 def test_groups_follow_the_convention_of_the_benchmark(example, tmp_path):

@@ -314,10 +314,18 @@ class TestNovelNames:
         with pytest.raises(ValueError, match="none of novel_class_names is a name of other classes"):
             create("nfl", novel_class_names=CLASSES)._read_names(CLASSES)
 
+    def test_a_hundred_of_imagenets_names_are_the_authors(self):
+        """Otherwise few-shot runs hold back other classes than SubPT's."""
+        names = create("nfl", novel_class_names="imagenet_100")._read_names(["Acorn"])
+        assert len(set(names)) == len(names) == 99
+        assert [*names[:2], names[-1]] == ["pickup truck", "lampshade", "Norwich Terrier"]
+
     def test_templates_may_be_an_ensemble_or_a_file(self, tmp_path):
         (tmp_path / "templates.txt").write_text("a {}.\nthe {}.\n")
         assert read_templates(str(tmp_path / "templates.txt"), "nfl") == ["a {}.", "the {}."]
-        assert len(read_templates("imagenet_7", "nfl")) == 7
+        assert [len(read_templates(f"imagenet_{n}", "nfl")) for n in (7, 60, 80)] == [7, 60, 80]
+        both = read_templates(["imagenet_80", "{} texture.", str(tmp_path / "templates.txt")], "nfl")
+        assert both == [*read_templates("imagenet_80", "nfl"), "{} texture.", "a {}.", "the {}."]
 
 
 @pytest.mark.parametrize(

@@ -282,9 +282,9 @@ class TestSAF:
     def test_logits_of_earlier_epochs_than_needed_are_not_kept(self):
         """Memory is what SAF costs."""
         saf = create("saf")
-        self.run(saf, 1, [0, 1], torch.zeros(4, 3))
-        assert saf.state == {}
         self.run(saf, 2, [0, 1], torch.zeros(4, 3))
+        assert saf.state == {}
+        self.run(saf, 3, [0, 1], torch.zeros(4, 3))
         assert saf.state["logits"].shape == (3, 2, 3)
 
     def test_without_an_index_it_says_what_is_missing(self):
@@ -306,5 +306,5 @@ def test_half_precision_logits_are_compared_in_single_precision(dtype):
 
 def test_defaults_are_the_papers():
     """Otherwise a run without arguments is not the published method."""
-    assert repr(create("saf")) == "SAF(lmbda=0.3, temperature=5.0, epochs_ago=3, start=5)"
-    assert repr(create("mesa")) == "MESA(lmbda=0.8, temperature=5.0, decay=0.9995, start=5)"
+    assert repr(create("saf")) == "SAF(lmbda=0.3, temperature=5.0, epochs_ago=3, start=6)"
+    assert repr(create("mesa")) == "MESA(lmbda=0.8, temperature=5.0, decay=0.9995, start=6)"

@@ -67,6 +67,11 @@ NO_CONTEXT = "is about context tokens, but num_text_tokens is 0; set it or drop"
         ({"text_depth": True}, "text_depth must be a positive integer, got True"),
         ({"class_token_position": "left"}, "class_token_position must be one of end, middle, front, got 'left'"),
         ({"vision_depth": 2}, "vision_depth is about vision tokens, but num_vision_tokens is 0; set it as well"),
+        ({"text_init_rest": "ones"}, "text_init_rest must be one of normal, zeros, got 'ones'"),
+        (
+            {"text_init_rest": "zeros"},
+            "text_init_rest='zeros' starts the context tokens at zero that text_init does not",
+        ),
         ({**CONTEXT, "num_text_tokens": 0, "text_init": "a"}, f"text_init {NO_CONTEXT} text_init"),
         ({**CONTEXT, "num_text_tokens": 0, "text_depth": 2}, f"text_depth {NO_CONTEXT} text_depth"),
         (

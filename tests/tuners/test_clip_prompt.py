@@ -174,6 +174,15 @@ class TestAnyTextIsPrompted:
         assert torch.equal(learned[4:], clip.text_model.embeddings.token_embedding.weight[words])
         assert 0.005 < learned[:4].std() < 0.04, "the others are drawn from N(0, 0.02²)"
 
+    @pytest.mark.parametrize("class_specific", [False, True])
+    def test_tokens_beyond_the_words_may_start_at_zero(self, clip, tokenizer, class_specific):
+        """Otherwise ProGrad's contexts start elsewhere."""
+        names = {"class_specific": True, "class_names": ["a", "b"]} if class_specific else {}
+        config = CLIPPromptConfig(num_text_tokens=6, text_init="photo of", text_init_rest="zeros", **names)
+        context = get_peft_model(clip, config).get_base_model().text_model.embeddings.clip_prompt_context["default"]
+        assert not context[..., :4, :].any()
+        assert context[..., 4:, :].all(-1).all()
+
 
 class TestClassification:
     def test_loss_and_logits_are_clips(self, model, tokenizer, pixel_values):

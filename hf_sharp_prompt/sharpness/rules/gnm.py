@@ -10,7 +10,8 @@ class GNM(SharpnessRule, name="gnm"):
     """Gaussian neighbourhood minimisation (RSAM-PT, GNM-PT): the gradient at a random neighbour.
 
     `d = g(ρ·σ·ξ)`, ξ normal with standard deviation 1/3, each element clipped to [-1, 1]; σ is halved at every
-    re-weighting stage.
+    re-weighting stage. (In the released code σ is also twice as large in epoch 0, because the exponent
+    `(epoch - 1) // 59` is -1 there. This is an accident and is not followed.)
 
     Args:
         rho: Perturbation radius (paper: 0.05).

@@ -12,6 +12,9 @@ class RWP(SharpnessRule, name="rwp"):
     `d = (1-α)·g + α·g(ξ)`, `ξ ~ N(0, (γ·‖filter‖)²)`: a filter is a row of a tensor with two or more dimensions,
     or else the whole tensor.
 
+    Both gradients are of the same batch. The released code gives them to two processes with a batch each, doubles the
+    epochs, and so takes as many steps from twice the images.
+
     Args:
         gamma: Scale of the noise relative to the filters' norms (paper: 0.01).
         alpha: Weight of the perturbed gradient (paper: 0.5).

@@ -9,6 +9,7 @@ from ..registration import PromptPeftType
 
 
 CLASS_TOKEN_POSITIONS = ("end", "middle", "front")
+TEXT_INIT_RESTS = ("normal", "zeros")
 
 
 @dataclass
@@ -25,8 +26,11 @@ class CLIPPromptConfig(PeftConfig):
             `text_init="a photo of a"` or 16 with random initialisation.
         text_init (`str`, *optional*):
             Words whose token embeddings initialise the context, e.g. `"a photo of a"`. When it has fewer tokens than
-            `num_text_tokens`, it initialises the last ones, next to the text; the others are drawn from N(0, 0.02²).
-            By default all are drawn.
+            `num_text_tokens`, it initialises the last ones, next to the text. By default all are drawn from
+            N(0, 0.02²).
+        text_init_rest (`str`, defaults to `"normal"`):
+            The context tokens that `text_init` does not reach: `"normal"` draws them from N(0, 0.02²), `"zeros"`
+            starts them at zero (ProGrad).
         text_depth (`int`, defaults to 1):
             Text layers that get context tokens: 1 at the input only; d > 1 fresh ones in the same places before each
             of the layers 2 to d.
@@ -83,6 +87,9 @@ class CLIPPromptConfig(PeftConfig):
     text_init: str | None = field(
         default=None,
         metadata={"help": "Words whose embeddings initialise the context, e.g. 'a photo of a'; random by default."},
+    )
+    text_init_rest: str = field(
+        default="normal", metadata={"help": "The context tokens that text_init does not reach: normal or zeros."}
     )
     text_depth: int = field(default=1, metadata={"help": "Text layers that get context tokens of their own."})
     class_token_position: str = field(
@@ -184,6 +191,15 @@ class CLIPPromptConfig(PeftConfig):
             raise ValueError(
                 f"class_token_position must be one of {', '.join(CLASS_TOKEN_POSITIONS)}, "
                 f"got {self.class_token_position!r}."
+            )
+        if self.text_init_rest not in TEXT_INIT_RESTS:
+            raise ValueError(
+                f"text_init_rest must be one of {', '.join(TEXT_INIT_RESTS)}, got {self.text_init_rest!r}."
+            )
+        if self.text_init_rest == "zeros" and self.text_init is None and not self.text_init_token_ids:
+            raise ValueError(
+                "text_init_rest='zeros' starts the context tokens at zero that text_init does not reach, but there is "
+                "no text_init; give its words, or leave text_init_rest='normal'."
             )
         self._check_combination()
 

@@ -206,6 +206,8 @@ class PromptedTextEmbeddings(PromptedEmbeddings):
         make = _like(self.token_embedding.weight)
         classes = [len(config.class_names)] if config.class_specific else []
         context = torch.empty(*classes, n, width, **make).normal_(std=0.02)
+        if config.text_init_rest == "zeros":
+            context.zero_()
         if config.text_init_token_ids:
             words = torch.tensor(config.text_init_token_ids, device=make["device"])
             with torch.no_grad():
