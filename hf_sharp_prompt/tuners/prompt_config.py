@@ -99,18 +99,28 @@ def read_fields(cls: type[PeftConfig], path: Path, name: str) -> dict[str, Any]:
     Raises:
         ValueError: The file is not the JSON of one object, or has a field that the config does not know.
     """
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{name} is incomplete or not JSON: {type(error).__name__}: {error}") from error
-    if not isinstance(values, dict):
-        raise ValueError(f"{name} must hold one JSON object, the adapter's fields, got {_shortened(values)}.")
+    values = read_object(path, name)
     known = {field.name for field in fields(cls)}
     if unknown := sorted(values.keys() - known):
         raise ValueError(
             f"{name}: {_shortened(unknown[0])} is no field of {cls.__name__}. If the adapter was saved with newer "
             "versions of hf-sharp-prompt or peft, upgrade to these; else remove the field."
         )
+    return values
+
+
+def read_object(path: Path, name: str) -> dict[str, Any]:
+    """What a config's file holds, whosever it is.
+
+    Raises:
+        ValueError: The file is not the JSON of one object.
+    """
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{name} is incomplete or not JSON: {type(error).__name__}: {error}") from error
+    if not isinstance(values, dict):
+        raise ValueError(f"{name} must hold one JSON object, the adapter's fields, got {_shortened(values)}.")
     return values
 
 
