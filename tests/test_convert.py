@@ -630,13 +630,14 @@ def test_command_line_goes_both_ways_and_says_what_is_wrong(
     run(monkeypatch, tmp_path / "adapter", tmp_path / "back" / "model.pth.tar-50")
     back = torch.load(tmp_path / "back" / "model.pth.tar-50", weights_only=True)
     assert torch.equal(back["state_dict"]["ctx"], learned["ctx"])
-    with pytest.raises(SystemExit, match="adapter exists already"):
-        run(monkeypatch, file, tmp_path / "adapter", "--base", base)
-    with pytest.raises(SystemExit, match="nowhere"):
-        run(monkeypatch, file, tmp_path / "other", "--base", tmp_path / "nowhere")
-    with pytest.raises(SystemExit):
-        run(monkeypatch, file, tmp_path / "other")
-    assert "--base is needed" in capsys.readouterr().err
+    for target, options, message in (
+        ("adapter", ["--base", base], "adapter exists already"),
+        ("other", ["--base", tmp_path / "nowhere"], "nowhere"),
+        ("other", [], "--base is needed"),
+    ):
+        with pytest.raises(SystemExit, match="2"):
+            run(monkeypatch, file, tmp_path / target, *options)
+        assert message in capsys.readouterr().err
     names = ["--class_names", *NAMES, "--class_template", "one {}", "--class_token_position", "front"]
     run(monkeypatch, file, tmp_path / "front", "--base", base, *names)
     config = PeftModel.from_pretrained(clip, tmp_path / "front").active_peft_config

@@ -14,6 +14,7 @@ from hf_sharp_prompt import CLIPPromptConfig, SharpPromptTrainer, SharpPromptTra
 from hf_sharp_prompt.data import ImageFeatures
 from hf_sharp_prompt.demo import CLIP_PATH
 from hf_sharp_prompt.model_card import _classes, escape, model_card
+from hf_sharp_prompt.printable import printable
 
 
 TRAINING = """
@@ -155,3 +156,54 @@ def test_the_card_says_which_design_was_learned(config, words, tmp_path):
     for each in words:
         assert each in card
     assert ("text is encoded as" in card) == bool(config.num_text_tokens)
+
+
+def test_a_card_of_subpt_says_so(tmp_path):
+    trainer = make_trainer(tmp_path, ["a", "b"], sharpness="none", subspace_epochs=3, subspace_rank=2)
+    trainer.args.num_train_epochs = 4
+    trainer.train()
+    card = model_card(trainer)
+    assert "plain training" not in card.text
+    assert "SubPT: gradients are projected onto the subspace of rank 2" in card.text
+    assert "in 3 early epochs" in card.text
+    assert "subpt" in card.data.tags
+
+
+def test_values_of_enumerations_stand_as_they_are_typed(tmp_path):
+    trainer = make_trainer(tmp_path, ["a", "b"], lr_scheduler_type="cosine")
+    trainer.train()
+    card = model_card(trainer).text
+    assert "| lr\\_scheduler\\_type | cosine |" in card or "| lr_scheduler_type | cosine |" in card
+    assert "SchedulerType" not in card
+    assert "OptimizerNames" not in card
+
+
+def test_a_package_without_metadata_has_no_version(tmp_path, monkeypatch):
+    """As where a checkout is on the path and nothing is installed."""
+    monkeypatch.setattr("hf_sharp_prompt.model_card.PACKAGES", ("peft", "no-such-package"))
+    trainer = make_trainer(tmp_path, ["a", "b"])
+    trainer.train()
+    assert "- no-such-package of unknown version" in model_card(trainer).text
+
+
+def test_the_card_of_a_trainer_that_has_not_trained(tmp_path):
+    """As when somebody else's adapter is evaluated and published again."""
+    trainer = make_trainer(tmp_path, ["a", "b"], sharpness="gcsam")
+    trainer.evaluate()
+    card = model_card(trainer)
+    assert "did not train the adapter" in card.text
+    assert "GCSAM" not in card.text
+    assert "| trained parameters | 256 |" in card.text
+    assert "| loss |" in card.text
+    assert "gcsam" not in card.data.tags
+
+
+def test_control_characters_are_shown_and_do_nothing(tmp_path):
+    names = ["a\x1b[31mred", "b\u202egnp.exe", "c\x07\x00d"]
+    trainer = make_trainer(tmp_path, names, dataset_name="pets\x1b]0;title\x07")
+    trainer.train()
+    trainer.save_model()
+    card = (tmp_path / "README.md").read_text()
+    assert not any(character in card for character in "\x1b\x07\x00\u202e")
+    assert printable("a\x1b[31m\u202eb\nc") == "a\\x1b[31m\\u202eb\\nc"
+    assert printable("Müller 猫 👩‍🚀") == "Müller 猫 👩‍🚀"

@@ -6,6 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from ..printable import printable
 from .conversion import adapter_from_checkpoint, checkpoint_from_adapter
 
 
@@ -43,7 +44,8 @@ def main() -> None:
             args.source, args.target, args.base, names, args.class_template, args.class_token_position
         )
     except (OSError, ValueError) as error:
-        sys.exit(f"{parser.prog}: {error}")
+        print(f"{parser.prog}: error: {printable(' '.join(str(error).split()))}", file=sys.stderr)
+        sys.exit(2)
     if config.class_names is None:
         print(f"To classify with it, call model.set_classes(names, tokenizer, template={config.class_template!r}).")
 

@@ -9,11 +9,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-from peft import PeftConfig, PeftModel, get_peft_model, get_peft_model_state_dict
-from peft.utils import CONFIG_NAME, load_peft_weights
+from peft import PeftModel, get_peft_model, get_peft_model_state_dict
+from peft.utils import CONFIG_NAME, SAFETENSORS_WEIGHTS_NAME
+from safetensors.torch import load_file
 from transformers import AutoModel, AutoTokenizer, CLIPModel
 
 from ..tuners import CLIPPromptConfig
+from ..tuners.prompt_config import read_object
+from ..tuners.registration import PromptPeftType
 from .layout import Place, config_of, default_template, has_whole_model, is_in_tower, learned_tensors, places
 from .reading import read_checkpoint
 
@@ -57,6 +60,8 @@ def adapter_from_checkpoint(
         raise ValueError(f"class_names must be a list of names, got one string: {class_names!r}.")
     state_dict = read_checkpoint(checkpoint)
     learned = learned_tensors(state_dict)
+    if scalars := sorted(name for name, tensor in learned.items() if not tensor.dim()):
+        raise ValueError(f"{checkpoint} is no checkpoint of a known design: {scalars[0]} is one number.")
     template = class_template or default_template(state_dict)
     names = None if class_names is None else [name.replace("_", " ") for name in class_names]
     is_class_specific = "ctx" in learned and learned["ctx"].dim() == 3
@@ -108,13 +113,12 @@ def checkpoint_from_adapter(adapter: str | Path, checkpoint: str | Path) -> None
     """
     if not Path(adapter, CONFIG_NAME).is_file():
         raise ValueError(f"{adapter} is not the directory of an adapter: it has no {CONFIG_NAME}.")
-    config = PeftConfig.from_pretrained(str(adapter))
-    if not isinstance(config, CLIPPromptConfig):
-        raise ValueError(f"{adapter} is an adapter of type {config.peft_type}, not a prompt for CLIP.")
+    kind = read_object(Path(adapter, CONFIG_NAME), str(Path(adapter, CONFIG_NAME))).get("peft_type")
+    if kind != PromptPeftType.CLIP_PROMPT.value:
+        raise ValueError(f"{adapter} is an adapter of type {kind}, not a prompt for CLIP.")
+    config = CLIPPromptConfig.from_pretrained(adapter)
     _check_some_repository_has(config, adapter)
-    tensors = {_below_embeddings(key): tensor for key, tensor in load_peft_weights(str(adapter), "cpu").items()}
-    if besides := sorted(tensors.keys() - {place.name for place in places(config).values()}):
-        raise ValueError(f"{adapter} has {', '.join(besides)} besides its prompt, which no checkpoint has.")
+    tensors = _read_tensors(config, adapter)
     prefix = "prompt_learner." if has_whole_model(config) else ""
     state_dict = {}
     for name, place in places(config).items():
@@ -123,6 +127,29 @@ def checkpoint_from_adapter(adapter: str | Path, checkpoint: str | Path) -> None
     content = {"state_dict": state_dict, "epoch": int(epoch[1]) if epoch else 0}
     with _written_whole(checkpoint) as file:
         torch.save(content | {"optimizer": None, "scheduler": None, "val_result": None}, file)
+
+
+def _read_tensors(config: CLIPPromptConfig, adapter: str | Path) -> dict[str, torch.Tensor]:
+    """What an adapter's file holds, by the names below the towers' embeddings.
+
+    Raises:
+        ValueError: The file is missing, or is not what the config says.
+    """
+    path = Path(adapter, SAFETENSORS_WEIGHTS_NAME)
+    if not path.is_file():
+        raise ValueError(f"{adapter} has no {SAFETENSORS_WEIGHTS_NAME}, which holds the prompt.")
+    tensors = {_below_embeddings(key): tensor for key, tensor in load_file(path).items()}
+    rows: dict[str, int] = {}
+    for place in places(config).values():
+        rows[place.name] = 0 if place.row is None else place.row + 1
+    if besides := sorted(tensors.keys() - rows.keys()):
+        raise ValueError(f"{adapter} has {', '.join(besides)} besides its prompt, which no checkpoint has.")
+    for name, count in rows.items():
+        if name not in tensors or (count and tensors[name].shape[:1] != (count,)):
+            here = _by(tensors[name]) if name in tensors else "missing"
+            expected = f", not {count} × tokens × width" if count else ""
+            raise ValueError(f"{path} does not fit its own config: {name} is {here}{expected}.")
+    return tensors
 
 
 def _fill(model: PeftModel, learned: dict[str, torch.Tensor], checkpoint: str | Path, base_model: str | Path) -> None:
@@ -137,6 +164,13 @@ def _fill(model: PeftModel, learned: dict[str, torch.Tensor], checkpoint: str | 
             raise ValueError(
                 f"{name} is {_by(learned[name])} in {checkpoint}, but for {base_model}{classes} it would be "
                 f"{_by(tensor)}."
+            )
+        if not learned[name].is_floating_point():
+            raise ValueError(f"{name} in {checkpoint} is of type {learned[name].dtype}, but prompts are real numbers.")
+        if not torch.isfinite(learned[name]).all():
+            raise ValueError(
+                f"{name} in {checkpoint} has values that are not finite, so its training diverged or the file is "
+                "damaged; use another checkpoint."
             )
         tensor.copy_(learned[name])
 
@@ -155,9 +189,15 @@ def _check_same_clip(
     prefix = state_dict.get("token_prefix", state_dict.get("prompt_learner.token_prefix"))
     if prefix is None:
         return
+    width = clip.config.text_config.hidden_size
+    if prefix.dim() != 3 or 0 in prefix.shape or prefix.shape[-1] != width or not prefix[0, 0].any():
+        raise ValueError(
+            f"token_prefix in {checkpoint} should be the embedding of the start token, classes × 1 × {width}, but it "
+            f"is {_by(prefix) or 'one number'}{'' if 0 in prefix.shape or prefix.any() else ', all 0'}."
+        )
     start = prefix[0, 0].float()
     distance = (clip.text_model.embeddings.token_embedding.weight - start).norm(dim=-1).min() / start.norm()
-    if distance > 0.01:  # far more than fp16 rounds
+    if not distance <= 0.01:  # far more than fp16 rounds
         raise ValueError(
             f"{checkpoint} was trained on another CLIP than {base_model}: its start token's embedding is "
             f"{distance:.0%} from the nearest of that model's. Give the backbone that its training log names."
