@@ -4,6 +4,7 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import Any
 
 import torch
@@ -19,6 +20,36 @@ from .sharpness.schedule import RHO_SCHEDULES
 
 CLASS_SAMPLING = {"class_balanced": 0.0, "square_root": 0.5}
 """Sampling strategy → exponent of [`~data.ClassFrequencySampler`]."""
+
+CHOOSING_THE_BEST = (
+    *("eval_strategy", "eval_steps", "eval_delay", "eval_on_start", "save_strategy", "save_steps"),
+    *("metric_for_best_model", "greater_is_better"),
+)
+"""The arguments that change what a run ends with only where `load_best_model_at_end` is set."""
+
+NOT_IDENTIFYING = (
+    # What runs are called, and where they are written, logged and published.
+    *("output_dir", "run_name", "project", "dataset_name", "report_to", "disable_tqdm"),
+    *("trackio_space_id", "trackio_bucket_id", "trackio_static_space_id"),
+    *("logging_strategy", "logging_steps", "logging_first_step", "logging_nan_inf_filter"),
+    *("log_on_each_node", "log_level", "log_level_replica", "include_num_input_tokens_seen"),
+    *("save_only_model", "save_on_each_node", "save_total_limit", "enable_jit_checkpoint"),
+    *("push_to_hub", "hub_token", "hub_private_repo", "hub_model_id", "hub_strategy", "hub_always_push"),
+    "hub_revision",
+    # How a run is measured without changing what is measured.
+    *("per_device_eval_batch_size", "prediction_loss_only", "eval_do_concat_batches", "eval_use_gather_object"),
+    *("eval_accumulation_steps", "include_for_metrics", "batch_eval_metrics", "skip_memory_metrics", "debug"),
+    # How the same steps are computed: workers, memory, devices.
+    *("dataloader_num_workers", "dataloader_pin_memory", "dataloader_persistent_workers"),
+    *("dataloader_prefetch_factor", "dataloader_multiprocessing_context"),
+    *("activation_checkpointing", "activation_checkpointing_kwargs"),
+    *("gradient_checkpointing", "gradient_checkpointing_kwargs", "torch_empty_cache_steps", "use_cache"),
+    *("use_cpu", "full_determinism", "local_rank", "ddp_find_unused_parameters", "ddp_bucket_cap_mb"),
+    *("ddp_broadcast_buffers", "ddp_static_graph", "ddp_backend", "ddp_timeout"),
+    # What a script does besides training.
+    *("do_train", "do_eval", "do_predict", "resume_from_checkpoint", "restore_callback_states_from_checkpoint"),
+)
+"""The arguments that cannot change what a run ends with."""
 
 
 @dataclass
@@ -166,6 +197,20 @@ class SharpPromptTrainingArguments(TrainingArguments):
         self._check_reweighting_epochs()
         self._check_loss()
 
+    def identity(self) -> dict[str, Any]:
+        """Return what makes two runs the same run, so that one may be continued as the other.
+
+        Every argument counts except those of `NOT_IDENTIFYING`, and those of `CHOOSING_THE_BEST` where the best model
+        is not loaded at the end.
+
+        Returns:
+            The arguments' values by name, and `world_size`, the number of processes; as JSON gives them back.
+        """
+        ignored = set(NOT_IDENTIFYING) | (set() if self.load_best_model_at_end else set(CHOOSING_THE_BEST))
+        values = {name: value for name, value in self.to_dict().items() if name not in ignored}
+        values |= {"objectives": self._read_objectives(), "world_size": self.world_size}
+        return json.loads(json.dumps(values, default=_as_json))
+
     def _check_subspace(self) -> None:
         epochs, rank = self.subspace_epochs, self.subspace_rank
         if (epochs is None) != (rank is None):
@@ -264,3 +309,10 @@ class SharpPromptTrainingArguments(TrainingArguments):
             )
         self.make_loss([1, 1])
         self.class_weights([1, 1])
+
+
+def _as_json(value: Any) -> Any:
+    """What `json` writes of a value that it does not know: an enum's value, an array's numbers, or else its text."""
+    if isinstance(value, Enum):
+        return value.value
+    return value.tolist() if hasattr(value, "tolist") else str(value)
