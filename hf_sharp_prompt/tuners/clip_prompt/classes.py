@@ -78,6 +78,11 @@ def check_class_texts(
                 f"The text of class {name!r} has token {max(ids)}, but the model's vocabulary has {vocabulary}; use "
                 "the tokenizer of the base model."
             )
+        if kind.starts_with_token and ids[0] != (start := _start_token(token_ids, tower)):
+            raise ValueError(
+                f"The text of class {name!r} starts with token {ids[0]}, but texts of this model start with {start}; "
+                "use the tokenizer of the base model."
+            )
         end = int(kind.end(torch.tensor([ids]), tower.config))
         if kind.pools_at_end and end != len(ids) - 1:
             raise ValueError(
@@ -89,3 +94,12 @@ def check_class_texts(
                 f"The text of class {name!r} and the {num_text_tokens} context tokens take {length} positions, but "
                 f"the text tower has {max_positions(tower)}; shorten the name or the template."
             )
+
+
+def _start_token(token_ids: Sequence[Sequence[int]], tower: nn.Module) -> int:
+    """The token that every text starts with: the config's SOS.
+
+    Configs of CLIP from before EOS was configured rightly (2) have a wrong SOS as well; there it is the first text's.
+    """
+    is_wrong = getattr(tower.config, "eos_token_id", None) == 2
+    return token_ids[0][0] if is_wrong else tower.config.bos_token_id

@@ -3,16 +3,16 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from peft import PeftConfig
-
+from ..prompt_config import PromptConfig
 from ..registration import PromptPeftType
+from .classes import check_class_names
 
 
 CLASS_TOKEN_POSITIONS = ("end", "middle", "front")
 
 
 @dataclass
-class CLIPPromptConfig(PeftConfig):
+class CLIPPromptConfig(PromptConfig):
     """Learned tokens in the towers of a CLIP-like model: CoOp, CoCoOp, VPT, independent prompts (IVLP) and MaPLe.
 
     With the adapter active every text is encoded as `[SOS][V1 … Vn][text][EOS]`, whatever the text, and every image
@@ -124,9 +124,6 @@ class CLIPPromptConfig(PeftConfig):
         default=None, metadata={"help": "Modules that are trained and saved besides, such as a classifier."}
     )
 
-    # What PEFT asks of every config; found from the base model's towers, so neither the user's business nor saved.
-    target_modules = None
-
     @classmethod
     def coop(cls, **changes: Any) -> CLIPPromptConfig:
         """CoOp as in base-to-novel experiments: 4 context tokens from "a photo of a"."""
@@ -185,7 +182,39 @@ class CLIPPromptConfig(PeftConfig):
                 f"class_token_position must be one of {', '.join(CLASS_TOKEN_POSITIONS)}, "
                 f"got {self.class_token_position!r}."
             )
+        self._check_types()
         self._check_combination()
+        self._check_class_fields()
+
+    def tensor_shapes(
+        self, text_width: int, vision_width: int, feature_width: int
+    ) -> tuple[dict[str, tuple[int, ...]], dict[str, tuple[int, ...]]]:
+        """By name the shape of each tensor that the text and the vision tower's embeddings get.
+
+        Args:
+            text_width, vision_width: The widths of the towers; 0 for one that gets none.
+            feature_width: The width of the image features that a meta-net reads.
+        """
+        text: dict[str, tuple[int, ...]] = {}
+        vision: dict[str, tuple[int, ...]] = {}
+        n, m = self.num_text_tokens, self.num_vision_tokens
+        if n:
+            classes = (len(self.class_names),) if self.class_specific else ()
+            text["clip_prompt_context"] = (*classes, n, text_width)
+        if self.text_depth > 1:
+            text["clip_prompt_deep_context"] = (self.text_depth - 1, n, text_width)
+        if self.conditional:
+            hidden = max(feature_width // 16, 1)
+            for name, inputs, outputs in (("linear1", feature_width, hidden), ("linear2", hidden, text_width)):
+                text[f"clip_prompt_meta_net.{name}.weight"] = (outputs, inputs)
+                text[f"clip_prompt_meta_net.{name}.bias"] = (outputs,)
+        if self.coupled:
+            for layer in range(self.text_depth):
+                text[f"clip_prompt_coupling.{layer}.weight"] = (vision_width, text_width)
+                text[f"clip_prompt_coupling.{layer}.bias"] = (vision_width,)
+        elif m:
+            vision["clip_prompt_vision_tokens"] = (self.vision_depth, m, vision_width)
+        return text, vision
 
     def _check_combination(self) -> None:
         text, vision = self.num_text_tokens, self.num_vision_tokens
@@ -227,3 +256,30 @@ class CLIPPromptConfig(PeftConfig):
             )
         if self.class_specific and not self.class_names:
             raise ValueError("class_specific makes a context for each class, so class_names must be given with it.")
+
+    def _check_class_fields(self) -> None:
+        """Check that what is said of the classes is said of the same ones."""
+        names, texts, ends = self.class_names, self.class_token_ids, self.class_name_ends
+        if names is not None:
+            check_class_names(names)
+            if self.class_template.count("{}") != 1:
+                raise ValueError(
+                    f"class_template must contain {{}} exactly once, for the class name; got {self.class_template!r}."
+                )
+        for name, each in (("class_token_ids", texts), ("class_name_ends", ends)):
+            if each is not None and len(each) != len(names or ()):
+                raise ValueError(
+                    f"{name} has {len(each)} entries, but there are {len(names or ())} class_names; give one for each."
+                )
+        if ends is not None and texts is None:
+            raise ValueError("class_name_ends are places in class_token_ids, which are missing; give both.")
+        for index, ids in enumerate(texts or ()):
+            if not ids or min(ids) < 0:
+                raise ValueError(f"class_token_ids[{index}] must be token ids, 0 or more, got {ids}.")
+            if ends is not None and not 0 <= ends[index] < len(ids):
+                raise ValueError(
+                    f"class_name_ends[{index}] is {ends[index]}, but the text of class {names[index]!r} has "
+                    f"{len(ids)} tokens."
+                )
+        if (words := self.text_init_token_ids) is not None and (not words or min(words) < 0):
+            raise ValueError(f"text_init_token_ids must be token ids, 0 or more, got {words}.")

@@ -12,6 +12,7 @@ from peft.utils.other import AuxiliaryTrainingWrapper
 from torch import nn
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, ProcessorMixin
 
+from ..adapter_file import check_state_dict, shapes_of_saved_modules
 from ..shared_prefix import restore_attention
 from ..text_tower import TEXT_TOWERS, find_text_tower, max_positions
 from ..vision_tower import find_vision_tower
@@ -230,9 +231,25 @@ class CLIPPromptModel(NameClassifier, BaseTuner):
                 )
             if not peft_config.coupled:
                 targets.append(vision)
+        self._check_file(peft_config, text, vision)
         names = [re.escape(f"{self._name_of(tower)}.embeddings".lstrip(".")) for tower in targets]
         peft_config.target_modules = "|".join(names)
         return peft_config
+
+    def _check_file(self, config: CLIPPromptConfig, text: nn.Module | None, vision: nn.Module | None) -> None:
+        """Compare the tensors in the adapter's file with those that are about to be made.
+
+        Raises:
+            ValueError: They differ.
+        """
+        widths = (0 if tower is None else tower.config.hidden_size for tower in (text, vision))
+        shapes = config.tensor_shapes(*widths, self._feature_width if config.conditional else 0)
+        expected = shapes_of_saved_modules(self.model, config.modules_to_save)
+        for tower, of_tower in zip((text, vision), shapes, strict=True):
+            for name, shape in of_tower.items():
+                place = f"{self._name_of(tower)}.embeddings.{name}".lstrip(".")
+                expected[f"base_model.model.{place}"] = shape
+        config.check_file(expected, type(self.model).__name__)
 
     def _check_origin(self, config: CLIPPromptConfig, text: nn.Module | None, vision: nn.Module | None) -> None:
         """Note in the config what it is for, or check that it was made for the like.
@@ -316,26 +333,14 @@ class CLIPPromptModel(NameClassifier, BaseTuner):
         cls, model: nn.Module, config: PeftConfig, adapter_name: str, state_dict: dict[str, torch.Tensor]
     ) -> dict[str, torch.Tensor]:
         state_dict = super()._remap_adapter_state_dict_for_load(model, config, adapter_name, state_dict)
-        saved = {key: _by(tensor) for key, tensor in state_dict.items() if cls.prefix in key}
-        made = {
-            key: _by(tensor)
-            for key, tensor in model.state_dict().items()
-            if cls.prefix in key and cls._remove_adapter_name_from_key(key, adapter_name) != key
-        }
-        if differing := sorted(key for key in made.keys() | saved.keys() if made.get(key) != saved.get(key)):
-            key, base = differing[0], type(model.get_base_model()).__name__
-            # Out with what was made to be filled: the model is as it was before.
-            if len(model.peft_config) > 1:
-                model.delete_adapter(adapter_name)
-            else:
-                model.unload()
-            raise ValueError(
-                f"The adapter made for {config.base_model_name_or_path} does not fit its own config: "
-                f"{cls._remove_adapter_name_from_key(key, adapter_name).split(cls.prefix)[1]} is "
-                f"{saved.get(key, 'missing')} in its file, and with its config on this {base} it is "
-                f"{made.get(key, 'not there')}. Load the adapter as it was saved."
-            )
+        check_state_dict(
+            model, adapter_name, state_dict, lambda key: cls.prefix in key and cls._is_of_adapter(key, adapter_name)
+        )
         return state_dict
+
+    @classmethod
+    def _is_of_adapter(cls, key: str, adapter_name: str) -> bool:
+        return cls._remove_adapter_name_from_key(key, adapter_name) != key
 
     @classmethod
     def _remove_adapter_name_from_key(cls, key: str, adapter_name: str) -> str:
@@ -349,10 +354,6 @@ class CLIPPromptModel(NameClassifier, BaseTuner):
             "Prompts are inputs, not weights, and cannot be merged into the model. Keep the adapter active, or call "
             "unload() to get the base model back."
         )
-
-
-def _by(tensor: torch.Tensor) -> str:
-    return " × ".join(map(str, tensor.shape))
 
 
 def _listed(made_for: dict[str, str]) -> str:

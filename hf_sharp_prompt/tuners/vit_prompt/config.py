@@ -4,8 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from peft import PeftConfig
-
+from ..prompt_config import PromptConfig
 from ..registration import PromptPeftType
 
 
@@ -14,7 +13,7 @@ HEADS = ("linear", "cosine")
 
 
 @dataclass
-class ViTPromptConfig(PeftConfig):
+class ViTPromptConfig(PromptConfig):
     """Learned tokens in a vision transformer (VPT), and a head that classifies with it.
 
     For ViT, DeiT, BEiT and DINOv2 with and without registers, as the bare model or with a head on top.
@@ -88,20 +87,20 @@ class ViTPromptConfig(PeftConfig):
         default=None, metadata={"help": "The model that the adapter is for; filled in when it is made."}
     )
 
-    # What PEFT asks of every config; found from the base model's type, so neither the user's business nor saved.
-    target_modules = None
-
     def __post_init__(self) -> None:
         super().__post_init__()
         self.peft_type = PromptPeftType.VIT_PROMPT
         _check_positive_integer("num_tokens", self.num_tokens)
         if self.depth is not None:
             _check_positive_integer("depth", self.depth, "or None for every layer")
+        self._check_types()
         for name in ("dropout", "head_dropout"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 0 and below 1, got {getattr(self, name)!r}.")
         if not self.scale > 0:
             raise ValueError(f"scale must be positive, got {self.scale!r}.")
+        if self.made_for is not None and set(self.made_for) != {"model", "width", "layers"}:
+            raise ValueError(f"made_for must have the keys model, width and layers, got {sorted(self.made_for)}.")
         if self.pooling not in POOLINGS:
             raise ValueError(f"pooling must be one of {', '.join(map(repr, POOLINGS))}; got {self.pooling!r}.")
         if self.head is None:
@@ -142,6 +141,21 @@ class ViTPromptConfig(PeftConfig):
             "scale": 25.0,
         }
         return cls(**setting | overrides)
+
+    def tensor_shapes(self, depth: int, width: int, feature_width: int) -> dict[str, tuple[int, ...]]:
+        """By name the shape of each tensor that the tower's `prompt` gets.
+
+        Args:
+            depth: Number of prompted layers.
+            width: The tower's width.
+            feature_width: The width of what the head sees.
+        """
+        shapes: dict[str, tuple[int, ...]] = {"vit_prompt_tokens": (depth, self.num_tokens, width)}
+        if self.head is not None:
+            shapes["vit_prompt_head.weight"] = (self.num_labels, feature_width)
+        if self.head == "linear":
+            shapes["vit_prompt_head.bias"] = (self.num_labels,)
+        return shapes
 
     def _check_without_head(self) -> None:
         if self.pooling != "model":

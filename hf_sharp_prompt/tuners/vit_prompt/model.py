@@ -15,6 +15,7 @@ from transformers.loss.loss_utils import fixed_cross_entropy
 from transformers.modeling_outputs import BaseModelOutputWithPooling, ImageClassifierOutput
 from transformers.utils import can_return_tuple
 
+from ..adapter_file import check_state_dict, shapes_of_saved_modules
 from ..vision_tower import VISION_TOWERS, find_vision_tower
 from .config import ViTPromptConfig
 from .layer import ViTPrompt
@@ -219,8 +220,21 @@ class ViTPromptModel(BaseTuner):
                 "head=None, or load the model as AutoModel."
             )
         peft_config.made_for = here
+        self._check_file(peft_config, tower)
         peft_config.target_modules = VISION_TOWERS[model_type].embeddings
         return peft_config
+
+    def _check_file(self, config: ViTPromptConfig, tower: nn.Module) -> None:
+        """Compare the tensors in the adapter's file with those that are about to be made.
+
+        Raises:
+            ValueError: They differ.
+        """
+        expected = shapes_of_saved_modules(self.model, config.modules_to_save)
+        name = next(name for name, module in self.model.named_modules() if module is tower)
+        for part, shape in config.tensor_shapes(*_sizes(config, tower)).items():
+            expected["base_model.model." + f"{name}.prompt.{part}".lstrip(".")] = shape
+        config.check_file(expected, type(self.model).__name__)
 
     def _create_and_replace(
         self,
@@ -236,23 +250,20 @@ class ViTPromptModel(BaseTuner):
         self.tower_name = current_key.rpartition(".")[0]
         if not hasattr(tower, "prompt"):
             tower.prompt = ViTPrompt(tower, parts)
-        depth = peft_config.depth or peft_config.made_for["layers"]
-        widths = MODEL_POOLINGS[tower.config.model_type].widths if peft_config.pooling == "model" else 1
-        tower.prompt.update_layer(adapter_name, peft_config, target, depth, widths * peft_config.made_for["width"])
+        depth, _, feature_width = _sizes(peft_config, tower)
+        tower.prompt.update_layer(adapter_name, peft_config, target, depth, feature_width)
 
     @classmethod
     def _remap_adapter_state_dict_for_load(
         cls, model: nn.Module, config: PeftConfig, adapter_name: str, state_dict: dict[str, torch.Tensor]
     ) -> dict[str, torch.Tensor]:
         state_dict = super()._remap_adapter_state_dict_for_load(model, config, adapter_name, state_dict)
-        here = model.state_dict()
-        for key, tensor in state_dict.items():
-            if key in here and tensor.shape != here[key].shape:
-                raise ValueError(
-                    f"The adapter's {key} is {_by(tensor)}, but this model and the adapter's config make it "
-                    f"{_by(here[key])}. Load it onto the model it was trained for ({config.base_model_name_or_path}), "
-                    "with the config that it was saved with."
-                )
+        check_state_dict(
+            model,
+            adapter_name,
+            state_dict,
+            lambda key: cls.prefix in key and cls._remove_adapter_name_from_key(key, adapter_name) != key,
+        )
         return state_dict
 
     def _check_merge_allowed(self) -> None:
@@ -266,5 +277,8 @@ def _describe(made_for: dict[str, Any]) -> str:
     return f"{made_for['model']} of width {made_for['width']} with {made_for['layers']} layers"
 
 
-def _by(tensor: torch.Tensor) -> str:
-    return " × ".join(map(str, tensor.shape))
+def _sizes(config: ViTPromptConfig, tower: nn.Module) -> tuple[int, int, int]:
+    """How many layers are prompted, and the widths of the tower and of what the head sees."""
+    width = config.made_for["width"]
+    widths = MODEL_POOLINGS[tower.config.model_type].widths if config.pooling == "model" else 1
+    return config.depth or config.made_for["layers"], width, widths * width

@@ -1,0 +1,87 @@
+"""What the Hub answers: in words, and whether asking again can help."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, OfflineModeIsEnabled
+
+
+logger = logging.getLogger(__name__)
+
+Answer = TypeVar("Answer")
+
+WAITS = (1.0, 2.0, 4.0, 8.0)
+"""Seconds to wait before each further attempt."""
+
+TEMPORARY = (408, 425, 429, 500, 502, 503, 504)
+"""HTTP statuses that the same request may not meet again."""
+
+
+def what_the_hub_said(error: BaseException) -> str:
+    """The reason why a request failed, on one line: the server's status and words where it answered.
+
+    Args:
+        error: What `huggingface_hub` raised, or an error that was raised from it.
+    """
+    answered = next((each for each in _causes(error) if isinstance(each, HfHubHTTPError)), None)
+    if answered is not None and getattr(answered, "response", None) is not None:
+        response, words = answered.response, getattr(answered, "server_message", None)
+        asked = f"{response.request.method} {response.request.url.copy_with(query=None)}"
+        return f"the Hub answered {response.status_code}{f' ({_one_line(words)})' if words else ''} to {asked}"
+    if any(isinstance(each, OfflineModeIsEnabled) for each in _causes(error)):
+        return "the Hub was not asked, as HF_HUB_OFFLINE is set"
+    if isinstance(error, EntryNotFoundError) and error.__cause__ is not None:
+        error = error.__cause__
+    return f"{type(error).__name__}: {_one_line(str(error))}"
+
+
+def is_temporary(error: BaseException) -> bool:
+    """True if the same request may succeed later: the server is busy or failing, or the connection broke."""
+    for each in _causes(error):
+        if isinstance(each, OfflineModeIsEnabled):
+            return False
+        if isinstance(each, HfHubHTTPError) and getattr(each, "response", None) is not None:
+            return each.response.status_code in TEMPORARY
+    modules = {base.__module__.partition(".")[0] for each in _causes(error) for base in type(each).__mro__}
+    return any(isinstance(each, ConnectionError | TimeoutError) for each in _causes(error)) or bool(
+        modules & {"httpx", "httpx2"}
+    )
+
+
+def ask_again(request: Callable[[], Answer], what: str, waits: tuple[float, ...] | None = None) -> Answer:
+    """Make a request, and make it again after a while where that can help.
+
+    Args:
+        request: What asks the Hub. Making it twice must do no harm.
+        what: What is being done, for the log: "creating the repository pets".
+        waits: Seconds to wait before each further attempt; by default `WAITS`.
+
+    Raises:
+        HfHubHTTPError: The Hub refuses, or still fails at the last attempt. Errors of the connection likewise.
+    """
+    for wait in WAITS if waits is None else waits:
+        try:
+            return request()
+        except Exception as error:
+            if not is_temporary(error):
+                raise
+            logger.warning(f"{what} failed: {what_the_hub_said(error)}. Trying again in {wait:g} s.")
+            time.sleep(wait)
+    return request()
+
+
+def _causes(error: BaseException | None) -> list[BaseException]:
+    """The error, and those that it was raised from or while handling."""
+    causes: list[BaseException] = []
+    while error is not None and error not in causes:
+        causes.append(error)
+        error = error.__cause__ or error.__context__
+    return causes
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
