@@ -52,18 +52,18 @@ def is_temporary(error: BaseException) -> bool:
     )
 
 
-def ask_again(request: Callable[[], Answer], what: str, waits: tuple[float, ...] | None = None) -> Answer:
+def ask_again(request: Callable[[], Answer], what: str, waits: tuple[float, ...] = WAITS) -> Answer:
     """Make a request, and make it again after a while where that can help.
 
     Args:
         request: What asks the Hub. Making it twice must do no harm.
         what: What is being done, for the log: "creating the repository pets".
-        waits: Seconds to wait before each further attempt; by default `WAITS`.
+        waits: Seconds to wait before each further attempt.
 
     Raises:
         HfHubHTTPError: The Hub refuses, or still fails at the last attempt. Errors of the connection likewise.
     """
-    for wait in WAITS if waits is None else waits:
+    for wait in waits:
         try:
             return request()
         except Exception as error:

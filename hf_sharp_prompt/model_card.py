@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+import enum
 import os
 import re
 import reprlib
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from huggingface_hub import ModelCard, ModelCardData
-from peft import PeftModel
+from peft import PeftModel, get_peft_model_state_dict
 from torch import nn
 
+from .printable import printable
+from .push import make_public
 from .tuners import CLIPPromptConfig, ViTPromptConfig
 from .tuners.registration import PromptPeftType
 
@@ -58,7 +61,7 @@ def model_card(
     Names from outside (classes, data, models) are escaped: they appear as text, never as markup.
 
     Args:
-        trainer: After, or during, training.
+        trainer: After, during or before training; before, the card says that this Trainer has not trained.
         language, license, tags, model_name, dataset: As for `Trainer.create_model_card`.
         model_id: Under what the adapter is loaded; by default the trainer's repository or output directory.
 
@@ -67,7 +70,7 @@ def model_card(
     """
     args, model = trainer.args, trainer.model
     config = model.peft_config[model.active_adapter]
-    rule, objectives = trainer.sharpness.rule, trainer.objectives.objectives
+    sharpness = getattr(trainer, "sharpness", None)  # which is there once training has begun
     dataset = dataset or args.dataset_name
     design = (
         _vit_design(config)
@@ -77,7 +80,9 @@ def model_card(
     base_model = str(config.base_model_name_or_path or design["some_model"])
     on_hub = base_model if re.fullmatch(r"[\w.-]+/[\w.-]+", base_model) and not Path(base_model).exists() else None
     tags = [tags] if isinstance(tags, str) else list(tags or ())
-    methods = {rule.name, *trainer.objectives.names} - {"none"}
+    methods = set() if sharpness is None else {sharpness.rule.name, *trainer.objectives.names} - {"none"}
+    if sharpness is not None and args.subspace_epochs is not None:
+        methods.add("subpt")
     model_id = model_id or trainer.hub_model_id or args.hub_model_id or Path(args.output_dir).name
     base_model_name = on_hub or Path(base_model).name
     card_data = ModelCardData(
@@ -96,14 +101,14 @@ def model_card(
         base_model=_in_code(base_model_name),
         base_model_link=f"[{on_hub}](https://huggingface.co/{on_hub})" if on_hub else escape(base_model_name),
         where_base_model_is="" if on_hub else "  # the local directory of the base model",
-        method=f"{design.pop('method')}, {_describe_rule(rule, objectives)}",
+        method=", ".join([design.pop("method"), *_describe_training(trainer)]),
         dataset=_describe_data(trainer, dataset),
-        trained_parameters=f"{sum(p.numel() for p in trainer.sharpness.parameters):,}",
+        trained_parameters=f"{_count_parameters(model):,}",
         results=_results(trainer.state.log_history),
-        training=_training(args),
+        training=[] if sharpness is None else _training(args),
         sharpness_summary=_sharpness_summary(trainer.state.log_history),
         classes=_classes(config.class_names),
-        versions=[(package, version(package)) for package in PACKAGES],
+        versions=[(package, _version(package)) for package in PACKAGES],
         **design,
     )
 
@@ -123,6 +128,7 @@ def write_cards_of(trainer: SharpPromptTrainer) -> None:
 
     def upload(working_dir: str, repo_id: str, *args: Any, **kwargs: Any) -> Any:
         save_card(working_dir, repo_id)
+        make_public(Path(working_dir))
         return PeftModel._upload_modified_files(model, working_dir, repo_id, *args, **kwargs)
 
     model.create_or_update_model_card = save_card
@@ -198,20 +204,43 @@ def _vit_design(config: ViTPromptConfig) -> dict[str, Any]:
     }
 
 
-def escape(text: str) -> str:
+def escape(text: object) -> str:
     """Text as Markdown shows it literally, on one line: no markup, no HTML, no table cells of its own."""
-    text = " ".join(str(text).split()).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    text = printable(" ".join(str(text).split())).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return re.sub(r"([\\`*_\[\]|~#!])", r"\\\1", text)
 
 
 def _in_code(text: str) -> str:
     """Text for the inside of a string in the card's code: without what could end string, line or block."""
-    return re.sub(r"[\"\\`\r\n]", "", str(text))
+    return re.sub(r"[\"\\`]", "", printable(re.sub(r"[\r\n]", "", str(text))))
 
 
-def _describe_rule(rule: Any, objectives: list[Any]) -> str:
-    described = "plain training" if rule.name == "none" else f"trained along the sharpness rule `{_in_brief(rule)}`"
-    return " ".join([described, *(f"with the objective `{_in_brief(objective)}`" for objective in objectives)])
+def _describe_training(trainer: SharpPromptTrainer) -> list[str]:
+    """What the Trainer followed, part by part; nothing before training begins."""
+    if (sharpness := getattr(trainer, "sharpness", None)) is None:
+        return []
+    rule, args = sharpness.rule, trainer.args
+    described = [] if rule.name == "none" else [f"trained along the sharpness rule `{_in_brief(rule)}`"]
+    if args.subspace_epochs is not None:
+        described.append(
+            f"SubPT: gradients are projected onto the subspace of rank {args.subspace_rank} in which the prompt moved "
+            f"in {args.subspace_epochs} early epochs"
+        )
+    objectives = [f"with the objective `{_in_brief(objective)}`" for objective in trainer.objectives.objectives]
+    return [" ".join([", ".join(described) or "plain training", *objectives])]
+
+
+def _count_parameters(model: PeftModel) -> int:
+    """How many numbers the active adapter has learned."""
+    tensors = get_peft_model_state_dict(model, adapter_name=model.active_adapter, save_embedding_layers=False)
+    return sum(tensor.numel() for tensor in tensors.values())
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:  # as where a checkout is on the path
+        return "of unknown version"
 
 
 def _in_brief(member: Any) -> str:
@@ -222,7 +251,8 @@ def _in_brief(member: Any) -> str:
 
 
 def _describe_data(trainer: SharpPromptTrainer, dataset: str | list[str] | None) -> str:
-    names = [dataset] if isinstance(dataset, str) else list(dataset or ["not named"])
+    given = [dataset] if isinstance(dataset, str) else list(dataset or ["not named"])
+    names = [Path(name).name if Path(name).is_absolute() or name.startswith((".", "~")) else name for name in given]
     count = len(trainer.train_dataset) if hasattr(trainer.train_dataset, "__len__") else None
     return ", ".join(map(escape, names)) + (f" ({count:,} training images)" if count else "")
 
@@ -241,9 +271,10 @@ def _results(log_history: list[dict[str, Any]]) -> str:
 def _training(args: Any) -> list[tuple[str, str]]:
     batch = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
     precision = "bf16" if args.bf16 else "fp16" if args.fp16 else "float32"
-    rows = [(name, str(getattr(args, name))) for name in TRAINING_ARGUMENTS if getattr(args, name) not in (None, -1)]
+    values = {name: getattr(args, name) for name in TRAINING_ARGUMENTS}
+    given = {name: value for name, value in values.items() if value not in (None, -1)}
     return [
-        *((name, escape(value)) for name, value in rows),
+        *((name, escape(value.value if isinstance(value, enum.Enum) else value)) for name, value in given.items()),
         ("total batch size", str(batch)),
         ("precision", precision),
     ]

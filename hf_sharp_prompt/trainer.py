@@ -32,6 +32,7 @@ from .model_card import model_card, write_cards_of
 from .objectives import Batch, ConstrainingObjective, ObjectiveSum
 from .objectives.batch import logits_of
 from .objectives.long_tail import IGNORED, LongTailLoss, weighted_cross_entropy
+from .push import PushingTrainer
 from .seeded_trainer import SeededTrainer
 from .sharpness import Constraint, SharpnessAware
 from .sharpness.rule import Among
@@ -42,7 +43,7 @@ from .training_args import SharpPromptTrainingArguments
 FROZEN_IMAGE_FEATURES = "frozen_image_features"
 
 
-class SharpPromptTrainer(SeededTrainer):
+class SharpPromptTrainer(PushingTrainer, SeededTrainer):
     """A `transformers.Trainer` whose steps follow a sharpness rule's direction.
 
     One optimizer step's micro-batches, over all processes, form one batch, and the rule runs once per step over all of

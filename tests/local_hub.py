@@ -98,6 +98,7 @@ class LocalHub:
         self.token = f"hf_{secrets.token_hex(17)}"
         self.repositories: dict[str, Repository] = {}
         self.requests: list[tuple[str, str]] = []  # method and path (with the query), as received
+        self.failures: list[tuple[re.Pattern[str], int]] = []  # still to come, see `fail`
         self.lock = threading.Lock()  # held while a request is answered
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Handler, self))
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
@@ -125,6 +126,11 @@ class LocalHub:
             "HF_HUB_DISABLE_TELEMETRY": "1",
             "NO_PROXY": "*",  # also against the proxies that macOS and Windows keep outside the environment
         }
+
+    def fail(self, request: str, status: int, times: int = 1) -> None:
+        """Answer the next `times` requests whose `METHOD /path` the regular expression matches with an error."""
+        with self.lock:
+            self.failures += [(re.compile(request), status)] * times
 
     def repository(self, repo_id: str) -> Repository:
         if repo_id not in self.repositories:
@@ -186,6 +192,10 @@ class _Handler(BaseHTTPRequestHandler):
     def _dispatch(self) -> Any:
         url = urlsplit(self.path)
         self.query = parse_qs(url.query)
+        for failure in self.hub.failures:
+            if failure[0].match(f"{self.command} {url.path}"):
+                self.hub.failures.remove(failure)
+                raise HubError(failure[1], "This failure was asked for.")
         token = self.headers.get("Authorization", "").removeprefix("Bearer ")
         if token not in ("", self.hub.token):
             raise HubError(401, "Invalid credentials in Authorization header")

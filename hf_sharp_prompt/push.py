@@ -1,0 +1,279 @@
+"""Saving what loads and pushing what may be seen: no token, user name, host name or path leaves the machine."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import CommitInfo
+from peft import PeftModel
+from transformers import Trainer
+from transformers.trainer import TRAINING_ARGS_NAME
+from transformers.trainer_utils import HubStrategy, SaveStrategy
+from transformers.utils import PushInProgress
+from transformers.utils.hub import hf_api
+
+from .hub import WAITS, ask_again, what_the_hub_said
+
+
+logger = logging.getLogger(__name__)
+
+PROCESSOR_FOLDER = "processor"
+HOLDS_PATH = re.compile(r"(path|file|dir|directory|checkpoint)$")
+"""The names of fields that hold a path; elsewhere only one that exists is taken for a path."""
+CARD_NAME = "README.md"
+LOCAL_PATH = re.compile(r"(?<![\w:/.<])(?:~|[A-Za-z]:(?=[\\/]))?(?:[\\/][\w.+@-]+)+[\\/]?")
+"""A path in a text, which starts at the root, the home directory or a drive; in an address another character is
+ahead of it."""
+
+
+class PushError(OSError):
+    """What could not be pushed, where it is saved, and what the Hub answered."""
+
+
+class PushingTrainer(Trainer):
+    """A Trainer that tries again where the Hub fails for a while, and pushes nothing that is private.
+
+    The repository gets the model, its processor and its card, and with `hub_strategy` "checkpoint" or
+    "all_checkpoints" what a run is resumed from. It does not get the training arguments, which hold the token, nor
+    logs and whatever else lies in `output_dir`; local paths in its files are cut to their last part.
+
+    When the Hub fails while the Trainer is made or trains, a warning says so and the run goes on; the next push brings
+    what is missing. `push_to_hub` raises.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self._goes_on_without_hub = True
+        super().__init__(*args, **kwargs)
+        self._goes_on_without_hub = False
+
+    def init_hf_repo(self, token: str | None = None, private: bool | None = None) -> None:
+        """As the Trainer's, with further attempts.
+
+        Raises:
+            PushError: The repository cannot be created; while the Trainer is made or trains, this is a warning.
+        """
+        self.push_in_progress = None
+        name = self.args.hub_model_id or Path(self.args.output_dir).absolute().name
+        try:
+            ask_again(lambda: super(PushingTrainer, self).init_hf_repo(token, private), f"Creating {name} on the Hub")
+        except Exception as error:
+            message = f"The repository {name} cannot be created: {what_the_hub_said(error)}."
+            if not self._goes_on_without_hub:
+                raise PushError(f"{message} {self._where_it_is}") from error
+            logger.warning(f"{message} Nothing is pushed until it can be; the run goes on.")
+
+    def push_to_hub(
+        self,
+        commit_message: str | None = "End of training",
+        blocking: bool = True,
+        token: str | None = None,
+        revision: str | None = None,
+        private: bool | None = None,
+        **kwargs: Any,
+    ) -> CommitInfo | Future[CommitInfo] | None:
+        """Save the model in `output_dir`, then push it with its processor and card.
+
+        Args:
+            commit_message: The commit's title.
+            blocking: Whether to wait until it is pushed.
+            token: A token with write access; by default that of the arguments.
+            revision: The branch; by default that of the arguments.
+            private: Whether a new repository is private; by default as the arguments say.
+            **kwargs: Passed on to `create_model_card`.
+
+        Returns:
+            The commit, or its future with `blocking=False`; None in other processes than the first.
+
+        Raises:
+            PushError: The Hub refuses, or still fails after further attempts. The model is saved in `output_dir`.
+        """
+        self.callback_handler.on_push_begin(self.args, self.state, self.control)
+        token = token if token is not None else self.args.hub_token
+        self.save_model(_internal_call=True)
+        if not self.is_world_process_zero():
+            return None
+        if self.hub_model_id is None:
+            self.init_hf_repo(token=token, private=private)
+        tags = kwargs.pop("tags", None) or []
+        tags = [tags] if isinstance(tags, str) else list(tags)
+        kwargs["tags"] = [*tags, *(tag for tag in getattr(self.model, "model_tags", None) or () if tag not in tags)]
+        kwargs.setdefault("model_name", self.hub_model_id.rpartition("/")[2])
+        self.create_model_card(**kwargs)
+        self._finish_current_push()
+        staged = self._stage_model()
+        options = {"commit_message": commit_message, "token": token, "revision": revision or self.args.hub_revision}
+        if blocking:
+            return self._upload(staged, **options)
+        return hf_api().run_as_future(self._upload, staged, **options)
+
+    def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
+        if not self.is_world_process_zero() or self.args.hub_strategy == HubStrategy.END:
+            return
+        if not self.args.hub_always_push and self.push_in_progress is not None and not self.push_in_progress.is_done():
+            return
+        self.callback_handler.on_push_begin(self.args, self.state, self.control)
+        if self.hub_model_id is None:
+            with self._going_on_without_hub():
+                self.init_hf_repo()
+            if self.hub_model_id is None:
+                return
+        by_steps = self.args.save_strategy == SaveStrategy.STEPS
+        when = f"step {self.state.global_step}" if by_steps else f"epoch {int(self.state.epoch)}"
+        message = f"Training in progress, {when}"
+        options = {"token": self.args.hub_token, "revision": self.args.hub_revision}
+        jobs = [self._upload_in_background(self._stage_model(), commit_message=message, **options)]
+        if self.args.hub_strategy in (HubStrategy.CHECKPOINT, HubStrategy.ALL_CHECKPOINTS):
+            checkpoint = Path(checkpoint_folder)
+            only_last = self.args.hub_strategy == HubStrategy.CHECKPOINT
+            options["path_in_repo"] = "last-checkpoint" if only_last else checkpoint.name
+            staged = _stage(lambda folder: shutil.copytree(checkpoint, folder, dirs_exist_ok=True))
+            jobs.append(self._upload_in_background(staged, commit_message=f"{message}, checkpoint", **options))
+        if self.push_in_progress is None or self.push_in_progress.is_done():
+            self.push_in_progress = PushInProgress(jobs)
+        else:
+            self.push_in_progress.jobs.extend(jobs)
+
+    def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
+        """As the Trainer's; beside an adapter, a processor with a tokenizer goes into the folder `processor`.
+
+        PEFT's `AutoPeftModel` takes a tokenizer beside an adapter for a reason to look at the base model's input
+        embeddings, and a CLIP has no way to ask for these.
+        """
+        processor = self.processing_class or getattr(self.data_collator, "tokenizer", None)
+        if not isinstance(self.model, PeftModel) or not _tokenizes(processor):
+            super()._save(output_dir, state_dict)
+            return
+        given, self.processing_class = self.processing_class, _InItsFolder(processor)
+        try:
+            super()._save(output_dir, state_dict)
+        finally:
+            self.processing_class = given
+
+    def _stage_model(self) -> tempfile.TemporaryDirectory:
+        """A folder with the model as it is now, its processor and its card."""
+
+        def fill(folder: Path) -> None:
+            self._save(str(folder))
+            card = Path(self.args.output_dir, CARD_NAME)
+            if card.is_file():
+                shutil.copy(card, folder / CARD_NAME)
+
+        return _stage(fill)
+
+    def _upload(self, staged: tempfile.TemporaryDirectory, **options: Any) -> CommitInfo:
+        """Upload a staged folder and remove it.
+
+        Raises:
+            PushError: The Hub refuses, or still fails after further attempts.
+        """
+        with staged as folder:
+            try:
+                return ask_again(
+                    lambda: hf_api().upload_folder(repo_id=self.hub_model_id, folder_path=folder, **options),
+                    f"Pushing to {self.hub_model_id}",
+                    WAITS[-1:],  # the client makes attempts of its own at a commit
+                )
+            except Exception as error:
+                raise PushError(
+                    f"{options['commit_message']!r} was not pushed to {self.hub_model_id}: "
+                    f"{what_the_hub_said(error)}. {self._where_it_is}"
+                ) from error
+
+    def _upload_in_background(self, staged: tempfile.TemporaryDirectory, **options: Any) -> Future[None]:
+        def upload() -> None:
+            try:
+                self._upload(staged, **options)
+            except PushError as error:
+                logger.warning(f"{error} The run goes on.")
+
+        return hf_api().run_as_future(upload)
+
+    @property
+    def _where_it_is(self) -> str:
+        return f"What is saved stays in {self.args.output_dir}; call trainer.push_to_hub() to push it."
+
+    @contextmanager
+    def _going_on_without_hub(self) -> Iterator[None]:
+        self._goes_on_without_hub = True
+        try:
+            yield
+        finally:
+            self._goes_on_without_hub = False
+
+
+class _InItsFolder:
+    """A processor that is saved in a folder of its own."""
+
+    def __init__(self, processor: Any) -> None:
+        self.processor = processor
+
+    def save_pretrained(self, directory: str, **kwargs: Any) -> Any:
+        return self.processor.save_pretrained(str(Path(directory, PROCESSOR_FOLDER)), **kwargs)
+
+
+def make_public(folder: Path) -> None:
+    """Take out of a folder that is to be pushed what is private.
+
+    The training arguments are removed (they hold the token), and local paths in the configs, states and card are cut
+    to their last part.
+    """
+    for path in sorted(folder.rglob("*")):
+        if path.name == TRAINING_ARGS_NAME:
+            path.unlink()
+        elif path.name.endswith(("config.json", "state.json")):
+            content = json.loads(path.read_text(encoding="utf-8"))
+            public = _without_paths(content)
+            if public != content:
+                path.write_text(json.dumps(public, indent=2, sort_keys=True), encoding="utf-8")
+        elif path.name == CARD_NAME:
+            text = path.read_text(encoding="utf-8")
+            path.write_text(LOCAL_PATH.sub(lambda found: _public(found[0]), text), encoding="utf-8")
+
+
+def _stage(fill: Callable[[Path], Any]) -> tempfile.TemporaryDirectory:
+    """A folder to push, filled and made public."""
+    staged = tempfile.TemporaryDirectory(prefix="push-")
+    try:
+        fill(Path(staged.name))
+        make_public(Path(staged.name))
+    except BaseException:
+        staged.cleanup()
+        raise
+    return staged
+
+
+def _without_paths(content: Any, key: str = "") -> Any:
+    """The same JSON with the last part of each string that is a local path."""
+    if isinstance(content, dict):
+        return {name: _without_paths(each, name) for name, each in content.items()}
+    if isinstance(content, list):
+        return [_without_paths(each, key) for each in content]
+    if not isinstance(content, str):
+        return content
+    is_relative = content.startswith(("./", "../", ".\\", "..\\"))
+    if HOLDS_PATH.search(key) and (is_relative or LOCAL_PATH.match(content)):
+        return _last_part(content)
+    return _public(content)
+
+
+def _public(text: str) -> str:
+    """The last part of a path that exists on this machine; any other text as it is."""
+    return _last_part(text) if os.path.isabs(text) and os.path.lexists(text) else text
+
+
+def _last_part(path: str) -> str:
+    return re.split(r"[\\/]", path.rstrip("\\/"))[-1]
+
+
+def _tokenizes(processor: Any) -> bool:
+    return hasattr(processor, "tokenizer") or hasattr(processor, "convert_tokens_to_ids")
