@@ -1,38 +1,33 @@
-"""What the example scripts have in common: recipes, and runs that are continued where they stopped."""
+"""The example scripts' command line: methods from recipes and arguments, and what a script prints."""
 
 from __future__ import annotations
 
 import dataclasses
 import difflib
-import json
 import logging
 import os
-import shutil
 import sys
-import time
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import mean, stdev
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import datasets
 import torch
 import transformers
 import yaml
 from accelerate import PartialState
+from publishing import name_repository
+from results import printable_lines
 from rich.console import Console
+from rich.text import Text
 from transformers import HfArgumentParser
-from transformers.trainer_utils import get_last_checkpoint
 
-from hf_sharp_prompt import SharpPromptTrainer, SharpPromptTrainingArguments
+from hf_sharp_prompt import SharpPromptTrainingArguments
 
-
-logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
-Result = dict[str, Any]  # of a run: what was measured, the seconds that training took, and the adapter's directory
 
 CORES_PER_PROCESS = (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", 1))
 DEFAULTS = {
@@ -47,32 +42,6 @@ DEFAULTS = {
     "dataloader_pin_memory": torch.cuda.is_available(),
     "disable_tqdm": not sys.stderr.isatty(),
 }
-# What makes two runs the same run, so that one may be continued as the other.
-SETTINGS = (
-    "sharpness",
-    "sharpness_args",
-    "rho_schedule",
-    "objectives",
-    "subspace_epochs",
-    "subspace_rank",
-    "num_train_epochs",
-    "max_steps",
-    "per_device_train_batch_size",
-    "gradient_accumulation_steps",
-    "optim",
-    "optim_args",
-    "learning_rate",
-    "lr_scheduler_type",
-    "epoch_schedule",
-    "first_epoch_learning_rate",
-    "drop_last_train_batch",
-    "warmup_steps",
-    "weight_decay",
-    "max_grad_norm",
-    "label_smoothing_factor",
-    "bf16",
-    "fp16",
-)
 
 
 @dataclass
@@ -88,23 +57,53 @@ def use_all_cores() -> None:
     """Undo that `accelerate launch` leaves a process without a GPU one thread, however many cores there are."""
     state = PartialState()
     if "ACCELERATE_MIXED_PRECISION" in os.environ and state.device.type == "cpu" and state.num_processes == 1:
-        torch.set_num_threads(os.cpu_count() or 1)
+        # OpenMP keeps to its limit, and oneDNN's bfloat16 products are wrong where torch counts on more threads.
+        torch.set_num_threads(min(os.cpu_count() or 1, int(os.environ.get("OMP_THREAD_LIMIT", 2**10))))
 
 
-def be_quiet() -> None:
-    """A line per run says enough."""
-    logging.basicConfig(format="%(message)s")
+def prepare_process() -> None:
+    """Let torchrun's processes meet on a CPU, and print only what is of use: a line per run, from one process.
+
+    To be called first: Accelerate decides once whether processes meet.
+    """
+    several = int(os.environ.get("WORLD_SIZE", 1)) > 1
+    if several and not torch.accelerator.is_available():
+        os.environ.setdefault("ACCELERATE_USE_CPU", "true")
+    handler = logging.StreamHandler()
+    handler.setFormatter(PrintableFormatter("%(message)s"))
+    logging.basicConfig(handlers=[handler])
     logging.getLogger("hf_sharp_prompt").setLevel(logging.INFO)
+    if os.environ.get("RANK", "0") != "0":
+        logging.disable(logging.WARNING)
+        warnings.simplefilter("ignore")
+    transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     datasets.disable_progress_bars()
-    # Of PEFT's asking transformers about its gradient checkpointing under the old name.
+    # PEFT asks transformers about its gradient checkpointing under the old name.
     warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated", category=FutureWarning)
 
 
-def make_console() -> Console:
+class PrintableFormatter(logging.Formatter):
+    """A formatter whose messages hold no control characters, whatever the names in them."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return printable_lines(super().format(record))
+
+
+class PlainConsole(Console):
+    """A console that prints names as they are: no markup, no emoji codes, no control characters."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(markup=False, emoji=False, highlight=False, **options)
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        return super().render_str(printable_lines(text), **options)
+
+
+def make_console() -> PlainConsole:
     """The main process's; wide enough for every table where it is not a terminal whose width counts."""
     width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 160
-    return Console(width=width, quiet=not PartialState().is_main_process)
+    return PlainConsole(width=width, quiet=not PartialState().is_main_process)
 
 
 def parse_methods(
@@ -125,19 +124,60 @@ def parse_methods(
         description: Of the script, for `--help`.
         argv: The command line.
     """
+    if any(word.partition("=")[0] == "--seed" for word in argv):
+        raise ValueError("--seed is set for each run; give --seeds, e.g. --seeds 1 2 3.")
     args = parse_one(kinds[0], make_parser(kinds, defaults, description), argv)
-    methods = []
+    methods: list[Method] = []
     for recipe in args.recipes:
         path = find_recipe(recipe, recipes)
         parser = make_parser(kinds, defaults | read_recipe(path, on_demo(args)), description)
-        _, prompt, training = parser.parse_args_into_dataclasses(argv, look_for_args_file=False)
+        try:
+            _, prompt, training = parser.parse_args_into_dataclasses(argv, look_for_args_file=False)
+        except TypeError as error:
+            raise ValueError(f"The recipe {path} has a value of the wrong type: {error}.") from error
+        check_length(training)
+        if path.stem in (method.name for method in methods):
+            raise ValueError(f"--recipes has {path.stem!r} twice; a method's directory has its name. Rename one.")
         methods.append(Method(path.stem, prompt, training))
     return args, methods
 
 
-def make_parser(kinds: Sequence[type], values: dict[str, Any], description: str) -> HfArgumentParser:
+def check_length(training: SharpPromptTrainingArguments) -> None:
+    if training.max_steps <= 0 and training.num_train_epochs <= 0:
+        raise ValueError(
+            f"num_train_epochs must be greater than 0, got {training.num_train_epochs:g}; nothing would be trained."
+        )
+
+
+def check_distinct(values: Sequence[Any], argument: str) -> None:
+    """Refuse what is given twice: it would be run once and counted twice, with a deviation of 0."""
+    if repeated := sorted({str(value) for value in values if list(values).count(value) > 1}):
+        raise ValueError(f"{argument} has {', '.join(repeated)} more than once; give each one once.")
+
+
+def check_seeds(seeds: Sequence[int]) -> None:
+    check_distinct(seeds, "--seeds")
+    if wrong := [seed for seed in seeds if not 0 <= seed < 2**32]:
+        raise ValueError(f"--seeds must be from 0 to 2**32 - 1, got {wrong[0]}.")
+
+
+def check_at_least(lowest: int, **arguments: float | None) -> None:
+    """Refuse arguments below the lowest value that has a meaning; None is a default."""
+    for name, value in arguments.items():
+        if value is not None and value < lowest:
+            raise ValueError(f"--{name} must be at least {lowest}, got {value:g}.")
+
+
+class Parser(HfArgumentParser):
+    """A parser whose complaint is one sentence, without the usage of all arguments before it."""
+
+    def error(self, message: str) -> NoReturn:
+        raise ValueError(f"{message[:1].upper()}{message[1:]}; --help lists the arguments.")
+
+
+def make_parser(kinds: Sequence[type], values: dict[str, Any], description: str) -> Parser:
     """A parser of several dataclasses of arguments, with values of the script's and a recipe's for their defaults."""
-    parser = HfArgumentParser(kinds, description=description)
+    parser = Parser(kinds, description=description)
     known = {action.dest for action in parser._actions}
     for name in values.keys() - known:
         nearest = difflib.get_close_matches(name, known, n=1)
@@ -166,10 +206,30 @@ def find_recipe(recipe: str, directory: Path) -> Path:
 
 
 def read_recipe(path: Path, on_demo: bool) -> dict[str, Any]:
-    """A recipe's values, those under `demo:` included if they apply."""
-    values = yaml.safe_load(path.read_text())
-    for_demo = values.pop("demo", {})
+    """A recipe's values, those under `demo:` included if they apply.
+
+    Raises:
+        ValueError: The file is not a recipe.
+    """
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeError) as error:
+        raise ValueError(f"The recipe {path} is not valid YAML: {error}") from error
+    for_demo = values.pop("demo", {}) if isinstance(values, dict) else None
+    if not isinstance(for_demo, dict) or not all(isinstance(name, str) for name in {**values, **for_demo}):
+        raise ValueError(f"The recipe {path} must map arguments to values, as `learning_rate: 0.002` does.")
     return values | (for_demo if on_demo else {})
+
+
+def name_of_data(dataset: str) -> str:
+    """What a data set is called in directories and cards: the last part of its id or path."""
+    path = Path(dataset).expanduser()
+    return path.resolve().name if path.exists() else dataset.rstrip("/").rpartition("/")[2]
+
+
+def check_names_of_data(datasets: Sequence[str]) -> None:
+    """Refuse data sets whose results would go into one directory."""
+    check_distinct([name_of_data(dataset) for dataset in datasets], "--dataset")
 
 
 def training_of_run(
@@ -184,87 +244,15 @@ def training_of_run(
         dataset: A Hub id, or a path, of which cards say the last part alone.
         in_memory: Whether images are there as tensors, so that workers would have nothing to do.
     """
-    given, name = method.training, Path(dataset).name
+    given, name = method.training, name_of_data(dataset)
     num_workers = 0 if in_memory else given.dataloader_num_workers
-    repository = "-".join([given.hub_model_id or "prompts", name, method.name, f"seed{seed}"])
     return dataclasses.replace(
         given,
         output_dir=str(directory),
         seed=seed,
         dataloader_num_workers=num_workers,
         dataloader_persistent_workers=given.dataloader_persistent_workers and num_workers > 0,
-        dataset_name=name if Path(dataset).exists() else dataset,
-        hub_model_id=repository if given.push_to_hub else None,
-        hub_strategy="end",
+        dataset_name=name if Path(dataset).expanduser().exists() else dataset,
+        hub_model_id=name_repository(given, name, method.name, f"seed{seed}") if given.push_to_hub else None,
+        push_to_hub=False,  # but when the run has ended, so that the Hub cannot end it
     )
-
-
-def run_once(
-    directory: Path,
-    settings: dict[str, Any],
-    make_trainer: Callable[[], SharpPromptTrainer],
-    measure: Callable[[SharpPromptTrainer], Result],
-    check_reloaded: Callable[[Result], None],
-) -> Result:
-    """Train, measure, save and load back; what an earlier call began is continued, or just returned.
-
-    Args:
-        directory: Of the run: its settings, checkpoints, adapter and result.
-        settings: What makes it this run.
-        make_trainer: Makes the Trainer, if the run is not finished.
-        measure: Of the trained Trainer, what is to be reported.
-        check_reloaded: Raises if the saved adapter does not reach the result.
-
-    Raises:
-        ValueError: The directory holds a run with other settings.
-    """
-    # The underscore keeps it, and the user's paths in it, from being pushed to the Hub.
-    check_same_settings(directory / "_settings.json", settings)
-    PartialState().wait_for_everyone()
-    if (directory / "metrics.json").is_file():
-        logger.warning(f"{directory} is finished and not run again.")
-        return json.loads((directory / "metrics.json").read_text())
-    trainer = make_trainer()
-    started = time.perf_counter()
-    places = [path for path in (directory, directory / "_early") if path.is_dir()]  # the latter: SubPT's early stage
-    trainer.train(resume_from_checkpoint=any(get_last_checkpoint(path) for path in places))
-    seconds = time.perf_counter() - started
-    result = measure(trainer) | {"seconds": seconds, "adapter": str(directory)}
-    trainer.push_to_hub() if trainer.args.push_to_hub else trainer.save_model()
-    trainer.accelerator.wait_for_everyone()
-    check_reloaded(result)
-    if trainer.is_world_process_zero():
-        write_json(directory / "metrics.json", result)
-        for checkpoint in directory.glob("checkpoint-*"):
-            shutil.rmtree(checkpoint)
-    trainer.accelerator.wait_for_everyone()
-    return result
-
-
-def check_same_settings(path: Path, settings: dict[str, Any]) -> None:
-    """Claim a run's directory, or make sure that what it holds is this very run."""
-    if path.is_file():
-        held = json.loads(path.read_text())
-        if changed := [name for name in settings if held.get(name) != settings[name]]:
-            differences = ", ".join(f"{name} was {held.get(name)} and is now {settings[name]}" for name in changed)
-            raise ValueError(f"{path.parent} holds another run: {differences}. Choose another --output_dir.")
-    elif PartialState().is_main_process:
-        write_json(path, settings)
-
-
-def write_json(path: Path, content: Any) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(content, indent=2))
-    os.replace(temporary, path)
-
-
-def in_percent(values: Sequence[float]) -> str:
-    """Mean and, of several, standard deviation."""
-    return f"{100 * mean(values):.1f}" + (f" ± {100 * stdev(values):.1f}" if len(values) > 1 else "")
-
-
-def in_words(result: Result, columns: dict[str, str]) -> str:
-    """One run's line: what was measured, under the names of the table's columns."""
-    measured = ", ".join(f"{name} {100 * result[key]:.1f}" for name, key in columns.items())
-    return f"{measured} in {result['seconds']:.1f} s"

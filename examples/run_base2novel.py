@@ -23,28 +23,30 @@ from typing import Any
 
 import datasets
 import experiments
-import torch
 from accelerate import PartialState
-from datasets import Dataset
+from accelerate.utils import broadcast_object_list
+from datasets import Dataset, DatasetDict
 from experiments import (
-    SETTINGS,
     Method,
-    Result,
-    be_quiet,
-    in_percent,
-    in_words,
+    check_at_least,
+    check_names_of_data,
+    check_seeds,
     make_console,
+    name_of_data,
     parse_methods,
-    run_once,
+    prepare_process,
     training_of_run,
     use_all_cores,
-    write_json,
 )
+from failures import run_script
 from peft import PeftModel, get_peft_model
+from publishing import Publication
+from results import Result, Results, collect, in_percent, name_of_row, succeeded, write_json
 from rich.console import Console
 from rich.table import Column, Table
+from runs import Run, check_directories, end_of, fingerprint_of_model, identify, run_all
 from torch.utils.data import DataLoader
-from transformers import AutoProcessor, CLIPModel, PrinterCallback, ProcessorMixin, set_seed
+from transformers import AutoConfig, AutoProcessor, CLIPModel, PrinterCallback, ProcessorMixin, set_seed
 
 from hf_sharp_prompt import (
     CLIPPromptConfig,
@@ -60,9 +62,11 @@ from hf_sharp_prompt.data import (
     RandomResizedCropFlip,
     base_to_novel,
     few_shot,
+    fingerprint,
     load_image_dataset,
 )
 from hf_sharp_prompt.plots import plot_accuracy_by_epoch
+from hf_sharp_prompt.printable import printable
 
 
 logger = logging.getLogger(__name__)
@@ -132,6 +136,17 @@ class ExperimentArguments:
             f"each step drawing one; 0 is the image as it is. Default: 0 on the demo, else {VIEWS}."
         },
     )
+
+    def __post_init__(self) -> None:
+        check_at_least(1, shots=self.shots)
+        check_at_least(0, augmented_views=self.augmented_views)
+        check_seeds(self.seeds)
+        check_names_of_data(self.dataset)
+
+    @property
+    def datasets(self) -> list[str]:
+        """The data sets, each by its name."""
+        return list(demo.TASKS) if self.dataset == ["all"] else self.dataset
 
 
 @dataclass
@@ -209,8 +224,9 @@ class Experiment:
     def __init__(self, dataset: str, args: ExperimentArguments, output_dir: str, num_workers: int) -> None:
         task = demo.TASKS.get(dataset)
         self.dataset, self.args, self.num_workers = dataset, args, num_workers
-        self.name = Path(dataset).name
+        self.name = name_of_data(dataset)
         self.directory = Path(output_dir, self.name)
+        check_is_clip(args.model)
         self.template = args.template or (task.template if task else "a photo of a {}.")
         views = args.augmented_views
         self.cache = args.cache_features or ("memory" if task or views is not None else "no")
@@ -229,6 +245,20 @@ class Experiment:
         halves = dict(zip(HALVES, base_to_novel(self.splits)))
         self.evaluation_pixels = {half: splits[args.eval_split] for half, splits in halves.items()}
         self.training: dict[tuple[int, bool], Images] = {}
+
+    @cached_property
+    def identity(self) -> dict[str, Any]:
+        """What all runs have in common: other data or another model under the same name make another experiment."""
+        args = self.args
+        used = DatasetDict({name: self.splits[name] for name in ("train", args.eval_split)})
+        (data,) = broadcast_object_list([fingerprint(used) if PartialState().is_main_process else None])
+        return {
+            "model_fingerprint": fingerprint_of_model(self.load_clip()),
+            "data_fingerprint": data,
+            "shots": args.shots,
+            "eval_split": args.eval_split,
+            "augmented_views": self.views,
+        }
 
     def load_clip(self) -> CLIPModel:
         return CLIPModel.from_pretrained(self.args.model).eval()
@@ -263,11 +293,14 @@ class Experiment:
     def images_to_measure(self, method: Method) -> dict[str, Images]:
         return self.evaluation_pixels if method.prompt.learns_in_image_tower else self.evaluation_features
 
+    def trains_on_features(self, method: Method) -> bool:
+        return self.views is not None and not method.prompt.learns_in_image_tower
+
     def draw_shots(self, seed: int, method: Method) -> tuple[Images, ImageCollator]:
         """The base classes' training images, encoded unless they are anew in every step, and what batches them."""
         size = self.processor.image_processor.crop_size["height"]
         collator = ImageCollator(self.processor, None if self.views == 0 else RandomResizedCropFlip(size))
-        as_pixels = self.views is None or method.prompt.learns_in_image_tower
+        as_pixels = not self.trains_on_features(method)
         if (seed, as_pixels) not in self.training:
             base, _ = base_to_novel(few_shot(self.splits, self.args.shots, seed))
             train = base["train"]
@@ -277,48 +310,70 @@ class Experiment:
         return self.training[seed, as_pixels], collator
 
 
-def main() -> None:
+def check_is_clip(model: str) -> None:
+    """Refuse another kind of model, of which CLIP's loader would make one with random weights."""
+    if (kind := AutoConfig.from_pretrained(model).model_type) != "clip":
+        raise ValueError(f"--model {model} is a model of the type {kind!r}, but this experiment is CLIP's.")
+
+
+def main() -> int:
+    prepare_process()
     args, methods = parse_arguments(sys.argv[1:])
-    be_quiet()
     use_all_cores()
-    output_dir = methods[0].training.output_dir
     console = make_console()
-    results: dict[str, dict[str, list[Result]]] = {}
-    for dataset in list(demo.TASKS) if args.dataset == ["all"] else args.dataset:
-        experiment = Experiment(dataset, args, output_dir, methods[0].training.dataloader_num_workers)
-        results[dataset] = run_methods(experiment, methods, args.seeds, console)
+    waiting = load_experiments(args, methods)
+    results: dict[str, Results] = {}
+    publications: list[Publication] = []
+    while waiting:
+        experiment = waiting.pop(0)
+        found, pushed = run_methods(experiment, methods, console)
+        publications += pushed
+        results[experiment.dataset] = found
+        console.print(make_table(experiment.dataset, found))
         if PartialState().is_main_process:
-            write_json(experiment.directory / "summary.json", results[dataset])
             plot_accuracy_by_epoch(
-                {name: [run["history"] for run in runs] for name, runs in results[dataset].items()},
+                {name: histories for name, runs in found.items() if (histories := histories_of(runs))},
                 experiment.directory / "accuracy_by_epoch.png",
-                title=f"{dataset}, {args.shots} shots",
+                title=printable(f"{experiment.name}, {args.shots} shots"),
             )
-        console.print(make_table(dataset, results[dataset]))
         console.print(
-            "Every adapter was loaded back and reached what was measured. They are in "
-            f"{experiment.directory}/METHOD/seedN, summary.json and accuracy_by_epoch.png beside them.\n",
+            f"Adapters are in {experiment.directory}/METHOD/seedN, summary.json and accuracy_by_epoch.png beside "
+            "them.\n",
             soft_wrap=True,
         )
     if len(results) > 1:
         console.print(make_table(f"mean of {len(results)} data sets", average(list(results.values()))))
+    return end_of(list(results.values()), publications, console)
 
 
-def run_methods(
-    experiment: Experiment, methods: list[Method], seeds: list[int], console: Console
-) -> dict[str, list[Result]]:
-    """By method, the results of its runs, one per seed; zero-shot CLIP's first."""
-    results = {"zero-shot": [measure_zero_shot(experiment, methods[0].training)]}
+def load_experiments(args: ExperimentArguments, methods: list[Method]) -> list[Experiment]:
+    """All of a command's, and make sure that each can be run, before the first begins."""
+    training = methods[0].training
+    loaded = [
+        Experiment(dataset, args, training.output_dir, training.dataloader_num_workers) for dataset in args.datasets
+    ]
+    for experiment in loaded:
+        check_directories(list_runs(experiment, methods))
+    return loaded
+
+
+def run_methods(experiment: Experiment, methods: list[Method], console: Console) -> tuple[Results, list[Publication]]:
+    """Do an experiment's runs and write its summary.
+
+    Returns:
+        By method, the results of its runs, one per seed: zero-shot CLIP's first, then those of the methods, then what
+        earlier commands left of others; and the runs' publications.
+    """
+    runs = list_runs(experiment, methods)
+    zero_shot = measure_zero_shot(experiment, methods[0].training)
     for method in methods:
         if method.prompt.learns_in_image_tower and experiment.cache != "no":
             logger.warning(f"{method.name} learns tokens in the image tower: images are encoded in every step.")
-        runs = results[method.name] = []
-        for seed in seeds:
-            runs.append(run(experiment, method, seed))
-            console.print(
-                f"{experiment.name}, {method.name}, seed {seed}: {in_words(runs[-1], COLUMNS)}", soft_wrap=True
-            )
-    return results
+    done = run_all(runs, console, COLUMNS)
+    results = {"zero-shot": [zero_shot], **collect(experiment.directory, experiment.identity, done)}
+    if PartialState().is_main_process:
+        write_json(experiment.directory / "summary.json", results)
+    return results, [run.publication for run in runs if run.publication is not None]
 
 
 def parse_arguments(argv: list[str]) -> tuple[ExperimentArguments, list[Method]]:
@@ -330,48 +385,77 @@ def on_demo(args: ExperimentArguments) -> bool:
     return all(dataset in {"all", *demo.TASKS} for dataset in args.dataset)
 
 
-def measure_zero_shot(experiment: Experiment, training: SharpPromptTrainingArguments) -> Result:
-    model = get_peft_model(experiment.load_clip(), CLIPPromptConfig())
-    images = experiment.evaluation_features
-    with model.disable_adapter():
-        accuracies = measure(model, images, experiment.processor, experiment.template, training)
-    return accuracies | {"history": {half: [accuracies[half]] for half in images}}
+def list_runs(experiment: Experiment, methods: list[Method]) -> list[Run]:
+    return [make_run(experiment, method, seed) for method in methods for seed in experiment.args.seeds]
 
 
-def run(experiment: Experiment, method: Method, seed: int) -> Result:
+def make_run(experiment: Experiment, method: Method, seed: int) -> Run:
     """One method with one seed. The result: accuracies "base" and "novel" and their harmonic mean "hm", these by epoch
     in "history", and the "cosines" between gradient and perturbed gradient."""
     directory = experiment.directory / method.name / f"seed{seed}"
-    return run_once(
+    given, in_memory = method.training, experiment.trains_on_features(method)
+    training = training_of_run(method, seed, directory, experiment.dataset, in_memory)
+    training.objectives = experiment.fill_in(training.objectives)
+    return Run(
+        method.name,
+        seed,
+        f"{experiment.name}, {method.name}, seed {seed}",
         directory,
-        describe(experiment, method, seed),
-        lambda: make_trainer(experiment, method, seed, directory),
-        measure_halves,
-        lambda result: check_reloaded(experiment, method, result),
+        identify(experiment.identity, dataclasses.asdict(method.prompt), training),
+        make_trainer=lambda: make_trainer(experiment, method, training),
+        load_trainer=lambda: load_trainer(experiment, method, training),
+        measure=measure_halves,
+        measured=list(COLUMNS.values()),
+        publication=Publication(directory, training.hub_model_id, given.hub_token, given.hub_private_repo)
+        if given.push_to_hub
+        else None,
     )
 
 
-def make_trainer(experiment: Experiment, method: Method, seed: int, directory: Path) -> BaseToNovelTrainer:
-    train_dataset, collator = experiment.draw_shots(seed, method)
-    set_seed(seed)
+def make_trainer(experiment: Experiment, method: Method, training: SharpPromptTrainingArguments) -> BaseToNovelTrainer:
+    """The Trainer of a new prompt."""
+    train_dataset, collator = experiment.draw_shots(training.seed, method)
+    set_seed(training.seed)
     prompt = dataclasses.asdict(method.prompt)
     class_template = prompt.pop("class_template")
     model = get_peft_model(experiment.load_clip(), CLIPPromptConfig(**prompt))
     model.set_classes(class_names(train_dataset), experiment.processor, class_template)
-    in_memory = isinstance(train_dataset, ImageFeatures)
-    training = training_of_run(method, seed, directory, experiment.dataset, in_memory)
-    training.objectives = experiment.fill_in(training.objectives)
+    images = experiment.images_to_measure(method)
+    return trainer_of(model, training, images, experiment, data_collator=collator, train_dataset=train_dataset)
+
+
+def load_trainer(experiment: Experiment, method: Method, training: SharpPromptTrainingArguments) -> BaseToNovelTrainer:
+    """A Trainer of what a run saved, on a fresh base model; it measures as the run's own does."""
+    model = PeftModel.from_pretrained(experiment.load_clip(), training.output_dir)
+    return trainer_of(model, training, experiment.images_to_measure(method), experiment)
+
+
+def trainer_of(
+    model: PeftModel,
+    training: SharpPromptTrainingArguments,
+    images: dict[str, Images],
+    experiment: Experiment,
+    **data: Any,
+) -> BaseToNovelTrainer:
     trainer = BaseToNovelTrainer(
         model,
         training,
-        collator,
-        train_dataset=train_dataset,
-        eval_dataset=experiment.images_to_measure(method),
+        eval_dataset=images,
         compute_metrics=partial(metrics.compute, "per_class_accuracy"),
         processor=experiment.processor,
+        **data,
     )
     trainer.remove_callback(PrinterCallback)  # a line per run says enough
     return trainer
+
+
+def measure_zero_shot(experiment: Experiment, training: SharpPromptTrainingArguments) -> Result:
+    """What CLIP reaches with the hand-written prompt, measured as the learned ones are."""
+    config = CLIPPromptConfig(class_template=experiment.template)
+    model = get_peft_model(experiment.load_clip(), config)
+    training = dataclasses.replace(training, output_dir=str(experiment.directory), push_to_hub=False)
+    with model.disable_adapter():
+        return measure_halves(trainer_of(model, training, experiment.evaluation_features, experiment))
 
 
 def measure_halves(trainer: BaseToNovelTrainer) -> Result:
@@ -387,77 +471,45 @@ def measure_halves(trainer: BaseToNovelTrainer) -> Result:
     }
 
 
-@torch.no_grad()
-def measure(
-    model: PeftModel,
-    evaluation: dict[str, Images],
-    processor: ProcessorMixin,
-    template: str,
-    training: SharpPromptTrainingArguments,
-) -> Result:
-    device = PartialState().device
-    model.to(device)
-    base_to_novel = metrics.load("base_to_novel")
-    for half, images in evaluation.items():
-        with model.using_classes(class_names(images), processor, template):
-            for batch in load_in_order(images, processor, training):
-                labels = batch.pop("labels")
-                logits = model(**{name: tensor.to(device) for name, tensor in batch.items()}).logits
-                base_to_novel.add_batch(
-                    predictions=logits.argmax(-1).cpu(), references=labels, halves=[half] * len(labels)
-                )
-    return base_to_novel.compute()
-
-
 def with_harmonic_mean(accuracies: dict[str, float]) -> Result:
     return accuracies | {"hm": harmonic_mean(accuracies.values())}
 
 
-def check_reloaded(experiment: Experiment, method: Method, result: Result) -> None:
-    """What was saved is what was measured: load it onto a fresh base model and measure again."""
-    model = PeftModel.from_pretrained(experiment.load_clip(), result["adapter"])
-    images = experiment.images_to_measure(method)
-    reloaded = measure(model, images, experiment.processor, method.prompt.class_template, method.training)
-    if any(reloaded[half] != result[half] for half in images):
-        raise RuntimeError(f"The adapter in {result['adapter']} was measured at {result} but reloads as {reloaded}.")
+def histories_of(runs: list[Result]) -> list[dict[str, list[float]]]:
+    """Per seed, the accuracies by epoch; those at the end alone where not all were measured as often."""
+    histories = [run["history"] for run in succeeded(runs)]
+    if len({len(history["base"]) for history in histories}) > 1:
+        return [{half: history[half][-1:] for half in HALVES} for history in histories]
+    return histories
 
 
-def describe(experiment: Experiment, method: Method, seed: int) -> dict[str, Any]:
-    args = experiment.args
-    return {
-        "model": args.model,
-        "dataset": experiment.dataset,
-        "shots": args.shots,
-        "seed": seed,
-        "eval_split": args.eval_split,
-        "augmented_views": experiment.views,
-        **dataclasses.asdict(method.prompt),
-        **{name: getattr(method.training, name) for name in SETTINGS},
-        "num_processes": PartialState().num_processes,
-    }
-
-
-def average(results: list[dict[str, list[Result]]]) -> dict[str, list[Result]]:
+def average(results: list[Results]) -> Results:
     """Per method and seed, the mean over data sets."""
     return {
         name: [
             with_harmonic_mean({half: mean(run[half] for run in runs) for half in HALVES})
             | {"seconds": mean(run.get("seconds", 0) for run in runs)}
-            for runs in zip(*(of_dataset[name] for of_dataset in results))
+            for runs in in_all(results, name)
         ]
         for name in results[0]
     }
 
 
-def make_table(title: str, results: dict[str, list[Result]]) -> Table:
+def in_all(results: list[Results], method: str) -> list[tuple[Result, ...]]:
+    """The runs of a method by seed, each on all data sets; what failed on one is left out."""
+    by_seed = [{run.get("seed"): run for run in succeeded(of.get(method, []))} for of in results]
+    return [tuple(of[seed] for of in by_seed) for seed in by_seed[0] if all(seed in of for of in by_seed)]
+
+
+def make_table(title: str, results: Results) -> Table:
     table = Table(Column("method", no_wrap=True), *COLUMNS, "seconds a run", title=title, title_justify="left")
     for name, runs in results.items():
-        accuracies = [in_percent([run[column] for run in runs]) for column in COLUMNS.values()]
-        seconds = mean(run.get("seconds", 0) for run in runs)
-        table.add_row(name, *accuracies, f"{seconds:.1f}" if seconds else "")
+        finished = succeeded(runs)
+        accuracies = [in_percent([run[column] for run in finished]) for column in COLUMNS.values()]
+        seconds = mean(run.get("seconds", 0) for run in finished) if finished else 0
+        table.add_row(name_of_row(name, runs), *accuracies, f"{seconds:.1f}" if seconds else "")
     return table
 
 
 if __name__ == "__main__":
-    main()
-    PartialState().destroy_process_group()
+    run_script(main)

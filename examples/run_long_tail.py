@@ -15,9 +15,9 @@ command line overrides every recipe's. Interrupted, the same command continues w
 from __future__ import annotations
 
 import dataclasses
-import math
 import sys
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -25,24 +25,26 @@ from typing import Any
 import datasets
 import experiments
 import torch
-import transformers
 from accelerate import PartialState
+from accelerate.utils import broadcast_object_list
 from datasets import DatasetDict
 from experiments import (
     Method,
-    Result,
-    be_quiet,
-    in_percent,
-    in_words,
+    check_at_least,
+    check_seeds,
     make_console,
+    name_of_data,
     parse_methods,
-    run_once,
+    prepare_process,
     training_of_run,
     use_all_cores,
-    write_json,
 )
+from failures import run_script
 from peft import PeftModel, get_peft_model
+from publishing import Publication
+from results import Result, Results, collect, in_percent, name_of_row, succeeded, write_json
 from rich.table import Column, Table
+from runs import Run, check_directories, end_of, fingerprint_of_model, identify, run_all
 from torch.utils.data import DataLoader, Dataset
 from transformers import AutoImageProcessor, AutoModel, EvalPrediction, PreTrainedModel, PrinterCallback, set_seed
 
@@ -56,23 +58,17 @@ from hf_sharp_prompt.data import (
     ResizeCenterCrop,
     class_counts,
     exponential_counts,
+    fingerprint,
     load_image_dataset,
     pareto_counts,
     subsample,
 )
 from hf_sharp_prompt.plots import plot_accuracy_by_group
+from hf_sharp_prompt.printable import printable
 
 
 RECIPES = Path(__file__).parent / "recipes" / "long_tail"
 DEFAULTS = experiments.DEFAULTS | {"output_dir": "runs/long_tail", "eval_strategy": "no"}
-SETTINGS = (
-    *experiments.SETTINGS,
-    "loss",
-    "loss_args",
-    "reweighting_epochs",
-    "reweighting_beta",
-    "train_sampling_strategy",
-)
 PROFILES = ("exponential", "pareto", "none")
 MAX_PER_CLASS_ON_DEMO = 100  # so that with the default imbalance the rarest has one
 SHARES = (0.36, 0.35)  # of the classes that are many- and medium-shot, as in CIFAR100-LT: 36, 35 and 29 of 100
@@ -151,6 +147,10 @@ class ExperimentArguments:
     )
 
     def __post_init__(self) -> None:
+        check_seeds(self.seeds)
+        check_at_least(1, imbalance_factor=self.imbalance_factor, max_per_class=self.max_per_class)
+        if self.group_sizes is not None and min(self.group_sizes, default=0) < 0:
+            raise ValueError(f"--group_sizes must not be negative, got {self.group_sizes}.")
         if self.group_sizes is not None and len(self.group_sizes) != 3:
             raise ValueError(
                 "--group_sizes takes three numbers, of many-, medium- and few-shot classes, e.g. 36 35 29; got "
@@ -222,7 +222,7 @@ class Experiment:
 
     def __init__(self, args: ExperimentArguments, output_dir: str) -> None:
         self.args = args
-        self.name = Path(args.dataset).name
+        self.name = name_of_data(args.dataset)
         self.directory = Path(output_dir, self.name)
         with PartialState().main_process_first():
             splits = self.load_splits()
@@ -230,6 +230,7 @@ class Experiment:
         if args.eval_split not in splits:
             raise ValueError(f"{args.dataset} has no {args.eval_split} split; it has {', '.join(splits)}.")
         train, evaluation = splits["train"], splits[args.eval_split]
+        self.splits = DatasetDict(train=train, evaluation=evaluation)
         self.class_names = train.features["label"].names
         self.counts = class_counts(train)
         self.groups = self.find_groups()
@@ -272,6 +273,19 @@ class Experiment:
         many, medium = (round(share * len(self.counts)) for share in SHARES)
         return {"group_sizes": [many, medium, len(self.counts) - many - medium]}
 
+    @cached_property
+    def identity(self) -> dict[str, Any]:
+        """What all runs have in common: other data or another model under the same name make another experiment."""
+        (data,) = broadcast_object_list([fingerprint(self.splits) if PartialState().is_main_process else None])
+        return {
+            "model_fingerprint": fingerprint_of_model(self.load_vit()),
+            "data_fingerprint": data,
+            "counts": self.counts,
+            "groups": self.groups,
+            "eval_split": self.args.eval_split,
+            "preprocessing": self.args.preprocessing,
+        }
+
     def judge(self, prediction: EvalPrediction) -> Result:
         calibration = metrics.compute("expected_calibration_error", prediction)
         return metrics.compute("shot_groups", prediction, **self.groups) | {
@@ -310,32 +324,28 @@ class LongTailTrainer(SharpPromptTrainer):
         return super().compute_loss(model, inputs, *args, **kwargs)
 
 
-def main() -> None:
+def main() -> int:
+    prepare_process()
     args, methods = parse_arguments(sys.argv[1:])
-    be_quiet()
     use_all_cores()
-    transformers.utils.logging.set_verbosity_error()  # of weights that are not of the tower
     console = make_console()
     experiment = Experiment(args, methods[0].training.output_dir)
+    runs = [make_run(experiment, method, seed) for method in methods for seed in args.seeds]
+    check_directories(runs)
     console.print(describe_data(experiment), soft_wrap=True)
-    results: dict[str, list[Result]] = {}
-    for method in methods:
-        results[method.name] = []
-        for seed in args.seeds:
-            result = run(experiment, method, seed)
-            results[method.name].append(result)
-            console.print(
-                f"{experiment.name}, {method.name}, seed {seed}: {in_words(result, COLUMNS)}", soft_wrap=True
-            )
+    results = collect(experiment.directory, experiment.identity, run_all(runs, console, COLUMNS))
+    console.print(make_table(experiment.name, results))
     if PartialState().is_main_process:
         write_json(experiment.directory / "summary.json", results)
-        plot_accuracy_by_group(results, experiment.directory / "accuracy_by_group.png", title=experiment.name)
-    console.print(make_table(experiment.name, results))
+        if finished := {name: succeeded(of) for name, of in results.items() if succeeded(of)}:
+            plot_accuracy_by_group(
+                finished, experiment.directory / "accuracy_by_group.png", title=printable(experiment.name)
+            )
     console.print(
-        "Every adapter was loaded back and reached what was measured. They are in "
-        f"{experiment.directory}/METHOD/seedN, summary.json and accuracy_by_group.png beside them.",
+        f"Adapters are in {experiment.directory}/METHOD/seedN, summary.json and accuracy_by_group.png beside them.",
         soft_wrap=True,
     )
+    return end_of([results], [run.publication for run in runs if run.publication is not None], console)
 
 
 def parse_arguments(argv: list[str]) -> tuple[ExperimentArguments, list[Method]]:
@@ -343,30 +353,52 @@ def parse_arguments(argv: list[str]) -> tuple[ExperimentArguments, list[Method]]
     return parse_methods(kinds, DEFAULTS, RECIPES, on_demo, __doc__, argv)
 
 
-def run(experiment: Experiment, method: Method, seed: int) -> Result:
+def make_run(experiment: Experiment, method: Method, seed: int) -> Run:
     """One method with one seed. The result: accuracies "overall", "many", "medium" and "few", "ece", and the gradient
     evaluations per step."""
-    directory = experiment.directory / method.name / f"seed{seed}"
-    return run_once(
+    directory, given = experiment.directory / method.name / f"seed{seed}", method.training
+    training = training_of_run(method, seed, directory, experiment.args.dataset, isinstance(experiment.train, Pixels))
+    return Run(
+        method.name,
+        seed,
+        f"{experiment.name}, {method.name}, seed {seed}",
         directory,
-        describe(experiment, method, seed),
-        lambda: make_trainer(experiment, method, seed, directory),
-        measure,
-        lambda result: check_reloaded(experiment, method, result),
+        identify(experiment.identity, dataclasses.asdict(method.prompt), training),
+        make_trainer=lambda: make_trainer(experiment, method, training),
+        load_trainer=lambda: load_trainer(experiment, training),
+        measure=measure,
+        measured=list(COLUMNS.values()),
+        publication=Publication(directory, training.hub_model_id, given.hub_token, given.hub_private_repo)
+        if given.push_to_hub
+        else None,
     )
 
 
-def make_trainer(experiment: Experiment, method: Method, seed: int, directory: Path) -> LongTailTrainer:
-    set_seed(seed)
+def make_trainer(experiment: Experiment, method: Method, training: SharpPromptTrainingArguments) -> LongTailTrainer:
+    """The Trainer of a new prompt."""
+    set_seed(training.seed)
     config = ViTPromptConfig(class_names=experiment.class_names, **dataclasses.asdict(method.prompt))
+    model = get_peft_model(experiment.load_vit(), config)
+    return trainer_of(
+        model, training, experiment, data_collator=experiment.train_collator, train_dataset=experiment.train
+    )
+
+
+def load_trainer(experiment: Experiment, training: SharpPromptTrainingArguments) -> LongTailTrainer:
+    """A Trainer of what a run saved, on a fresh base model; it measures as the run's own does."""
+    return trainer_of(PeftModel.from_pretrained(experiment.load_vit(), training.output_dir), training, experiment)
+
+
+def trainer_of(
+    model: PeftModel, training: SharpPromptTrainingArguments, experiment: Experiment, **data: Any
+) -> LongTailTrainer:
     trainer = LongTailTrainer(
-        get_peft_model(experiment.load_vit(), config),
-        training_of_run(method, seed, directory, experiment.args.dataset, isinstance(experiment.train, Pixels)),
-        experiment.train_collator,
-        train_dataset=experiment.train,
+        model,
+        training,
         eval_dataset=experiment.evaluation,
         compute_metrics=experiment.judge,
         evaluation_collator=experiment.collator,
+        **data,
     )
     trainer.remove_callback(PrinterCallback)  # a line per run says enough
     return trainer
@@ -379,40 +411,6 @@ def measure(trainer: LongTailTrainer) -> Result:
     }
 
 
-@torch.no_grad()
-def check_reloaded(experiment: Experiment, method: Method, result: Result) -> None:
-    """What was saved is what was measured: load it onto a fresh base model and measure again."""
-    device = PartialState().device
-    model = PeftModel.from_pretrained(experiment.load_vit(), result["adapter"]).to(device)
-    loader = load_in_order(experiment.evaluation, experiment.collator, method.training)
-    logits, labels = zip(
-        *((model(pixel_values=batch["pixel_values"].to(device)).logits.cpu(), batch["labels"]) for batch in loader)
-    )
-    reloaded = experiment.judge(EvalPrediction(torch.cat(logits).numpy(), torch.cat(labels).numpy()))
-    if any(not is_same(reloaded[name], result[name]) for name in COLUMNS.values()):
-        raise RuntimeError(f"The adapter in {result['adapter']} was measured at {result} but reloads as {reloaded}.")
-
-
-def is_same(first: float, second: float) -> bool:
-    return math.isclose(first, second, abs_tol=1e-5) or (math.isnan(first) and math.isnan(second))
-
-
-def describe(experiment: Experiment, method: Method, seed: int) -> dict[str, Any]:
-    args = experiment.args
-    return {
-        "model": args.model,
-        "dataset": args.dataset,
-        "counts": experiment.counts,
-        **experiment.groups,
-        "seed": seed,
-        "eval_split": args.eval_split,
-        "preprocessing": args.preprocessing,
-        **dataclasses.asdict(method.prompt),
-        **{name: getattr(method.training, name) for name in SETTINGS},
-        "num_processes": PartialState().num_processes,
-    }
-
-
 def describe_data(experiment: Experiment) -> str:
     counts = experiment.counts
     return (
@@ -421,7 +419,7 @@ def describe_data(experiment: Experiment) -> str:
     )
 
 
-def make_table(title: str, results: dict[str, list[Result]]) -> Table:
+def make_table(title: str, results: Results) -> Table:
     table = Table(
         Column("method", no_wrap=True),
         *COLUMNS,
@@ -430,14 +428,15 @@ def make_table(title: str, results: dict[str, list[Result]]) -> Table:
         title=title,
         title_justify="left",
     )
-    for name, runs in results.items():
+    for name, of_method in results.items():
+        runs = succeeded(of_method)
         measured = [in_percent([run[column] for run in runs]) for column in COLUMNS.values()]
         evaluations = [run["evaluations_per_step"] for run in runs if run["evaluations_per_step"] is not None]
         cost = f"{mean(evaluations):.2f}" if evaluations else ""
-        table.add_row(name, *measured, f"{mean(run['seconds'] for run in runs):.1f}", cost)
+        seconds = f"{mean(run['seconds'] for run in runs):.1f}" if runs else ""
+        table.add_row(name_of_row(name, of_method), *measured, seconds, cost)
     return table
 
 
 if __name__ == "__main__":
-    main()
-    PartialState().destroy_process_group()
+    run_script(main)

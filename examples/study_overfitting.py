@@ -21,15 +21,18 @@ from statistics import mean
 
 import run_base2novel as base2novel
 from accelerate import PartialState
-from experiments import Method, Result, be_quiet, in_percent, make_console, use_all_cores, write_json
+from experiments import Method, PlainConsole, make_console, prepare_process, use_all_cores
+from failures import run_script
 from peft import PeftModel
+from publishing import Publication
+from results import Results, in_percent, name_of_row, succeeded, write_json
 from rich.box import MARKDOWN
-from rich.console import Console
 from rich.table import Table
 from run_base2novel import Experiment
+from runs import end_of
 from torch.utils.data import DataLoader
 
-from hf_sharp_prompt import demo, sharpness
+from hf_sharp_prompt import sharpness
 from hf_sharp_prompt.data import ImageFeatures
 from hf_sharp_prompt.plots import plot_accuracy_by_epoch, plot_angles, plot_landscapes
 
@@ -42,23 +45,26 @@ LANDSCAPES = ("coop", "subpt", "coop_sam", "gcscoop")
 SPAN, POINTS = 3.0, 21  # of landscapes: filter norms to either side, and points along an axis
 
 
-def main() -> None:
+def main() -> int:
+    prepare_process()
     args, methods = base2novel.parse_arguments(with_defaults(sys.argv[1:]))
     for method in methods:
         if method.name not in BY_EPOCH:
             method.training = dataclasses.replace(method.training, eval_strategy="no")  # measured at the end
-    be_quiet()
     use_all_cores()
     console = make_console()
     directory = Path(methods[0].training.output_dir)
-    results: dict[str, dict[str, list[Result]]] = {}
-    for dataset in list(demo.TASKS) if args.dataset == ["all"] else args.dataset:
-        experiment = Experiment(dataset, args, str(directory), methods[0].training.dataloader_num_workers)
-        results[dataset] = base2novel.run_methods(experiment, methods, args.seeds, console)
-        if PartialState().is_main_process and not (path := experiment.directory / "landscapes.png").is_file():
-            draw_landscapes(experiment, methods, args.seeds[0], path)
+    waiting = base2novel.load_experiments(args, methods)
+    title = f"mean of {len(waiting)} data sets" if len(waiting) > 1 else waiting[0].name
+    results: dict[str, Results] = {}
+    publications: list[Publication] = []
+    while waiting:
+        experiment = waiting.pop(0)
+        results[experiment.dataset], pushed = base2novel.run_methods(experiment, methods, console)
+        publications += pushed
+        if PartialState().is_main_process:
+            draw_landscapes(experiment, methods, args.seeds[0], results[experiment.dataset])
     averages = base2novel.average(list(results.values()))
-    title = f"mean of {len(results)} data sets" if len(results) > 1 else experiment.name
     table = base2novel.make_table(f"{title}, {args.shots} shots", averages)
     console.print(table)
     if PartialState().is_main_process:
@@ -70,6 +76,7 @@ def main() -> None:
             "*/landscapes.png of each data set.",
             soft_wrap=True,
         )
+    return end_of(list(results.values()), publications, console)
 
 
 def with_defaults(argv: list[str]) -> list[str]:
@@ -80,11 +87,13 @@ def with_defaults(argv: list[str]) -> list[str]:
     return argv + [word for name, values in defaults.items() if name not in given for word in (name, *values)]
 
 
-def make_table_by_data_set(results: dict[str, dict[str, list[Result]]]) -> Table:
+def make_table_by_data_set(results: dict[str, Results]) -> Table:
     """Harmonic means, so that an average does not hide the differences."""
     table = Table("HM", *results, title="By data set", title_justify="left")
-    for name in next(iter(results.values())):
-        table.add_row(name, *(in_percent([run["hm"] for run in of[name]]) for of in results.values()))
+    for name in dict.fromkeys(name for of in results.values() for name in of):
+        runs = [of.get(name, []) for of in results.values()]
+        reached = (in_percent([run["hm"] for run in succeeded(each)]) for each in runs)
+        table.add_row(name_of_row(name, [run for each in runs for run in each]), *reached)
     return table
 
 
@@ -94,22 +103,23 @@ def write_tables(tables: list[Table], path: Path) -> None:
     with temporary.open("w", encoding="utf-8") as file:
         for table in tables:
             table.box = MARKDOWN
-            Console(file=file, width=10_000).print(table)
+            PlainConsole(file=file, width=10_000).print(table)
     temporary.replace(path)
 
 
-def draw_by_epoch(results: list[dict[str, list[Result]]], directory: Path, title: str) -> None:
+def draw_by_epoch(results: list[Results], directory: Path, title: str) -> None:
     """What changes over training, as means over the data sets."""
+    runs = {name: base2novel.in_all(results, name) for name in (*BY_EPOCH, *ANGLES)}
     histories = {
-        name: [average_history([run["history"] for run in runs]) for runs in zip(*(of[name] for of in results))]
+        name: [average_history(base2novel.histories_of(each)) for each in runs[name]]
         for name in BY_EPOCH
-        if name in results[0]
+        if runs[name]
     }
     plot_accuracy_by_epoch(histories, directory / "accuracy_by_epoch.png", title=title)
     cosines = {
-        name: [average_history([{"cosine": run["cosines"]} for run in runs])["cosine"] for runs in zip(*each)]
+        name: [average_history([{"cosine": run["cosines"]} for run in each])["cosine"] for each in runs[name]]
         for name in ANGLES
-        if name in results[0] and (each := [of[name] for of in results])
+        if runs[name]
     }
     if cosines:
         plot_angles(cosines, directory / "angles.png", title=title)
@@ -120,17 +130,17 @@ def average_history(histories: list[dict[str, list[float]]]) -> dict[str, list[f
     return {key: [mean(values) for values in zip(*(each[key] for each in histories))] for key in histories[0]}
 
 
-def draw_landscapes(experiment: Experiment, methods: list[Method], seed: int, path: Path) -> None:
+def draw_landscapes(experiment: Experiment, methods: list[Method], seed: int, results: Results) -> None:
     """The loss on the training images around the prompts that the methods of one shape have learned."""
-    landscapes = {}
+    landscapes, path = {}, experiment.directory / "landscapes.png"
     for method in methods:
-        if method.name not in LANDSCAPES:
+        adapters = [run["adapter"] for run in succeeded(results[method.name]) if run["seed"] == seed]
+        if method.name not in LANDSCAPES or not adapters:
             continue
         images, _ = experiment.draw_shots(seed, method)
         if not isinstance(images, ImageFeatures):
             return  # they would be encoded at every point
-        adapter = experiment.directory / method.name / f"seed{seed}"
-        model = PeftModel.from_pretrained(experiment.load_clip(), adapter, is_trainable=True)
+        model = PeftModel.from_pretrained(experiment.load_clip(), adapters[0], is_trainable=True)
         loader = DataLoader(images, batch_size=len(images))
         landscapes[method.name] = sharpness.landscape(model, loader, span=SPAN, points=POINTS)
     if landscapes:
@@ -138,5 +148,4 @@ def draw_landscapes(experiment: Experiment, methods: list[Method], seed: int, pa
 
 
 if __name__ == "__main__":
-    main()
-    PartialState().destroy_process_group()
+    run_script(main)

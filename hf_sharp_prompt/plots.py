@@ -49,7 +49,8 @@ def plot_accuracy_by_group(
     """Plot accuracy over all classes and over those with many, medium and few training samples, a bar per method.
 
     Args:
-        results: Per method, per seed: `overall`, `many`, `medium` and `few`, accuracies in [0, 1]. Bars are means over
+        results: Per method, per seed: `overall`, `many`, `medium` and `few`, accuracies in [0, 1]; None or NaN where
+            a group has no class. Bars are means over
             seeds, and a dot is one seed.
         path: The PNG file to write.
         title: Above the figure.
@@ -61,7 +62,7 @@ def plot_accuracy_by_group(
     axes = figure.subplots()
     width = 0.8 / len(results)
     for index, (method, seeds) in enumerate(results.items()):
-        accuracies = 100 * np.array([[seed[group] for group in groups] for seed in seeds])
+        accuracies = 100 * np.array([[seed[group] for group in groups] for seed in seeds], dtype=float)
         places = np.arange(len(groups)) + (index - (len(results) - 1) / 2) * width
         axes.bar(places, accuracies.mean(axis=0), width, color=f"C{index}", label=method)
         axes.plot(places, accuracies.T, "o", color="0.2", markersize=2.5)

@@ -2,6 +2,7 @@
 
 import copy
 import functools
+import os
 
 import torch
 from family import NEEDED
@@ -17,6 +18,7 @@ from hf_sharp_prompt.sharpness.rule import OBJECTIVES
 CLASSES = ["red circle", "blue heart", "green star", "yellow ring", "grey moon"]
 RULES = [*sharpness.names(), *OBJECTIVES]
 WIDTH = 24  # of image features
+DEVICE = os.environ.get("HF_SHARP_PROMPT_TEST_DEVICE", "cpu")  # "cuda" in benchmarks/gpu_check.py
 # What a rule cannot do without, and what makes an objective matter in runs of a few steps.
 SETTINGS = NEEDED | {"saf": {"epochs_ago": 1, "start": 1, "lmbda": 3.0}, "mesa": {"decay": 0.8, "start": 1}}
 
@@ -79,7 +81,7 @@ def make_trainer(output_dir, model=None, data=None, trainer_arguments=None, **ar
         "report_to": "none",
         "disable_tqdm": True,
         "save_strategy": "no",
-        "use_cpu": True,
+        "use_cpu": DEVICE == "cpu",
         "dataloader_pin_memory": False,
         "seed": 3,
         "sharpness_args": SETTINGS.get(arguments.get("sharpness")),

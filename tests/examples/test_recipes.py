@@ -8,6 +8,7 @@ from pathlib import Path
 import datasets
 import numpy as np
 import pytest
+import runs
 
 from hf_sharp_prompt import CLIPPromptConfig, demo
 from hf_sharp_prompt.data import load_image_dataset
@@ -55,7 +56,7 @@ def test_it_starts_on_the_demo(recipe, example, experiment, tmp_path):
         arguments += ["--max_steps", "2"]
     _, (method,) = example.parse_arguments(arguments)
     experiment.directory = tmp_path
-    result = example.run(experiment, method, seed=1)
+    result = runs.do(example.make_run(experiment, method, seed=1))
     assert 0 <= result["hm"] <= 1
     assert (Path(result["adapter"]) / "adapter_model.safetensors").is_file()
     assert len(result["cosines"]) <= len(result["history"]["base"]) == len(result["history"]["novel"]) <= 3

@@ -27,7 +27,7 @@ def test_tables_and_figures_come_from_one_command(study, monkeypatch, tmp_path, 
     arguments = [*SMALL, "--recipes", "coop", "gcscoop", "kgcoop", "--seeds", "1", "2", "--output_dir", str(tmp_path)]
     arguments += ["--eval_strategy", "steps", "--eval_steps", "1"]
     monkeypatch.setattr(sys, "argv", ["study_overfitting.py", *arguments])
-    study.main()
+    assert study.main() == 0
     assert "colour_shape_tint, 1 shots" in capsys.readouterr().out
     summary = json.loads((tmp_path / "summary.json").read_text())["colour_shape_tint"]
     assert [len(summary[name]) for name in ("zero-shot", "coop", "gcscoop")] == [1, 2, 2]

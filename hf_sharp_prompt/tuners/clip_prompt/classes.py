@@ -104,6 +104,11 @@ def check_texts(
                 f"The text of class {name!r} starts with token {ids[0]}, but texts of this model start with {start}; "
                 "use the tokenizer of the base model."
             )
+        if kind.starts_with_token and ids[0] != (start := _start_token(token_ids, tower)):
+            raise ValueError(
+                f"The text of class {name!r} starts with token {ids[0]}, but texts of this model start with {start}; "
+                "use the tokenizer of the base model."
+            )
         end = int(kind.end(torch.tensor([ids]), tower.config))
         if kind.pools_at_end and end != len(ids) - 1:
             raise ValueError(

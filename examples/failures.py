@@ -1,0 +1,51 @@
+"""What a script says when something fails: one sentence for its user's errors, a traceback for its own."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from typing import NoReturn
+
+import torch
+import yaml
+from datasets.exceptions import DatasetsError
+
+from hf_sharp_prompt.printable import printable
+
+
+USERS_ERRORS = (ValueError, OSError, DatasetsError, yaml.YAMLError)
+FAILED, WRONG_ARGUMENTS, INTERRUPTED = 1, 2, 130
+"""Exit codes: of runs or a bug, of what the user can put right before anything has run, and of Ctrl-C."""
+
+
+def is_users_error(error: BaseException) -> bool:
+    """True if the error is about what a script was given; others are bugs."""
+    return isinstance(error, USERS_ERRORS) and not isinstance(error, UnicodeError)
+
+
+def in_one_sentence(error: BaseException) -> str:
+    """What an error says, on one line and without control characters."""
+    words = printable(" ".join(str(error).split()))
+    return words if words and is_users_error(error) else f"{type(error).__name__}: {words or 'no message'}"
+
+
+def exit_code_of(main: Callable[[], int]) -> int:
+    """Run a script, and say what is wrong with what it was given in one sentence, once for all processes."""
+    try:
+        return main()
+    except KeyboardInterrupt:
+        message, code = "Interrupted. The same command continues where it stopped.", INTERRUPTED
+    except USERS_ERRORS as error:
+        message, code = in_one_sentence(error), WRONG_ARGUMENTS
+    if os.environ.get("RANK", "0") == "0":
+        print(message, file=sys.stderr)
+    return code
+
+
+def run_script(main: Callable[[], int]) -> NoReturn:
+    """Run a script, leave the other processes in good order, and exit."""
+    code = exit_code_of(main)
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+    sys.exit(code)

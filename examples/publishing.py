@@ -1,0 +1,120 @@
+"""Adapters on the Hub: pushed when their run has ended, and once more at the end where that failed."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import re
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from huggingface_hub import HfApi
+from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError
+from results import ADAPTER_FILES, checksums, read_json, write_json
+
+from hf_sharp_prompt import SharpPromptTrainingArguments
+from hf_sharp_prompt.hub import WAITS, ask_again, is_temporary, what_the_hub_said
+from hf_sharp_prompt.push import make_public
+
+
+logger = logging.getLogger(__name__)
+
+PUSHED_NAME = "_pushed.json"
+CARD_NAME = "README.md"
+LONGEST_NAME = 96  # of a repository
+
+
+@dataclass
+class Publication:
+    """A run's adapter and the repository that it goes to.
+
+    Args:
+        directory: Of the run.
+        repository: The repository's id.
+        token: Of the Hub; by default that of the environment.
+        private: Whether a new repository is private; by default as the Hub's namespace has it.
+
+    Attributes:
+        failure: Why the last push failed; None if it did not.
+    """
+
+    directory: Path
+    repository: str
+    token: str | None = field(default=None, repr=False)
+    private: bool | None = None
+    failure: str | None = None
+
+    def push(self, waits: tuple[float, ...] = WAITS) -> None:
+        """Push the adapter and its card, unless this very adapter is there already."""
+        self.failure = None
+        adapter = {"repository": self.repository, "files": checksums(self.directory)}
+        if read_json(self.directory / PUSHED_NAME) == adapter:
+            return
+        api = HfApi(token=self.token)
+        what = f"Pushing {self.directory} to {self.repository}"
+        try:
+            url = ask_again(lambda: api.create_repo(self.repository, private=self.private, exist_ok=True), what, waits)
+            with tempfile.TemporaryDirectory() as staging:
+                copy_published(self.directory, Path(staging))
+                commit = "Add prompts trained with hf_sharp_prompt"
+                ask_again(
+                    lambda: api.upload_folder(repo_id=url.repo_id, folder_path=staging, commit_message=commit),
+                    what,
+                    waits,
+                )
+        except Exception as error:
+            self.failure = what_the_hub_said(error)
+            logger.warning(f"{what} failed: {self.failure}. The run is finished all the same.")
+            return
+        write_json(self.directory / PUSHED_NAME, adapter)
+
+
+def copy_published(directory: Path, target: Path) -> None:
+    """Copy what is published, adapter and card, without what is private."""
+    for name in (*ADAPTER_FILES, CARD_NAME):
+        if (directory / name).is_file():
+            (target / name).write_bytes((directory / name).read_bytes())
+    make_public(target)
+
+
+def name_repository(training: SharpPromptTrainingArguments, *parts: str) -> str:
+    """The id of a run's repository: `hub_model_id`, by default "prompts" of the token's user, and the run's names.
+
+    Raises:
+        ValueError: There is no token, or the Hub refuses it.
+    """
+    name = "-".join([training.hub_model_id or "prompts", *parts])
+    namespace, _, name = name.rpartition("/")
+    name = re.sub(r"[-.]{2,}", "-", re.sub(r"[^A-Za-z0-9._-]+", "-", name))[:LONGEST_NAME].strip("-.")
+    namespace = namespace or find_user(training.hub_token)
+    return f"{namespace}/{name}" if namespace else name
+
+
+@functools.cache
+def find_user(token: str | None) -> str | None:
+    """The name of the token's user; None if the Hub cannot be asked now."""
+    try:
+        return ask_again(lambda: HfApi(token=token).whoami()["name"], "Asking the Hub for the token's user")
+    except LocalTokenNotFoundError as error:
+        raise ValueError("--push_to_hub needs a token of the Hub; log in with `hf auth login`.") from error
+    except Exception as error:
+        if isinstance(error, HfHubHTTPError) and not is_temporary(error):
+            raise ValueError(
+                f"--push_to_hub needs a token that the Hub takes, but {what_the_hub_said(error)}."
+            ) from error
+        logger.warning(f"The Hub does not say whose the token is: {what_the_hub_said(error)}.")
+        return None
+
+
+def push_missing(publications: Sequence[Publication]) -> list[str]:
+    """Try once more what could not be pushed.
+
+    Returns:
+        What is still not pushed, and why.
+    """
+    for publication in publications:
+        if publication.failure is not None:
+            publication.push(waits=())
+    return [f"{each.directory} to {each.repository}: {each.failure}" for each in publications if each.failure]

@@ -1,0 +1,294 @@
+"""Runs that are continued where they stopped, checked when they end, and do not cost each other's results."""
+
+from __future__ import annotations
+
+import gc
+import hashlib
+import json
+import logging
+import os
+import shutil
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import PartialState
+from failures import FAILED, in_one_sentence, is_users_error
+from publishing import Publication, push_missing
+from results import (
+    IDENTITY_NAME,
+    RESULT_NAME,
+    Result,
+    Results,
+    checksums,
+    count_failures,
+    find_result,
+    in_words,
+    read_json,
+    without_nan,
+    write_json,
+)
+from rich.console import Console
+from torch import nn
+
+from hf_sharp_prompt import SharpPromptTrainer, SharpPromptTrainingArguments
+from hf_sharp_prompt.checkpoint import is_complete
+
+
+logger = logging.getLogger(__name__)
+
+ERROR_NAME = "_error.txt"
+TOLERANCE = 0.01
+"""By how much an accuracy may differ when it is measured twice on an accelerator, whose kernels may add up in another
+order each time, so that images between two classes change sides. On a CPU it may not differ."""
+PATIENCE = timedelta(minutes=5)
+"""How long a process waits for the others to end the same run."""
+
+
+@dataclass
+class Run:
+    """One method with one seed.
+
+    Args:
+        method: Its name.
+        seed: Of everything random.
+        label: What the run is called in messages.
+        directory: Where checkpoints, adapter and result go.
+        identity: What makes it this run, so that it may be continued.
+        make_trainer: Makes the Trainer to train.
+        load_trainer: Makes a Trainer of the saved adapter on a fresh base model.
+        measure: Measures what a Trainer's model reaches.
+        measured: Which of the measured values the reloaded adapter has to reach.
+        publication: How the adapter is pushed to the Hub; None if it is not.
+    """
+
+    method: str
+    seed: int
+    label: str
+    directory: Path
+    identity: dict[str, Any]
+    make_trainer: Callable[[], SharpPromptTrainer]
+    load_trainer: Callable[[], SharpPromptTrainer]
+    measure: Callable[[SharpPromptTrainer], Result]
+    measured: Sequence[str]
+    publication: Publication | None = None
+
+
+def identify(
+    experiment: dict[str, Any], prompt: dict[str, Any], training: SharpPromptTrainingArguments
+) -> dict[str, Any]:
+    """What makes a run this run, as JSON gives it back.
+
+    Args:
+        experiment: What all runs of the experiment have in common: model, data and protocol.
+        prompt: The prompt's arguments.
+        training: The run's training arguments.
+    """
+    # The arguments bf16 and fp16 do not say what accelerate launch asked for.
+    precision = {"mixed_precision": training.mixed_precision}
+    return json.loads(json.dumps({**experiment, **prompt, **training.identity(), **precision}))
+
+
+def fingerprint_of_model(model: nn.Module) -> str:
+    """Hash a model's configuration and tensors, so that another model under the same path or name is another."""
+    digest = hashlib.blake2b(digest_size=16)
+    config = {name: value for name, value in model.config.to_dict().items() if not name.startswith(("_", "transf"))}
+    digest.update(json.dumps(config, sort_keys=True, default=str).encode())
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def check_directories(runs: Sequence[Run]) -> None:
+    """Make sure, before anything is trained, that the runs may be written where they are to be.
+
+    A directory belongs to the run that left a result or a complete checkpoint in it. All seeds of a method belong to
+    one run but for the seed.
+
+    Raises:
+        ValueError: A directory holds another run, or cannot be written.
+    """
+    for run in runs:
+        make_directory(run.directory)
+        for sibling in sorted(run.directory.parent.glob("seed*")):
+            if has_result(sibling) or find_checkpoints(sibling):
+                check_identity(sibling, run.identity)
+    PartialState().wait_for_everyone()
+
+
+def make_directory(directory: Path) -> None:
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        writable = os.access(directory, os.W_OK)
+    except OSError as error:
+        raise ValueError(
+            f"The directory {directory} cannot be made ({error.strerror}); choose another --output_dir."
+        ) from error
+    if not writable:
+        raise ValueError(f"The directory {directory} is not writable; choose another --output_dir.")
+
+
+def check_identity(directory: Path, identity: dict[str, Any]) -> None:
+    held = read_json(directory / IDENTITY_NAME)
+    if held is None:
+        raise ValueError(f"{directory} holds a run that does not say what it is of. Choose another --output_dir.")
+    changed = [name for name in {**identity, **held} if name != "seed" and held.get(name) != identity.get(name)]
+    if changed:
+        differences = ", ".join(f"{name} was {held.get(name)} and is now {identity.get(name)}" for name in changed[:5])
+        more = f" and {len(changed) - 5} more differences" if len(changed) > 5 else ""
+        raise ValueError(
+            f"{directory} holds another run: {differences}{more}. Choose another --output_dir or delete it."
+        )
+
+
+def has_result(directory: Path) -> bool:
+    return (directory / RESULT_NAME).is_file()
+
+
+def find_checkpoints(directory: Path) -> list[Path]:
+    """The complete checkpoints of a run, those of SubPT's early stage included."""
+    return [
+        path
+        for pattern in ("checkpoint-*", "_early/checkpoint-*")
+        for path in directory.glob(pattern)
+        if is_complete(path)
+    ]
+
+
+def run_all(runs: Sequence[Run], console: Console, columns: dict[str, str]) -> Results:
+    """Do the runs, one after the other, whether or not one fails, and push their adapters if that is asked for.
+
+    Returns:
+        By method, the results in the order of the runs.
+    """
+    results: Results = {}
+    for run in runs:
+        result = attempt(run)
+        results.setdefault(run.method, []).append(result)
+        console.print(f"{run.label}: {in_words(result, columns)}", soft_wrap=True)
+        if run.publication is not None and "failed" not in result and PartialState().is_main_process:
+            run.publication.push()
+    return results
+
+
+def end_of(results: Sequence[Results], publications: Sequence[Publication], console: Console) -> int:
+    """Say how the runs ended, push what could not be pushed before, and give the script's exit code."""
+    failures = sum(map(count_failures, results))
+    if failures:
+        console.print(
+            f"Failed runs: {failures}; {ERROR_NAME} of each says why. The same command runs them again.",
+            soft_wrap=True,
+        )
+    else:
+        console.print(
+            "Every adapter was loaded back when its run ended and reached what was measured; none has changed since.",
+            soft_wrap=True,
+        )
+    missing = push_missing(publications) if PartialState().is_main_process else []
+    for each in missing:
+        console.print(f"NOT PUSHED: {each}. The same command tries it again.", soft_wrap=True)
+    return FAILED if failures or missing else 0
+
+
+def attempt(run: Run) -> Result:
+    """Do a run; if it fails, say so in its result, and keep the traceback in its directory."""
+    failure, result = None, {}
+    try:
+        result = do(run)
+    except Exception as error:
+        failure = in_one_sentence(error)
+        if not is_users_error(error):
+            logger.error(traceback.format_exc())
+        if PartialState().is_main_process:
+            (run.directory / ERROR_NAME).write_text(traceback.format_exc(), encoding="utf-8")
+    if (failure := agree(failure)) is None:
+        (run.directory / ERROR_NAME).unlink(missing_ok=True)
+        return result
+    gc.collect()  # the failed run's Trainer
+    return {"seed": run.seed, "failed": failure}
+
+
+def agree(failure: str | None) -> str | None:
+    """What failed in any of the processes.
+
+    The others may still wait, in the middle of the run, for the process in which it failed. Then there is no going on
+    together, and the timeout's error ends the job.
+    """
+    state = PartialState()
+    if state.num_processes == 1:
+        return failure
+    group = torch.distributed.new_group(backend="gloo", timeout=PATIENCE)
+    failures: list[str | None] = [None] * state.num_processes
+    torch.distributed.all_gather_object(failures, failure, group=group)
+    torch.distributed.destroy_process_group(group)
+    return next((each for each in failures if each is not None), None)
+
+
+def do(run: Run) -> Result:
+    """Train, measure, save and load back; what an earlier call began is continued, or just returned.
+
+    Raises:
+        RuntimeError: The saved adapter does not reach what was measured.
+        ValueError: The adapter of a finished run is not the one that was measured.
+    """
+    if (result := find_result(run.directory)) is not None:
+        logger.warning(f"{run.directory} is finished and not run again.")
+        return result
+    PartialState().wait_for_everyone()
+    if PartialState().is_main_process:
+        (run.directory / RESULT_NAME).unlink(missing_ok=True)
+        write_json(run.directory / IDENTITY_NAME, run.identity)
+    trainer = run.make_trainer()
+    started = time.perf_counter()
+    trainer.train(resume_from_checkpoint=bool(find_checkpoints(run.directory)))
+    seconds = time.perf_counter() - started
+    result = without_nan(run.measure(trainer))
+    trainer.save_model()
+    trainer.accelerator.wait_for_everyone()
+    check_same(result, without_nan(run.measure(run.load_trainer())), run)
+    result |= {
+        "seed": run.seed,
+        "seconds": seconds,
+        "adapter": str(run.directory),
+        "files": checksums(run.directory),
+    }
+    if trainer.is_world_process_zero():
+        write_json(run.directory / RESULT_NAME, result)
+        for checkpoint in run.directory.glob("checkpoint-*"):
+            shutil.rmtree(checkpoint)
+    trainer.accelerator.wait_for_everyone()
+    return result
+
+
+def check_same(measured: Result, reloaded: Result, run: Run) -> None:
+    """Compare what the trained and the reloaded model reach.
+
+    Raises:
+        RuntimeError: They differ by more than the device explains.
+    """
+    differences = [
+        f"{name} {measured[name]} and {reloaded[name]}" for name in run.measured if measured[name] != reloaded[name]
+    ]
+    if not differences:
+        return
+    undefined = any(
+        None in (measured[name], reloaded[name]) and measured[name] != reloaded[name] for name in run.measured
+    )
+    tolerance = 0.0 if PartialState().device.type == "cpu" else TOLERANCE
+    if undefined or any(
+        abs(measured[name] - reloaded[name]) > tolerance for name in run.measured if measured[name] is not None
+    ):
+        raise RuntimeError(
+            f"The adapter in {run.directory} does not reach what was measured when it is loaded back: "
+            f"{', '.join(differences)}."
+        )
+    logger.warning(
+        f"The adapter in {run.directory} reaches, loaded back, what was measured up to the order in which the "
+        f"{PartialState().device.type}'s kernels add: {', '.join(differences)}."
+    )

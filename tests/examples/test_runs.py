@@ -1,0 +1,208 @@
+"""Runs and their results: what counts as the same run, what a failure costs, and what is written."""
+
+import functools
+import json
+import sys
+from pathlib import Path
+
+import datasets
+import numpy as np
+import pytest
+import run_base2novel as example
+import runs
+from results import in_percent, write_json
+
+from hf_sharp_prompt import demo
+
+
+SMALL = ["--shots", "1", "--max_steps", "2", "--use_cpu", "--eval_strategy", "no", "--save_strategy", "no"]
+
+
+@functools.cache
+def few_images() -> datasets.DatasetDict:
+    """Two images of each of the demo's first classes."""
+    splits = demo.load_task(demo.DEFAULT_TASK)
+    names = splits["train"].features["label"].names[:4]
+    few = {}
+    for name in ("train", "test"):
+        labels = np.array(splits[name]["label"])
+        chosen = [index for label in range(4) for index in np.flatnonzero(labels == label)[:2]]
+        few[name] = splits[name].select(chosen).cast_column("label", datasets.ClassLabel(names=names))
+    return datasets.DatasetDict(few)
+
+
+def load_few(dataset: str, *columns: str | None) -> datasets.DatasetDict:
+    return datasets.load_from_disk(dataset) if Path(dataset).exists() else few_images()
+
+
+@pytest.fixture
+def run(monkeypatch, tmp_path, capsys):
+    """Runs the main job with arguments; returns its exit code and what it prints."""
+    monkeypatch.setenv("COLUMNS", "200")
+    load = pytest.MonkeyPatch()
+    load.setattr(example, "load_image_dataset", load_few)
+
+    def run(*arguments: object) -> tuple[int, str]:
+        words = ["run_base2novel.py", *SMALL, "--output_dir", str(tmp_path), *map(str, arguments)]
+        monkeypatch.setattr(sys, "argv", words)
+        return example.main(), capsys.readouterr().out
+
+    yield run
+    load.undo()
+
+
+@pytest.fixture
+def directory(tmp_path) -> Path:
+    return tmp_path / demo.DEFAULT_TASK
+
+
+def test_a_second_method_is_added_to_the_summary(run, directory):
+    """Who runs one method today and another tomorrow compares both."""
+    assert run("--recipes", "coop", "--seeds", "1")[0] == 0
+    code, printed = run("--recipes", "gcscoop", "--seeds", "1")
+    assert code == 0
+    assert list(json.loads((directory / "summary.json").read_text())) == ["zero-shot", "gcscoop", "coop"]
+    assert "coop" in printed
+
+
+def test_a_failed_run_costs_no_other_and_is_reported(run, directory, monkeypatch):
+    measure = runs.check_same
+
+    def fail_for_seed_1(measured, reloaded, of):
+        if of.seed == 1:
+            raise RuntimeError("the first is wrong")
+        measure(measured, reloaded, of)
+
+    monkeypatch.setattr(runs, "check_same", fail_for_seed_1)
+    code, printed = run("--recipes", "coop", "--seeds", "1", "2")
+    assert code == 1
+    assert "FAILED: RuntimeError: the first is wrong" in printed
+    assert "coop (1 of 2 failed)" in printed
+    assert "Every adapter was loaded back" not in printed
+    failed, finished = json.loads((directory / "summary.json").read_text())["coop"]
+    assert failed == {"seed": 1, "failed": "RuntimeError: the first is wrong"}
+    assert 0 <= finished["hm"] <= 1
+    assert "Traceback" in (directory / "coop" / "seed1" / "_error.txt").read_text()
+
+    monkeypatch.undo()
+    monkeypatch.setattr(
+        sys, "argv", ["", *SMALL, "--output_dir", str(directory.parent), "--recipes", "coop", "--seeds", "1", "2"]
+    )
+    assert example.main() == 0, "the same command tries it again"
+    assert not (directory / "coop" / "seed1" / "_error.txt").exists()
+
+
+def test_a_run_that_failed_before_its_first_step_blocks_nothing(run, monkeypatch):
+    monkeypatch.setattr(example, "make_trainer", lambda *_: 1 / 0)
+    assert run("--recipes", "coop", "--seeds", "1")[0] == 1
+    monkeypatch.undo()
+    monkeypatch.setenv("COLUMNS", "200")
+    assert run("--recipes", "coop", "--seeds", "1", "--learning_rate", "0.5")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "name"),
+    [
+        (["--m_sharpness", "process"], "m_sharpness"),
+        (["--reweighting_beta", "0.9"], "reweighting_beta"),
+        (["--train_sampling_strategy", "class_balanced"], "train_sampling_strategy"),
+        (["--num_text_tokens", "2"], "num_text_tokens"),
+        (["--bf16"], "bf16"),
+    ],
+)
+def test_another_run_is_not_taken_for_the_same(run, arguments, name):
+    run("--recipes", "coop", "--seeds", "1")
+    with pytest.raises(ValueError, match=rf"holds another run: .*{name} was "):
+        run("--recipes", "coop", "--seeds", "1", *arguments)
+    with pytest.raises(ValueError, match=r"seed1 holds another run"):
+        run("--recipes", "coop", "--seeds", "2", *arguments)
+
+
+def test_a_lost_adapter_is_trained_again_and_another_is_refused(run, directory, caplog):
+    run("--recipes", "coop", "--seeds", "1")
+    adapter = directory / "coop" / "seed1" / "adapter_model.safetensors"
+    content = adapter.read_bytes()
+    adapter.unlink()
+    assert run("--recipes", "coop", "--seeds", "1")[0] == 0
+    assert "has lost adapter_model.safetensors" in caplog.text
+    assert adapter.read_bytes() == content
+    adapter.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    code, printed = run("--recipes", "coop", "--seeds", "1")
+    assert code == 1
+    assert "is not what was measured" in printed
+
+
+def test_data_that_changed_under_the_same_path_are_another_run(run, tmp_path):
+    """And a trailing slash is the same data."""
+    splits = datasets.DatasetDict(few_images())
+    data = tmp_path / "data" / "mine"
+    splits.save_to_disk(data)
+    arguments = ["--recipes", "coop", "--seeds", "1", "--augmented_views", "0"]
+    assert run(*arguments, "--dataset", data)[0] == 0
+    code, printed = run(*arguments, "--dataset", f"{data}/")
+    assert code == 0
+    assert "mine, coop, seed 1" in printed
+    splits["test"] = splits["test"].select([1, *range(1, len(splits["test"]))])
+    data.rename(tmp_path / "data" / "old")
+    splits.save_to_disk(data)
+    with pytest.raises(ValueError, match="data_fingerprint was "):
+        run(*arguments, "--dataset", data)
+
+
+def test_a_killed_first_checkpoint_does_not_end_the_next_command(run, directory):
+    """What a kill leaves while the first checkpoint is written is a folder without its last file."""
+    left = directory / "coop" / "seed1" / "checkpoint-1"
+    left.mkdir(parents=True)
+    (left / "adapter_config.json").write_text("{")
+    assert run("--recipes", "coop", "--seeds", "1", "--save_strategy", "steps", "--save_steps", "1")[0] == 0
+
+
+def test_control_characters_and_markup_in_names_are_printed_as_text(run, tmp_path):
+    splits = datasets.DatasetDict(few_images())
+    splits.save_to_disk(tmp_path / "data" / "\x1b[31m[red]x[bold]")
+    code, printed = run(
+        "--recipes",
+        "coop",
+        "--seeds",
+        "1",
+        "--augmented_views",
+        "0",
+        "--dataset",
+        tmp_path / "data" / "\x1b[31m[red]x[bold]",
+    )
+    assert code == 0
+    assert "\x1b" not in printed
+    assert "\\x1b[31m[red]x[bold], coop, seed 1" in printed
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--seeds", "1", "1"], "--seeds has 1 more than once"),
+        (["--seeds"], "Argument --seeds: expected at least one argument"),
+        (["--seeds", "-1"], r"--seeds must be from 0"),
+        (["--seed", "3"], "give --seeds"),
+        (["--shots", "0"], "--shots must be at least 1, got 0"),
+        (["--num_train_epochs", "0", "--max_steps", "-1"], "num_train_epochs must be greater than 0"),
+        (["--recipes", "coop", "coop"], "--recipes has 'coop' twice"),
+        (["--dataset", "a/x", "b/x"], "--dataset has x more than once"),
+        (["--model", str(demo.VIT_PATH)], "is a model of the type 'vit'"),
+        (["--no_such_argument"], "--no_such_argument"),
+    ],
+)
+def test_an_edge_value_is_refused_by_name(run, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        run(*arguments)
+
+
+@pytest.mark.parametrize("text", ["a: [", "- coop", "demo: 3", "1: 2", "learning_rate: fast"])
+def test_a_file_that_is_no_recipe_is_refused_by_name(run, text, tmp_path):
+    (tmp_path / "mine.yaml").write_text(text)
+    with pytest.raises(ValueError, match=r"mine\.yaml|learning_rate"):
+        run("--recipes", tmp_path / "mine.yaml")
+
+
+def test_json_is_valid_whatever_was_measured(tmp_path):
+    write_json(tmp_path / "a.json", {"few": float("nan"), "all": [1.0, float("inf")]})
+    assert json.loads((tmp_path / "a.json").read_text()) == {"few": None, "all": [1.0, None]}
+    assert in_percent([None, 0.5]) == "–"
