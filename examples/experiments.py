@@ -8,7 +8,8 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
@@ -225,6 +226,21 @@ def name_of_data(dataset: str) -> str:
     """What a data set is called in directories and cards: the last part of its id or path."""
     path = Path(dataset).expanduser()
     return path.resolve().name if path.exists() else dataset.rstrip("/").rpartition("/")[2]
+
+
+@contextmanager
+def naming_model(model: str) -> Iterator[None]:
+    """Name the model where it cannot be loaded; a library's message may not.
+
+    Raises:
+        ValueError: Loading it failed.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise ValueError(
+            f"--model {model} cannot be loaded; give a directory or a Hub id. ({' '.join(str(error).split())})"
+        ) from error
 
 
 def check_names_of_data(datasets: Sequence[str]) -> None:

@@ -33,6 +33,7 @@ from experiments import (
     check_seeds,
     make_console,
     name_of_data,
+    naming_model,
     parse_methods,
     prepare_process,
     training_of_run,
@@ -239,7 +240,8 @@ class Experiment:
         self.views = None if self.cache == "no" else views if views is not None else 0 if task else VIEWS
         with PartialState().main_process_first():
             self.splits = load_image_dataset(dataset, args.image_column, args.label_column)
-            self.processor = AutoProcessor.from_pretrained(args.model)
+            with naming_model(args.model):
+                self.processor = AutoProcessor.from_pretrained(args.model)
         if args.eval_split not in self.splits:
             raise ValueError(f"{dataset} has no {args.eval_split} split; it has {', '.join(self.splits)}.")
         halves = dict(zip(HALVES, base_to_novel(self.splits)))
@@ -312,7 +314,9 @@ class Experiment:
 
 def check_is_clip(model: str) -> None:
     """Refuse another kind of model, of which CLIP's loader would make one with random weights."""
-    if (kind := AutoConfig.from_pretrained(model).model_type) != "clip":
+    with naming_model(model):
+        kind = AutoConfig.from_pretrained(model).model_type
+    if kind != "clip":
         raise ValueError(f"--model {model} is a model of the type {kind!r}, but this experiment is CLIP's.")
 
 

@@ -34,6 +34,7 @@ from experiments import (
     check_seeds,
     make_console,
     name_of_data,
+    naming_model,
     parse_methods,
     prepare_process,
     training_of_run,
@@ -226,7 +227,8 @@ class Experiment:
         self.directory = Path(output_dir, self.name)
         with PartialState().main_process_first():
             splits = self.load_splits()
-            processor = AutoImageProcessor.from_pretrained(args.model)
+            with naming_model(args.model):
+                processor = AutoImageProcessor.from_pretrained(args.model)
         if args.eval_split not in splits:
             raise ValueError(f"{args.dataset} has no {args.eval_split} split; it has {', '.join(splits)}.")
         train, evaluation = splits["train"], splits[args.eval_split]
@@ -276,6 +278,7 @@ class Experiment:
     @cached_property
     def identity(self) -> dict[str, Any]:
         """What all runs have in common: other data or another model under the same name make another experiment."""
+        set_seed(0)  # A head that the checkpoint lacks is drawn at random.
         (data,) = broadcast_object_list([fingerprint(self.splits) if PartialState().is_main_process else None])
         return {
             "model_fingerprint": fingerprint_of_model(self.load_vit()),

@@ -37,7 +37,7 @@ from rich.console import Console
 from torch import nn
 
 from hf_sharp_prompt import SharpPromptTrainer, SharpPromptTrainingArguments
-from hf_sharp_prompt.checkpoint import is_complete
+from hf_sharp_prompt.checkpoint import was_interrupted
 
 
 logger = logging.getLogger(__name__)
@@ -157,7 +157,7 @@ def find_checkpoints(directory: Path) -> list[Path]:
         path
         for pattern in ("checkpoint-*", "_early/checkpoint-*")
         for path in directory.glob(pattern)
-        if is_complete(path)
+        if not was_interrupted(path)
     ]
 
 

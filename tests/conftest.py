@@ -85,3 +85,9 @@ def images() -> list[Image.Image]:
 def pixel_values(images: list[Image.Image], image_processor: CLIPImageProcessor) -> torch.Tensor:
     """What the model sees of `images`."""
     return image_processor(images, return_tensors="pt")["pixel_values"]
+
+
+@pytest.fixture(autouse=True)
+def gradients_stay_enabled():
+    yield
+    assert torch.is_grad_enabled(), "this test left gradients disabled"

@@ -156,7 +156,7 @@ class TestWeightDecay:
         )
         before = prompt_of(trainer.model)
         trainer.create_optimizer()
-        for parameter in trainer.sharpness.parameters:
+        for parameter in trainer.sharpness.parameters.tensors:
             parameter.grad = torch.zeros_like(parameter)
         trainer.optimizer.step()
         assert torch.allclose(prompt_of(trainer.model), before * (1 - 0.1 * 0.5), rtol=1e-12)

@@ -183,7 +183,7 @@ def test_control_characters_and_markup_in_names_are_printed_as_text(run, tmp_pat
         (["--seeds", "-1"], r"--seeds must be from 0"),
         (["--seed", "3"], "give --seeds"),
         (["--shots", "0"], "--shots must be at least 1, got 0"),
-        (["--num_train_epochs", "0", "--max_steps", "-1"], "num_train_epochs must be greater than 0"),
+        (["--num_train_epochs", "0", "--max_steps", "-1"], "num_train_epochs must be above 0"),
         (["--recipes", "coop", "coop"], "--recipes has 'coop' twice"),
         (["--dataset", "a/x", "b/x"], "--dataset has x more than once"),
         (["--model", str(demo.VIT_PATH)], "is a model of the type 'vit'"),

@@ -6,8 +6,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from experiments import in_percent
 from PIL import Image
+from results import in_percent
 
 
 EXAMPLES = Path(__file__).parents[2] / "examples"

@@ -162,7 +162,7 @@ def test_tasks_of_one_thread_do_not_disturb_each_other():
     model, tokenizer = prompted("end"), clip_tokenizer()
 
     async def ask(names: list[str]) -> tuple[int, ...]:
-        with model.using_classes(names, tokenizer), torch.no_grad():
+        with model.using_classes(names, tokenizer):
             await asyncio.sleep(0)
             return tuple(model(pixel_values=PIXELS).logits.shape)
 

@@ -130,9 +130,7 @@ class SharpnessAware:
         closures = _as_closures(closure)
         of_closures = list(labels) if isinstance(labels, Sequence) else [labels] * len(closures)
         if len(of_closures) != len(closures):
-            raise ValueError(
-                f"There are {len(closures)} closures, but labels of {len(of_closures)}; give one to each."
-            )
+            raise ValueError(f"There are {len(closures)} closures but {len(of_closures)} labels; give one to each.")
         passes = [self._as_backward_pass(*each) for each in zip(closures, of_closures, strict=True)]
         return self.accumulate_direction(passes, constraints=[self._with_backward_pass(each) for each in constraints])
 

@@ -297,5 +297,5 @@ class CLIPPromptConfig(PromptConfig):
                     f"class_name_ends[{index}] is {ends[index]}, but the text of class {names[index]!r} has "
                     f"{len(ids)} tokens."
                 )
-        if (words := self.text_init_token_ids) is not None and (not words or min(words) < 0):
+        if (words := self.text_init_token_ids) and min(words) < 0:
             raise ValueError(f"text_init_token_ids must be token ids, 0 or more, got {words}.")
