@@ -16,7 +16,7 @@ from results import ADAPTER_FILES, checksums, read_json, write_json
 
 from hf_sharp_prompt import SharpPromptTrainingArguments
 from hf_sharp_prompt.hub import WAITS, ask_again, is_temporary, what_the_hub_said
-from hf_sharp_prompt.push import make_public
+from hf_sharp_prompt.training.push import make_public
 
 
 logger = logging.getLogger(__name__)

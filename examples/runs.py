@@ -37,7 +37,7 @@ from rich.console import Console
 from torch import nn
 
 from hf_sharp_prompt import SharpPromptTrainer, SharpPromptTrainingArguments
-from hf_sharp_prompt.checkpoint import was_interrupted
+from hf_sharp_prompt.training.checkpoint import was_interrupted
 
 
 logger = logging.getLogger(__name__)

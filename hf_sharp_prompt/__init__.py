@@ -4,10 +4,10 @@ Importing the package makes PEFT know its methods, so that `get_peft_model` and 
 """
 
 from . import objectives, sharpness
-from .image_encoder import ImageEncoder
-from .trainer import SharpPromptTrainer
-from .training_args import SharpPromptTrainingArguments
+from .training.arguments import SharpPromptTrainingArguments
+from .training.trainer import SharpPromptTrainer
 from .tuners import CLIPPromptConfig, ViTPromptConfig
+from .tuners.image_encoder import ImageEncoder
 
 
 __all__ = [

@@ -21,8 +21,8 @@ from transformers import TrainerCallback
 from transformers.trainer_utils import get_last_checkpoint
 
 from hf_sharp_prompt import SharpPromptTrainer, sharpness
-from hf_sharp_prompt.checkpoint import choose_checkpoint, find_damage
 from hf_sharp_prompt.sharpness.rule import OBJECTIVES
+from hf_sharp_prompt.training.checkpoint import choose_checkpoint, find_damage
 
 
 def test_a_checkpoint_of_another_objective_is_refused(tmp_path):

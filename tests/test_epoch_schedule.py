@@ -9,7 +9,7 @@ from torch.optim.lr_scheduler import CosineAnnealingLR
 from transformers import TrainerCallback
 
 from hf_sharp_prompt import SharpPromptTrainingArguments
-from hf_sharp_prompt.epoch_schedule import EpochCosine
+from hf_sharp_prompt.training.epoch_schedule import EpochCosine
 
 
 SCHEDULE = {"epoch_schedule": "cosine", "first_epoch_learning_rate": 1e-5}

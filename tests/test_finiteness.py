@@ -5,8 +5,8 @@ import torch
 from safetensors.torch import load_file
 from small_runs import make_data, make_trainer
 
-from hf_sharp_prompt.finiteness import MAX_STEPS_SKIPPED, FinitenessCheck
 from hf_sharp_prompt.sharpness import SharpnessAware, create
+from hf_sharp_prompt.training.finiteness import MAX_STEPS_SKIPPED, FinitenessCheck
 
 
 def make_run(output_dir, **arguments):

@@ -8,8 +8,8 @@ from small_runs import CLASSES, WIDTH, accuracy, make_data, make_trainer, prompt
 from torch.nn.functional import one_hot
 from torch.utils.data import IterableDataset
 
-from hf_sharp_prompt.label_check import check_class_order
 from hf_sharp_prompt.objectives import Batch
+from hf_sharp_prompt.training.label_check import check_class_order
 
 
 def samples(count=22, soft=False):

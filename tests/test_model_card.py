@@ -13,8 +13,8 @@ from transformers import AutoProcessor, CLIPModel
 from hf_sharp_prompt import CLIPPromptConfig, SharpPromptTrainer, SharpPromptTrainingArguments
 from hf_sharp_prompt.data import ImageFeatures
 from hf_sharp_prompt.demo import CLIP_PATH
-from hf_sharp_prompt.model_card import _classes, escape, model_card
 from hf_sharp_prompt.printable import printable
+from hf_sharp_prompt.training.model_card import _classes, escape, model_card
 
 
 TRAINING = """
@@ -180,7 +180,7 @@ def test_values_of_enumerations_stand_as_they_are_typed(tmp_path):
 
 def test_a_package_without_metadata_has_no_version(tmp_path, monkeypatch):
     """As where a checkout is on the path and nothing is installed."""
-    monkeypatch.setattr("hf_sharp_prompt.model_card.PACKAGES", ("peft", "no-such-package"))
+    monkeypatch.setattr("hf_sharp_prompt.training.model_card.PACKAGES", ("peft", "no-such-package"))
     trainer = make_trainer(tmp_path, ["a", "b"])
     trainer.train()
     assert "- no-such-package of unknown version" in model_card(trainer).text

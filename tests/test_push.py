@@ -21,7 +21,7 @@ from transformers import AutoProcessor, CLIPModel
 from hf_sharp_prompt import CLIPPromptConfig, SharpPromptTrainer, SharpPromptTrainingArguments
 from hf_sharp_prompt.data import ImageFeatures
 from hf_sharp_prompt.demo import CLIP_PATH
-from hf_sharp_prompt.push import PushError
+from hf_sharp_prompt.training.push import PushError
 
 
 NAMES = ["red heart", "blue star"]

@@ -9,7 +9,7 @@ from small_runs import accuracy, load_processor, make_data, make_model, make_tra
 from transformers import TrainerCallback, TrainingArguments
 
 from hf_sharp_prompt import SharpPromptTrainer, SharpPromptTrainingArguments
-from hf_sharp_prompt.training_args import CHOOSING_THE_BEST, NOT_IDENTIFYING
+from hf_sharp_prompt.training.arguments import CHOOSING_THE_BEST, NOT_IDENTIFYING
 
 
 def run(tmp_path, parts=None, steps=2, **arguments):

@@ -6,7 +6,7 @@ import json
 import pytest
 
 from hf_sharp_prompt import SharpPromptTrainingArguments
-from hf_sharp_prompt.training_args import CHOOSING_THE_BEST, NOT_IDENTIFYING
+from hf_sharp_prompt.training.arguments import CHOOSING_THE_BEST, NOT_IDENTIFYING
 
 
 def identity(output_dir, **arguments):

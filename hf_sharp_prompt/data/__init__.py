@@ -4,7 +4,7 @@ from .augment import RandomResizedCropFlip
 from .auto_augment import CIFARAutoAugment
 from .cifar import CIFAR_MEAN, CIFAR_STD, CIFARAugmentation, ResizeCenterCrop
 from .collator import ImageCollator
-from .features import ImageFeatures
+from .features.dataset import ImageFeatures
 from .fingerprint import fingerprint
 from .labels import class_counts, labels_of
 from .loading import canonical_name, load_image_dataset

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from torch.utils.data import DataLoader
 from transformers import TrainerCallback, TrainerState
 
-from .training_args import SharpPromptTrainingArguments
+from .arguments import SharpPromptTrainingArguments
 
 
 if TYPE_CHECKING:

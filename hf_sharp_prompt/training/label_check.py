@@ -10,7 +10,7 @@ from datasets import ClassLabel
 from peft import PeftModel
 from torch import nn
 
-from .objectives.labels import IGNORED
+from ..objectives.labels import IGNORED
 
 
 LABEL_COLUMNS = ("label", "labels")

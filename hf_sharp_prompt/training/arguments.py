@@ -13,15 +13,15 @@ from transformers import TrainingArguments
 from transformers.trainer_utils import SchedulerType
 from transformers.training_args import OptimizerNames
 
-from . import objectives, sharpness
-from .data import tail_classes
+from .. import objectives, sharpness
+from ..data import tail_classes
+from ..hyperparameters import nearest
+from ..objectives import long_tail
+from ..sharpness.rule import OBJECTIVES
+from ..sharpness.schedule import RHO_SCHEDULES
+from ..sharpness.step.sharpness_aware import M_SHARPNESS
 from .epoch_schedule import EPOCH_SCHEDULES
-from .hyperparameters import nearest
-from .objectives import long_tail
 from .optim_args import check_optim_args
-from .sharpness.rule import OBJECTIVES
-from .sharpness.schedule import RHO_SCHEDULES
-from .sharpness.step.sharpness_aware import M_SHARPNESS
 
 
 CLASS_SAMPLING = {"class_balanced": 0.0, "square_root": 0.5}

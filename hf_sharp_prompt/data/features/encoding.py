@@ -11,8 +11,8 @@ from accelerate.utils import gather_object
 from datasets.utils import tqdm
 from torch.utils.data import DataLoader, Dataset
 
-from .collator import ImageCollator
-from .columns import describe, find_image_column
+from ..collator import ImageCollator
+from ..columns import describe, find_image_column
 
 
 @torch.no_grad()

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from .sharpness.subspace import Subspace
+from ..sharpness.subspace import Subspace
 
 
 if TYPE_CHECKING:

@@ -16,10 +16,10 @@ from huggingface_hub import ModelCard, ModelCardData
 from peft import PeftModel, get_peft_model_state_dict
 from torch import nn
 
-from .printable import printable
+from ..printable import printable
+from ..tuners import CLIPPromptConfig, ViTPromptConfig
+from ..tuners.registration import PromptPeftType
 from .push import make_public
-from .tuners import CLIPPromptConfig, ViTPromptConfig
-from .tuners.registration import PromptPeftType
 
 
 if TYPE_CHECKING:

@@ -14,9 +14,9 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
-from .objectives import ObjectiveSum
-from .sharpness import SharpnessAware
-from .sharpness.rule import OBJECTIVES
+from ..objectives import ObjectiveSum
+from ..sharpness import SharpnessAware
+from ..sharpness.rule import OBJECTIVES
 
 
 logger = logging.getLogger(__name__)

@@ -22,7 +22,7 @@ from transformers.trainer_utils import HubStrategy, SaveStrategy
 from transformers.utils import PushInProgress
 from transformers.utils.hub import hf_api
 
-from .hub import WAITS, ask_again, what_the_hub_said
+from ..hub import WAITS, ask_again, what_the_hub_said
 
 
 logger = logging.getLogger(__name__)

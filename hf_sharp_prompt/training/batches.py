@@ -12,13 +12,13 @@ from torch.utils.data import DataLoader, IterableDataset, Sampler
 from transformers import Trainer
 from transformers.trainer_utils import EvalLoopOutput, TrainOutput
 
+from ..data import ClassFrequencySampler, labels_of
+from ..data.samplers import only_whole_batches
+from ..objectives.labels import IGNORED, are_soft, counted, ignore
+from .arguments import CLASS_SAMPLING, SharpPromptTrainingArguments
 from .callbacks import EpochsOrder
-from .data import ClassFrequencySampler, labels_of
-from .data.samplers import only_whole_batches
-from .data.seeded import Draws, IndexedCollator, Seeded, SeededCollator
+from .draws import Draws, IndexedCollator, Seeded, SeededCollator
 from .label_check import LabelCheckingCollator, check_class_order, class_names_of, num_classes_of
-from .objectives.labels import IGNORED, are_soft, counted, ignore
-from .training_args import CLASS_SAMPLING, SharpPromptTrainingArguments
 
 
 BY_LENGTH = ("group_by_length", "batch_rebalance")

@@ -23,6 +23,16 @@ from transformers import (
 )
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, EvalLoopOutput, TrainOutput
 
+from ..data import ImageCollator, class_counts
+from ..objectives import Batch, ConstrainingObjective, ObjectiveSum
+from ..objectives.batch import logits_of
+from ..objectives.labels import counted, ignore
+from ..objectives.long_tail import IGNORED, LongTailLoss, weighted_cross_entropy
+from ..sharpness import Backward, Constraint, SharpnessAware
+from ..sharpness.rule import SampleMask
+from ..sharpness.subspace import Subspace
+from .arguments import SharpPromptTrainingArguments
+from .batches import SeededTrainer
 from .callbacks import ReweightingInTheRun, StepsTaken
 from .checkpoint import (
     TRAINER_STATE_NAME,
@@ -35,22 +45,12 @@ from .checkpoint import (
     was_interrupted,
     write_manifest,
 )
-from .data import ImageCollator, class_counts
-from .data.seeded import SAMPLE_INDEX
-from .early_stage import SNAPSHOTS_NAME, EarlyStage, Restart, load_subspace, save_subspace
+from .draws import SAMPLE_INDEX
 from .epoch_schedule import EpochCosine
 from .finiteness import FinitenessCheck
 from .model_card import model_card, write_cards_of
-from .objectives import Batch, ConstrainingObjective, ObjectiveSum
-from .objectives.batch import logits_of
-from .objectives.labels import counted, ignore
-from .objectives.long_tail import IGNORED, LongTailLoss, weighted_cross_entropy
 from .push import PushingTrainer
-from .seeded_trainer import SeededTrainer
-from .sharpness import Backward, Constraint, SharpnessAware
-from .sharpness.rule import SampleMask
-from .sharpness.subspace import Subspace
-from .training_args import SharpPromptTrainingArguments
+from .subspace_stage import SNAPSHOTS_NAME, EarlyStage, Restart, load_subspace, save_subspace
 
 
 FROZEN_IMAGE_FEATURES = "frozen_image_features"

@@ -17,12 +17,12 @@ from huggingface_hub import cached_assets_path
 from huggingface_hub.utils import WeakFileLock
 from torch.utils.data import Dataset
 
-from . import feature_file
-from .collator import ImageCollator
-from .columns import find_image_column, find_label_column
+from ..collator import ImageCollator
+from ..columns import find_image_column, find_label_column
+from ..fingerprint import fingerprint
+from ..labels import check_labels, class_names_of, labels_of
+from . import file as feature_file
 from .encoding import encode_images
-from .fingerprint import fingerprint
-from .labels import check_labels, class_names_of, labels_of
 
 
 logger = logging.getLogger(__name__)

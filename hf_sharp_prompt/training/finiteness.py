@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from .sharpness import SharpnessAware
+from ..sharpness import SharpnessAware
 
 
 MAX_STEPS_SKIPPED = 50

@@ -1,0 +1,1 @@
+"""Images as a frozen image tower sees them, encoded once."""

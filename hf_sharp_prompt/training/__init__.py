@@ -1,0 +1,1 @@
+"""Everything together in one Trainer: arguments, batches, steps, checkpoints, cards and pushes."""
