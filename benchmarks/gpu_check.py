@@ -38,7 +38,7 @@ from hf_sharp_prompt import sharpness
 
 ROOT = Path(__file__).parents[1]
 LONGEST = 480  # seconds, of everything
-TESTS = ("tests/sharpness/test_m_sharpness.py", "tests/test_checkpoint.py", "tests/test_trainer.py")
+TESTS = ("tests/sharpness/test_m_sharpness.py", "tests/training/test_checkpoint.py", "tests/training/test_trainer.py")
 """The tests whose runs of the Trainer follow HF_SHARP_PROMPT_TEST_DEVICE."""
 LAUNCHES = {"cudaLaunchKernel", "cudaLaunchKernelExC", "cuLaunchKernel", "cuLaunchKernelEx"}
 
