@@ -9,14 +9,13 @@ import datasets
 import torch
 from accelerate.data_loader import BatchSamplerShard
 from torch.utils.data import DataLoader, IterableDataset, Sampler
-from transformers import Trainer
+from transformers import Trainer, TrainerCallback, TrainerState
 from transformers.trainer_utils import EvalLoopOutput, TrainOutput
 
 from ..data import ClassFrequencySampler, labels_of
 from ..data.samplers import only_whole_batches
 from ..objectives.labels import IGNORED, are_soft, counted, ignore
 from .arguments import CLASS_SAMPLING, SharpPromptTrainingArguments
-from .callbacks import EpochsOrder
 from .draws import Draws, IndexedCollator, Seeded, SeededCollator
 from .label_check import LabelCheckingCollator, check_class_order, class_names_of, num_classes_of
 
@@ -213,6 +212,27 @@ class SeededTrainer(Trainer):
         loader = _loader_of_torch(self.callback_handler.train_dataloader)
         if getattr(loader, "_iterator", None) is not None:
             loader._iterator = None
+
+
+class EpochsOrder(TrainerCallback):
+    """Tells the sampler, the data set and the scheduler which epoch's order, augmentation and learning rate are due.
+
+    Of several processes' loaders the Trainer does not reach the sampler in the epoch in which a run is resumed, nor
+    ever the data set.
+    """
+
+    def on_epoch_begin(
+        self,
+        args: Any,
+        state: TrainerState,
+        control: Any,
+        train_dataloader: DataLoader,
+        lr_scheduler: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        for each in (train_dataloader, getattr(train_dataloader, "dataset", None), lr_scheduler):
+            if hasattr(each, "set_epoch"):
+                each.set_epoch(int(state.epoch))
 
 
 def _streams(dataset: Any) -> bool:

@@ -2,37 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from torch.utils.data import DataLoader
+from accelerate import Accelerator
+from torch import nn
 from transformers import TrainerCallback, TrainerState
 
+from ..objectives import ObjectiveSum
 from .arguments import SharpPromptTrainingArguments
-
-
-if TYPE_CHECKING:
-    from .trainer import SharpPromptTrainer
-
-
-class EpochsOrder(TrainerCallback):
-    """Tells the sampler, the data set and the scheduler which epoch's order, augmentation and learning rate are due.
-
-    Of several processes' loaders the Trainer does not reach the sampler in the epoch in which a run is resumed, nor
-    ever the data set.
-    """
-
-    def on_epoch_begin(
-        self,
-        args: Any,
-        state: TrainerState,
-        control: Any,
-        train_dataloader: DataLoader,
-        lr_scheduler: Any = None,
-        **kwargs: Any,
-    ) -> None:
-        for each in (train_dataloader, getattr(train_dataloader, "dataset", None), lr_scheduler):
-            if hasattr(each, "set_epoch"):
-                each.set_epoch(int(state.epoch))
+from .finiteness import FinitenessCheck
 
 
 class ReweightingInTheRun(TrainerCallback):
@@ -50,30 +28,38 @@ class ReweightingInTheRun(TrainerCallback):
 
 
 class StepsTaken(TrainerCallback):
-    """Tells the objectives of the steps that the optimizer took, which may skip one that a loss scaler refuses, of the
-    epochs and of the end; of the ends not of an early stage, which is no run of its own.
+    """Tells the objectives of a run which steps were taken, and when an epoch and the run end.
+
+    A loss scaler may skip steps. SubPT's early stage is not reported as a run.
+
+    Args:
+        accelerator: The Trainer's `Accelerator`.
     """
 
-    def __init__(self, trainer: SharpPromptTrainer) -> None:
-        self.trainer = trainer
+    def __init__(self, accelerator: Accelerator) -> None:
+        self.accelerator = accelerator
 
-    def on_optimizer_step(self, *args: Any, **kwargs: Any) -> None:
-        skipped = self.trainer.accelerator.optimizer_step_was_skipped
-        self.trainer._finiteness.see_update(skipped)
+    def begin_run(self, objectives: ObjectiveSum, finiteness: FinitenessCheck, is_early_stage: bool) -> None:
+        """Report to these from now on."""
+        self.objectives, self.finiteness, self.is_early_stage = objectives, finiteness, is_early_stage
+
+    def on_optimizer_step(self, *args: Any, model: nn.Module, **kwargs: Any) -> None:
+        skipped = self.accelerator.optimizer_step_was_skipped
+        self.finiteness.see_update(skipped)
         if not skipped:
-            self.trainer.objectives.end_step(self.trainer.model)
+            self.objectives.end_step(model)
 
-    def on_step_end(self, args: Any, state: TrainerState, control: Any, **kwargs: Any) -> None:
+    def on_step_end(self, args: Any, state: TrainerState, control: Any, *, model: nn.Module, **kwargs: Any) -> None:
         # Here rather than at the epoch's end, so that the epoch's last evaluation and save come after it.
-        if float(state.epoch).is_integer():
-            self.trainer.objectives.end_epoch(self.trainer.model)
+        if float(state.epoch or 0).is_integer():
+            self.objectives.end_epoch(model)
         if state.global_step >= state.max_steps:
-            self._end_run()
+            self._end_run(model)
 
-    def on_train_end(self, args: Any, state: TrainerState, control: Any, **kwargs: Any) -> None:
+    def on_train_end(self, args: Any, state: TrainerState, control: Any, *, model: nn.Module, **kwargs: Any) -> None:
         if state.global_step < state.max_steps and not args.load_best_model_at_end:  # stopped early
-            self._end_run()
+            self._end_run(model)
 
-    def _end_run(self) -> None:
-        if self.trainer._early_stage is None:
-            self.trainer.objectives.end_run(self.trainer.model)
+    def _end_run(self, model: nn.Module) -> None:
+        if not self.is_early_stage:
+            self.objectives.end_run(model)

@@ -7,23 +7,23 @@ import enum
 import os
 import re
 import reprlib
+from collections.abc import Callable, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from huggingface_hub import ModelCard, ModelCardData
 from peft import PeftModel, get_peft_model_state_dict
 from torch import nn
 
+from ..objectives import Objective
 from ..printable import printable
+from ..sharpness import SharpnessRule
 from ..tuners import CLIPPromptConfig, ViTPromptConfig
 from ..tuners.registration import PromptPeftType
+from .arguments import SharpPromptTrainingArguments
 from .push import make_public
-
-
-if TYPE_CHECKING:
-    from .trainer import SharpPromptTrainer
 
 
 TEMPLATE = files("hf_sharp_prompt") / "model_card_template.md"
@@ -49,8 +49,31 @@ TRAINING_ARGUMENTS = (
 PACKAGES = ("hf-sharp-prompt", "peft", "transformers", "accelerate", "datasets", "torch")
 
 
+@dataclasses.dataclass(frozen=True)
+class TrainedPrompt:
+    """What a card tells.
+
+    Args:
+        model: The model with the adapter.
+        args: The Trainer's arguments.
+        rule: The sharpness rule that was followed; None if this Trainer has not trained.
+        objectives: What was minimised besides the loss.
+        log_history: What was logged.
+        training_images: How many images there were to train on, if that is known.
+        repository: The adapter's repository on the Hub, if it has one.
+    """
+
+    model: PeftModel
+    args: SharpPromptTrainingArguments
+    rule: SharpnessRule | None
+    objectives: Sequence[Objective]
+    log_history: Sequence[dict[str, Any]]
+    training_images: int | None
+    repository: str | None
+
+
 def model_card(
-    trainer: SharpPromptTrainer,
+    prompt: TrainedPrompt,
     language: str | None = None,
     license: str | None = None,
     tags: str | list[str] | None = None,
@@ -59,21 +82,20 @@ def model_card(
     model_id: str | None = None,
     **_: Any,
 ) -> ModelCard:
-    """The card of the trainer's active prompt adapter.
+    """The card of the active prompt adapter.
 
     Names from outside (classes, data, models) are escaped: they appear as text, never as markup.
 
     Args:
-        trainer: After, during or before training; before, the card says that this Trainer has not trained.
+        prompt: What the card tells.
         language, license, tags, model_name, dataset: As for `Trainer.create_model_card`.
-        model_id: Under what the adapter is loaded; by default the trainer's repository or output directory.
+        model_id: The name under which the adapter is loaded; by default its repository or output directory.
 
     Returns:
         A `huggingface_hub.ModelCard`, to `save` or `push_to_hub`.
     """
-    args, model = trainer.args, trainer.model
+    args, model, rule = prompt.args, prompt.model, prompt.rule
     config = model.peft_config[model.active_adapter]
-    sharpness = trainer.sharpness  # None until training begins
     dataset = dataset or args.dataset_name
     design = (
         _vit_design(config)
@@ -83,10 +105,10 @@ def model_card(
     base_model = str(config.base_model_name_or_path or design["some_model"])
     on_hub = base_model if re.fullmatch(r"[\w.-]+/[\w.-]+", base_model) and not Path(base_model).exists() else None
     tags = [tags] if isinstance(tags, str) else list(tags or ())
-    methods = set() if sharpness is None else {sharpness.rule.name, *trainer.objectives.names} - {"none"}
-    if sharpness is not None and args.subspace_epochs is not None:
+    methods = {each.name for each in (rule, *prompt.objectives) if each is not None} - {"none"}
+    if rule is not None and args.subspace_epochs is not None:
         methods.add("subpt")
-    model_id = model_id or trainer.hub_model_id or args.hub_model_id or Path(args.output_dir).name
+    model_id = model_id or prompt.repository or args.hub_model_id or Path(args.output_dir).name
     base_model_name = on_hub or Path(base_model).name
     card_data = ModelCardData(
         language=language,
@@ -104,30 +126,31 @@ def model_card(
         base_model=_in_code(base_model_name),
         base_model_link=f"[{on_hub}](https://huggingface.co/{on_hub})" if on_hub else escape(base_model_name),
         where_base_model_is="" if on_hub else "  # the local directory of the base model",
-        method=", ".join([design.pop("method"), *_describe_training(trainer)]),
-        dataset=_describe_data(trainer, dataset),
+        method=", ".join([design.pop("method"), *_describe_training(prompt)]),
+        dataset=_describe_data(prompt.training_images, dataset),
         trained_parameters=f"{_count_parameters(model):,}",
-        results=_results(trainer.state.log_history),
-        training=[] if sharpness is None else _training(args),
-        sharpness_summary=_sharpness_summary(trainer.state.log_history),
+        results=_results(prompt.log_history),
+        training=[] if rule is None else _training(args),
+        sharpness_summary=_sharpness_summary(prompt.log_history),
         classes=_classes(config.class_names),
         versions=[(package, _version(package)) for package in PACKAGES],
         **design,
     )
 
 
-def write_cards_of(trainer: SharpPromptTrainer) -> None:
-    """Whoever saves or pushes the model, trainer or user, writes the trainer's card with it.
+def write_cards_of(model: PeftModel, describe: Callable[[], TrainedPrompt]) -> None:
+    """Whoever saves or pushes the model, Trainer or user, writes the Trainer's card with it.
 
     PEFT's and transformers' own ways lead through two methods of the model, and to generic cards. Functions rather
-    than bound methods, since copying the model must not copy the trainer.
+    than bound methods, because copying the model must not copy the Trainer.
+
+    Args:
+        model: The model.
+        describe: Returns what the card tells, as it is then.
     """
-    model = trainer.model
-    if not isinstance(model, PeftModel):
-        return
 
     def save_card(output_dir: str, model_id: str | None = None) -> None:
-        model_card(trainer, model_id=model_id).save(os.path.join(output_dir, "README.md"))
+        model_card(describe(), model_id=model_id).save(os.path.join(output_dir, "README.md"))
 
     def upload(working_dir: str, repo_id: str, *args: Any, **kwargs: Any) -> Any:
         save_card(working_dir, repo_id)
@@ -218,18 +241,18 @@ def _in_code(text: str) -> str:
     return re.sub(r"[\"\\`]", "", printable(re.sub(r"[\r\n]", "", str(text))))
 
 
-def _describe_training(trainer: SharpPromptTrainer) -> list[str]:
+def _describe_training(prompt: TrainedPrompt) -> list[str]:
     """What the Trainer followed, part by part; nothing before training begins."""
-    if (sharpness := trainer.sharpness) is None:
+    rule, args = prompt.rule, prompt.args
+    if rule is None:
         return []
-    rule, args = sharpness.rule, trainer.args
     described = [] if rule.name == "none" else [f"trained along the sharpness rule `{_in_brief(rule)}`"]
     if args.subspace_epochs is not None:
         described.append(
             f"SubPT: gradients are projected onto the subspace of rank {args.subspace_rank} in which the prompt moved "
             f"in {args.subspace_epochs} early epochs"
         )
-    objectives = [f"with the objective `{_in_brief(objective)}`" for objective in trainer.objectives.objectives]
+    objectives = [f"with the objective `{_in_brief(objective)}`" for objective in prompt.objectives]
     return [" ".join([", ".join(described) or "plain training", *objectives])]
 
 
@@ -253,14 +276,13 @@ def _in_brief(member: Any) -> str:
     return f"{type(member).__name__}({given})".replace("'", "")
 
 
-def _describe_data(trainer: SharpPromptTrainer, dataset: str | list[str] | None) -> str:
+def _describe_data(count: int | None, dataset: str | list[str] | None) -> str:
     given = [dataset] if isinstance(dataset, str) else list(dataset or ["not named"])
     names = [Path(name).name if Path(name).is_absolute() or name.startswith((".", "~")) else name for name in given]
-    count = len(trainer.train_dataset) if hasattr(trainer.train_dataset, "__len__") else None
     return ", ".join(map(escape, names)) + (f" ({count:,} training images)" if count else "")
 
 
-def _results(log_history: list[dict[str, Any]]) -> str:
+def _results(log_history: Sequence[dict[str, Any]]) -> str:
     results: dict[str, float] = {}
     for entry in log_history:
         measured = {name.removeprefix("eval_"): value for name, value in entry.items() if name.startswith("eval_")}
@@ -283,7 +305,7 @@ def _training(args: Any) -> list[tuple[str, str]]:
     ]
 
 
-def _sharpness_summary(log_history: list[dict[str, Any]]) -> str:
+def _sharpness_summary(log_history: Sequence[dict[str, Any]]) -> str:
     last = next((entry for entry in reversed(log_history) if "sharpness" in entry), None)
     if last is None:
         return ""

@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
+from torch import nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from ..sharpness.step.parameters import ParameterVector
 from ..sharpness.subspace import Subspace
 
-
-if TYPE_CHECKING:
-    from .trainer import SharpPromptTrainer
 
 SNAPSHOTS_NAME = "snapshots.safetensors"
 SUBSPACE_NAME = "subspace.safetensors"
 
 
 class EarlyStage(TrainerCallback):
-    """Keeps the parameters after each of a run's first epochs, evaluates nothing, and stops behind them.
+    """Keeps the parameters after each of a run's first epochs, evaluates nothing, and stops after them.
 
     Args:
-        trainer: Whose run it is.
         epochs: How many epochs it takes.
 
     Attributes:
@@ -31,8 +30,7 @@ class EarlyStage(TrainerCallback):
         snapshots: Those after each epoch.
     """
 
-    def __init__(self, trainer: SharpPromptTrainer, epochs: int) -> None:
-        self.trainer = trainer
+    def __init__(self, epochs: int) -> None:
         self.epochs = epochs
         self.initial: torch.Tensor | None = None
         self.snapshots: list[torch.Tensor] = []
@@ -56,7 +54,7 @@ class EarlyStage(TrainerCallback):
         self.initial, self.snapshots = tensors["initial"], list(tensors["snapshots"])
 
     def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, *, model: nn.Module, **kwargs: Any
     ) -> None:
         if state.num_train_epochs < self.epochs:
             raise ValueError(
@@ -64,14 +62,15 @@ class EarlyStage(TrainerCallback):
                 "that of its first epochs, so set subspace_epochs lower or train longer."
             )
         if self.initial is None:
-            self.initial = self.trainer.sharpness.parameters.read().cpu()
+            self.initial = ParameterVector(model).read().cpu()
 
     def on_step_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, *, model: nn.Module, **kwargs: Any
     ) -> None:
         control.should_evaluate = False
-        if state.epoch >= len(self.snapshots) + 1:  # here rather than at the epoch's end, where a save may be over
-            self.snapshots.append(self.trainer.sharpness.parameters.read().cpu())
+        # Here rather than at the epoch's end, where a save may be over.
+        if (state.epoch or 0) >= len(self.snapshots) + 1:
+            self.snapshots.append(ParameterVector(model).read().cpu())
             control.should_training_stop |= self.is_over
 
     def on_epoch_end(
@@ -81,15 +80,21 @@ class EarlyStage(TrainerCallback):
 
 
 class Restart(TrainerCallback):
-    """Begins a run with given parameters, and logs the subspace that it moves in."""
+    """Begins a run with given parameters, and logs the subspace that it moves in.
 
-    def __init__(self, trainer: SharpPromptTrainer, initial: torch.Tensor) -> None:
-        self.trainer, self.initial = trainer, initial
+    Args:
+        initial: The parameters, a flat vector.
+        subspace: The subspace.
+        log: Logs values by name.
+    """
 
-    def on_train_begin(self, *args: Any, **kwargs: Any) -> None:
-        self.trainer.sharpness.parameters.write(self.initial)
-        shares = self.trainer.subspace.explained_variance_ratio.tolist()
-        self.trainer.log({f"subspace_variance_{index}": share for index, share in enumerate(shares, 1)})
+    def __init__(self, initial: torch.Tensor, subspace: Subspace, log: Callable[[dict[str, float]], None]) -> None:
+        self.initial, self.subspace, self.log = initial, subspace, log
+
+    def on_train_begin(self, *args: Any, model: nn.Module, **kwargs: Any) -> None:
+        ParameterVector(model).write(self.initial)
+        shares = self.subspace.explained_variance_ratio.tolist()
+        self.log({f"subspace_variance_{index}": share for index, share in enumerate(shares, 1)})
 
 
 def save_subspace(subspace: Subspace, checkpoint: str | Path) -> None:

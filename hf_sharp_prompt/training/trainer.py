@@ -23,11 +23,11 @@ from transformers import (
 )
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, EvalLoopOutput, TrainOutput
 
-from ..data import ImageCollator, class_counts
+from ..data import ImageCollator
 from ..objectives import Batch, ConstrainingObjective, ObjectiveSum
 from ..objectives.batch import logits_of
-from ..objectives.labels import counted, ignore
-from ..objectives.long_tail import IGNORED, LongTailLoss, weighted_cross_entropy
+from ..objectives.labels import counted
+from ..objectives.long_tail import weighted_cross_entropy
 from ..sharpness import Backward, Constraint, SharpnessAware
 from ..sharpness.rule import SampleMask
 from ..sharpness.subspace import Subspace
@@ -45,15 +45,14 @@ from .checkpoint import (
     was_interrupted,
     write_manifest,
 )
+from .class_weighting import ClassWeighting, count_classes
 from .draws import SAMPLE_INDEX
 from .epoch_schedule import EpochCosine
 from .finiteness import FinitenessCheck
-from .model_card import model_card, write_cards_of
+from .model_card import TrainedPrompt, model_card, write_cards_of
 from .push import PushingTrainer
+from .step import Evaluated, MicroBatch
 from .subspace_stage import SNAPSHOTS_NAME, EarlyStage, Restart, load_subspace, save_subspace
-
-
-FROZEN_IMAGE_FEATURES = "frozen_image_features"
 
 
 class SharpPromptTrainer(PushingTrainer, SeededTrainer):
@@ -86,9 +85,8 @@ class SharpPromptTrainer(PushingTrainer, SeededTrainer):
     sharpness: SharpnessAware | None = None  # once training has begun
     _finiteness: FinitenessCheck | None = None
     _early_stage: EarlyStage | None = None
-    _constraint: ConstrainingObjective | None = None  # whose term is evaluated now, instead of the loss
-    _loss: LongTailLoss | None = None  # of training, if not the model's own
-    _class_weights: torch.Tensor | None = None  # once the classes are re-weighted
+    _evaluated: Evaluated | None = None  # within a backward pass
+    _class_weighting: ClassWeighting | None = None  # if the loss is not the model's own
 
     def __init__(
         self,
@@ -106,35 +104,18 @@ class SharpPromptTrainer(PushingTrainer, SeededTrainer):
                 raise ValueError(
                     "compute_loss_func and the arguments loss or reweighting_beta each choose a loss; drop one."
                 )
-            kwargs["compute_loss_func"] = self._compute_long_tail_loss
+            kwargs["compute_loss_func"] = self._compute_weighted_loss
         super().__init__(model, args, data_collator, **kwargs)
         self.objectives = ObjectiveSum(args.make_objectives(), self.accelerator)
         self.subspace: Subspace | None = None
-        self.add_callback(StepsTaken(self))
+        self._steps_taken = StepsTaken(self.accelerator)
+        self.add_callback(self._steps_taken)
         self.add_callback(ReweightingInTheRun())
 
     @property
     def remembering_samples(self) -> list[str]:
         """The names of the objectives that do."""
         return self.objectives.remembering_samples
-
-    def _count_classes(self) -> list[int] | None:
-        """The training samples of each class, where they have to be known."""
-        given = self.args.class_counts
-        if not self.args.needs_class_counts:
-            return None
-        try:
-            counted = class_counts(self.train_dataset)
-        except ValueError as error:
-            if given is not None:
-                return given
-            raise ValueError(f"{error} Or say class_counts in the training arguments.") from error
-        if given not in (None, counted):
-            raise ValueError(
-                f"class_counts is {_shortened(given)}, but the train dataset has {_shortened(counted)}; leave "
-                "class_counts out."
-            )
-        return counted
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         """Make the optimizer, and what puts the rule's direction in front of it."""
@@ -144,9 +125,8 @@ class SharpPromptTrainer(PushingTrainer, SeededTrainer):
                 "process per GPU with `accelerate launch`, or show the process one GPU with CUDA_VISIBLE_DEVICES=0."
             )
         optimizer = super().create_optimizer(model)
-        counts = self._count_classes()
-        if self.args.changes_loss:
-            self._loss, self._class_weights = self.args.make_loss(counts), self.args.class_weights(counts)
+        counts = count_classes(self.args, self.train_dataset)
+        self._class_weighting = ClassWeighting(self.args, counts) if self.args.changes_loss else None
         self.sharpness = SharpnessAware(
             self.args.make_sharpness_rule(counts),
             self.model,
@@ -160,9 +140,11 @@ class SharpPromptTrainer(PushingTrainer, SeededTrainer):
         self.objectives = ObjectiveSum(self.args.make_objectives(), self.accelerator)
         self.objectives.begin_run(self.model, self._tokenizer)
         self._finiteness = FinitenessCheck(self.sharpness)
-        self._micro_batches: list[dict[str, Any]] = []
+        self._steps_taken.begin_run(self.objectives, self._finiteness, is_early_stage=self._early_stage is not None)
+        self._micro_batches: list[MicroBatch] = []
         self._normalises_over_batch = any(isinstance(module, _BatchNorm) for module in self.model.modules())
-        write_cards_of(self)
+        if isinstance(self.model, PeftModel):
+            write_cards_of(self.model, self._describe_prompt)
         return optimizer
 
     def get_decay_parameter_names(self, model: nn.Module) -> list[str]:
@@ -189,93 +171,100 @@ class SharpPromptTrainer(PushingTrainer, SeededTrainer):
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> torch.Tensor:
         """Hold the micro-batch back until the step's last, then put the direction over all of them in `.grad`."""
-        self._micro_batches.append(self._with_image_features(inputs))
+        self._micro_batches.append(self._encode_frozen_images(self._prepare_inputs(inputs)))
         if not self.accelerator.sync_gradients:
             return torch.zeros((), device=self.args.device)
         micro_batches, self._micro_batches = self._micro_batches, []
-        forward_and_backward = super().training_step
+        self._begin_step(model, micro_batches, num_items_in_batch)
+        run = partial(self._run_backward_pass, model, num_items_in_batch)
+        passes = [partial(run, [each], None) for each in micro_batches]
+        constraints = [
+            Constraint(each.name, partial(run, micro_batches, each), each.constrain)
+            for each in self.objectives.constraints
+        ]
+        with self.accelerator.no_sync(model):  # reduced once per evaluation, as one tensor
+            shares = self._shares(micro_batches, num_items_in_batch)
+            loss = self.sharpness.accumulate_direction(passes, shares, constraints)
+        self._finiteness.see_step(self.state.global_step + 1, loss)
+        return loss
 
-        def backward_pass(batch: dict[str, Any], sample_mask: SampleMask | None = None) -> Backward:
-            if sample_mask is not None and num_items_in_batch is None:
+    def _begin_step(
+        self, model: nn.Module, micro_batches: list[MicroBatch], num_items_in_batch: torch.Tensor | int | None
+    ) -> None:
+        """Tell the rule, the loss and the objectives where the run is."""
+        epoch, reweighting_epochs = int(self.state.epoch), self.args.reweighting_epochs or ()
+        stage = sum(epoch >= each for each in reweighting_epochs)
+        self.sharpness.progress = self.state.global_step / self.state.max_steps
+        self.sharpness.epoch, self.sharpness.reweighting_stage = epoch, stage
+        if self._class_weighting is not None:
+            labels = torch.cat([each.inputs["labels"] for each in micro_batches])
+            self._class_weighting.begin_step(labels, num_items_in_batch, stage, self._add_up_over_processes)
+        self.objectives.begin_step(model, epoch)
+
+    def _add_up_over_processes(self, value: torch.Tensor) -> torch.Tensor:
+        if not self.args.average_tokens_across_devices:
+            return value
+        return self.accelerator.reduce(value, reduction="sum")
+
+    def _run_backward_pass(
+        self,
+        model: nn.Module,
+        num_items_in_batch: torch.Tensor | int | None,
+        micro_batches: list[MicroBatch],
+        constraint: ConstrainingObjective | None,
+        sample_mask: SampleMask | None,
+    ) -> Backward:
+        """Run the Trainer's forward and backward pass of each micro-batch, and add their losses up.
+
+        Args:
+            model, num_items_in_batch: As for `training_step`.
+            micro_batches: The micro-batches.
+            constraint: The objective whose term is evaluated instead of the loss.
+            sample_mask: From labels to whether their samples count.
+        """
+        if sample_mask is not None:
+            if num_items_in_batch is None:
                 raise ValueError(
                     f"The rule {self.args.sharpness!r} tells classes apart, so the loss of a part of the batch is "
                     "divided by the size of the whole: the model's forward must take num_items_in_batch, or else give "
                     "the Trainer a compute_loss_func, which does."
                 )
-            counted = batch if sample_mask is None else self._only(batch, sample_mask)
-            return Backward(forward_and_backward(model, counted, num_items_in_batch))
-
-        def backward_pass_of(constraint: ConstrainingObjective, sample_mask: SampleMask | None = None) -> Backward:
-            self._constraint = constraint
+            compares = [{"pixel_values", "input_ids"} <= each.inputs.keys() for each in micro_batches]
+            micro_batches = [
+                each.keep(sample_mask, whole=self._normalises_over_batch or images_with_texts)
+                for each, images_with_texts in zip(micro_batches, compares, strict=True)
+            ]
+        losses = []
+        for micro_batch in micro_batches:
+            self._evaluated = Evaluated(micro_batch, constraint)
             try:
-                return Backward(sum(backward_pass(batch, sample_mask).loss for batch in micro_batches))
+                losses.append(super().training_step(model, micro_batch.inputs, num_items_in_batch))
             finally:
-                self._constraint = None
+                self._evaluated = None
+        return Backward(torch.stack(losses).sum())
 
-        passes = [partial(backward_pass, batch) for batch in micro_batches]
-        constraints = [
-            Constraint(each.name, partial(backward_pass_of, each), each.constrain)
-            for each in self.objectives.constraints
-        ]
-        size, shares = self._size_of_batch(num_items_in_batch), None
-        if size is not None and self.args.m_sharpness != "batch":
-            shares = [float(counted(batch["labels"]).sum()) / float(size) for batch in micro_batches]
-        self.sharpness.progress = self.state.global_step / self.state.max_steps
-        self.sharpness.epoch = int(self.state.epoch)
-        reweighting_epochs = self.args.reweighting_epochs or ()
-        self.sharpness.reweighting_stage = sum(self.sharpness.epoch >= epoch for epoch in reweighting_epochs)
-        if self._loss is not None:
-            reweighted = self.sharpness.reweighting_stage > 0 or not reweighting_epochs
-            self._loss.weights = self._weights_in_batch(micro_batches, num_items_in_batch) if reweighted else None
-        self.objectives.begin_step(model, self.sharpness.epoch)
-        with self.accelerator.no_sync(model):  # reduced once per evaluation, as one tensor
-            loss = self.sharpness.accumulate_direction(passes, shares, constraints)
-        self._finiteness.see_step(self.state.global_step + 1, loss)
-        return loss
-
-    def _weights_in_batch(
-        self, micro_batches: list[dict[str, Any]], num_items_in_batch: torch.Tensor | int
-    ) -> torch.Tensor | None:
-        """What each class weighs in this step: the samples of the whole batch weigh 1 on average."""
-        if self._class_weights is None:
+    def _shares(
+        self, micro_batches: list[MicroBatch], num_items_in_batch: torch.Tensor | int | None
+    ) -> list[torch.Tensor | float] | None:
+        """Each micro-batch's share of the loss, where the rule is applied to parts of the batch."""
+        size = self._size_of_batch(num_items_in_batch)
+        if size is None or self.args.m_sharpness == "batch":
             return None
-        labels = torch.cat([batch["labels"] for batch in micro_batches])
-        weights = self._class_weights.to(labels.device)
-        total = weights[labels[labels != IGNORED]].sum()
-        if self.args.average_tokens_across_devices:
-            total = self.accelerator.reduce(total, reduction="sum")
-        return weights * num_items_in_batch / total
+        return [float(counted(each.inputs["labels"]).sum()) / float(size) for each in micro_batches]
 
-    def _only(self, batch: dict[str, Any], sample_mask: SampleMask) -> dict[str, Any]:
-        """The samples of a batch that count, at least one; the others still do in the size of the batch.
-
-        Where samples have a say in each other's losses all are run, and the others' labels ignored.
-        """
-        labels = batch["labels"]
-        counts = sample_mask(labels)
-        batch = {**batch, "labels": ignore(labels, ~counts)}
-        if self._normalises_over_batch or {"pixel_values", "input_ids"} <= batch.keys():  # images compared with texts
-            return batch
-        rows = counts.nonzero()[:, 0] if counts.any() else counts.new_zeros(1, dtype=torch.long)
-        return {
-            name: value[rows] if torch.is_tensor(value) and value.shape[:1] == labels.shape else value
-            for name, value in batch.items()
-        }
-
-    def _with_image_features(self, inputs: dict[str, torch.Tensor | Any]) -> dict[str, torch.Tensor | Any]:
+    def _encode_frozen_images(self, inputs: dict[str, torch.Tensor | Any]) -> MicroBatch:
         """Encode the images now where all gradient evaluations of the step would see the same of them."""
-        inputs = self._prepare_inputs(inputs)
         if "pixel_values" not in inputs or "input_ids" in inputs or not hasattr(self.model, "encode_images"):
-            return inputs
+            return MicroBatch(inputs)
         frozen = self.model.sees_images_frozen
         if not frozen and not self.objectives.needs_frozen_images:
-            return inputs
+            return MicroBatch(inputs)
         with self.compute_loss_context_manager():
             features = self.model.encode_images(**inputs)
         if not frozen:
-            return {**inputs, FROZEN_IMAGE_FEATURES: features}
+            return MicroBatch(inputs, features)
         others = {name: value for name, value in inputs.items() if name not in self.model.image_input_names}
-        return {**others, "image_features": features}
+        return MicroBatch({**others, "image_features": features})
 
     def _inner_training_loop(self, *args: Any, **kwargs: Any) -> TrainOutput:
         """As the Trainer's; the classes' features are computed once for the run where only images are prompted."""
@@ -321,21 +310,21 @@ class SharpPromptTrainer(PushingTrainer, SeededTrainer):
         """As the Trainer's, and in training the objectives' terms added."""
         inputs = dict(inputs)
         index, labels = inputs.pop(SAMPLE_INDEX, None), inputs.get("labels")
-        frozen = inputs.pop(FROZEN_IMAGE_FEATURES, None)
         loss, outputs = super().compute_loss(model, inputs, True, num_items_in_batch)
         if self.objectives.objectives and model.training:
+            micro_batch, constraint = self._evaluated or (None, None)
+            frozen = None if micro_batch is None else micro_batch.frozen_image_features
             size = self._size_of_batch(num_items_in_batch)
-            batch = Batch(model, inputs, outputs, labels, index, size, frozen)
-            term = self.objectives.term(batch, self._constraint)
-            loss = loss + term if self._constraint is None else term
+            term = self.objectives.term(Batch(model, inputs, outputs, labels, index, size, frozen), constraint)
+            loss = loss + term if constraint is None else term
         return (loss, outputs) if return_outputs else loss
 
-    def _compute_long_tail_loss(
+    def _compute_weighted_loss(
         self, outputs: Any, labels: torch.Tensor, num_items_in_batch: torch.Tensor | int | None = None
     ) -> torch.Tensor:
-        """The loss that training minimises; of evaluation, where counts may be unknown, plain cross entropy."""
-        loss = self._loss if self.model.training else weighted_cross_entropy
-        return loss(logits_of(outputs), labels, num_items_in_batch=num_items_in_batch)
+        if self._class_weighting is None:  # before training
+            return weighted_cross_entropy(logits_of(outputs), labels, num_items_in_batch=num_items_in_batch)
+        return self._class_weighting(outputs, labels, num_items_in_batch, self.model.training)
 
     @property
     def _tokenizer(self) -> PreTrainedTokenizerBase | ProcessorMixin | None:
@@ -397,14 +386,14 @@ class SharpPromptTrainer(PushingTrainer, SeededTrainer):
             early = self._run_early_stage(checkpoint, *args, **kwargs)
             self.subspace = early.find_subspace(self.args.subspace_rank)
             set_seed(self.args.seed)
-            with self._callback(Restart(self, early.initial)):
+            with self._callback(Restart(early.initial, self.subspace, self.log)):
                 output = super().train(None, *args, **kwargs)
         if self.is_world_process_zero():
             shutil.rmtree(self._early_directory, ignore_errors=True)
         return output
 
     def _run_early_stage(self, checkpoint: str | None, *args: Any, **kwargs: Any) -> EarlyStage:
-        early = EarlyStage(self, self.args.subspace_epochs)
+        early = EarlyStage(self.args.subspace_epochs)
         if isinstance(checkpoint, str):
             early.load(checkpoint)
         if early.is_over:
@@ -417,7 +406,7 @@ class SharpPromptTrainer(PushingTrainer, SeededTrainer):
         finally:
             self._early_stage = None
         if given is None:
-            self.optimizer = None  # to be made anew
+            self.optimizer = None  # so that the second stage makes its own
         else:
             self.optimizer.load_state_dict(given)
         return early
@@ -457,7 +446,21 @@ class SharpPromptTrainer(PushingTrainer, SeededTrainer):
         if not isinstance(self.model, PeftModel):
             super().create_model_card(*args, **kwargs)
         elif self.is_world_process_zero():
-            model_card(self, *args, **kwargs).save(os.path.join(self.args.output_dir, "README.md"))
+            card = model_card(self._describe_prompt(), *args, **kwargs)
+            card.save(os.path.join(self.args.output_dir, "README.md"))
+
+    def _describe_prompt(self) -> TrainedPrompt:
+        """What the card tells."""
+        has_length = hasattr(self.train_dataset, "__len__")
+        return TrainedPrompt(
+            model=self.model,
+            args=self.args,
+            rule=None if self.sharpness is None else self.sharpness.rule,
+            objectives=[] if self.sharpness is None else self.objectives.objectives,
+            log_history=self.state.log_history,
+            training_images=len(self.train_dataset) if has_length else None,
+            repository=self.hub_model_id,
+        )
 
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
         if not self.args.should_save:
@@ -512,7 +515,3 @@ class SharpPromptTrainer(PushingTrainer, SeededTrainer):
         super()._load_optimizer_and_scheduler(checkpoint)
         if checkpoint is not None:
             load_state(self.sharpness, self.objectives, checkpoint)
-
-
-def _shortened(counts: list[int]) -> str:
-    return f"[{', '.join(map(str, counts[:10]))}{', …' if len(counts) > 10 else ''}] ({len(counts)} classes)"

@@ -70,7 +70,7 @@ def test_a_base_model_from_the_hub_is_linked(tmp_path):
     trainer = make_trainer(tmp_path, ["a", "b"])
     trainer.train()
     trainer.model.peft_config["default"].base_model_name_or_path = "openai/clip-vit-base-patch16"
-    card = model_card(trainer)
+    card = model_card(trainer._describe_prompt())
     assert card.data.base_model == "openai/clip-vit-base-patch16"
     assert "[openai/clip-vit-base-patch16](https://huggingface.co/openai/clip-vit-base-patch16)" in card.text
 
@@ -94,7 +94,7 @@ def test_names_from_outside_stay_text(tmp_path):
 def test_plain_training_is_called_so(tmp_path):
     trainer = make_trainer(tmp_path, ["a", "b"], sharpness="none")
     trainer.train()
-    assert "CoOp, plain training" in model_card(trainer).text
+    assert "CoOp, plain training" in model_card(trainer._describe_prompt()).text
 
 
 def test_model_and_trainer_push_the_card_and_the_prompt(tmp_path):
@@ -152,7 +152,7 @@ def test_the_card_says_which_design_was_learned(config, words, tmp_path):
     args = SharpPromptTrainingArguments(str(tmp_path), report_to="none", max_steps=1)
     trainer = SharpPromptTrainer(model, args, train_dataset=data)
     trainer.train()
-    card = str(model_card(trainer))
+    card = str(model_card(trainer._describe_prompt()))
     for each in words:
         assert each in card
     assert ("text is encoded as" in card) == bool(config.num_text_tokens)
@@ -162,7 +162,7 @@ def test_a_card_of_subpt_says_so(tmp_path):
     trainer = make_trainer(tmp_path, ["a", "b"], sharpness="none", subspace_epochs=3, subspace_rank=2)
     trainer.args.num_train_epochs = 4
     trainer.train()
-    card = model_card(trainer)
+    card = model_card(trainer._describe_prompt())
     assert "plain training" not in card.text
     assert "SubPT: gradients are projected onto the subspace of rank 2" in card.text
     assert "in 3 early epochs" in card.text
@@ -172,7 +172,7 @@ def test_a_card_of_subpt_says_so(tmp_path):
 def test_values_of_enumerations_stand_as_they_are_typed(tmp_path):
     trainer = make_trainer(tmp_path, ["a", "b"], lr_scheduler_type="cosine")
     trainer.train()
-    card = model_card(trainer).text
+    card = model_card(trainer._describe_prompt()).text
     assert "| lr\\_scheduler\\_type | cosine |" in card or "| lr_scheduler_type | cosine |" in card
     assert "SchedulerType" not in card
     assert "OptimizerNames" not in card
@@ -183,14 +183,14 @@ def test_a_package_without_metadata_has_no_version(tmp_path, monkeypatch):
     monkeypatch.setattr("hf_sharp_prompt.training.model_card.PACKAGES", ("peft", "no-such-package"))
     trainer = make_trainer(tmp_path, ["a", "b"])
     trainer.train()
-    assert "- no-such-package of unknown version" in model_card(trainer).text
+    assert "- no-such-package of unknown version" in model_card(trainer._describe_prompt()).text
 
 
 def test_the_card_of_a_trainer_that_has_not_trained(tmp_path):
     """As when somebody else's adapter is evaluated and published again."""
     trainer = make_trainer(tmp_path, ["a", "b"], sharpness="gcsam")
     trainer.evaluate()
-    card = model_card(trainer)
+    card = model_card(trainer._describe_prompt())
     assert "did not train the adapter" in card.text
     assert "GCSAM" not in card.text
     assert "| trained parameters | 256 |" in card.text
