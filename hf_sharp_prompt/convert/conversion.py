@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import re
-import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -14,6 +12,7 @@ from peft.utils import CONFIG_NAME, SAFETENSORS_WEIGHTS_NAME
 from safetensors.torch import load_file
 from transformers import AutoModel, AutoTokenizer, CLIPModel
 
+from ..files import written_whole
 from ..tuners import CLIPPromptConfig
 from ..tuners.prompt_config import read_object
 from ..tuners.registration import PromptPeftType
@@ -91,7 +90,8 @@ def adapter_from_checkpoint(
         raise ValueError(f"{checkpoint} does not fit {base_model}: {error}") from error
     _fill(model, learned, checkpoint, base_model)
     _check_same_clip(state_dict, clip, checkpoint, base_model)
-    with _written_whole(adapter) as directory:
+    _check_is_new(adapter)
+    with written_whole(adapter) as directory:
         model.save_pretrained(str(directory))
     return config
 
@@ -125,7 +125,8 @@ def checkpoint_from_adapter(adapter: str | Path, checkpoint: str | Path) -> None
         state_dict[name if is_in_tower(name) else prefix + name] = _at(place, tensors).float().clone()
     epoch = re.search(r"\.tar-(\d+)$", str(checkpoint))
     content = {"state_dict": state_dict, "epoch": int(epoch[1]) if epoch else 0}
-    with _written_whole(checkpoint) as file:
+    _check_is_new(checkpoint)
+    with written_whole(checkpoint) as file:
         torch.save(content | {"optimizer": None, "scheduler": None, "val_result": None}, file)
 
 
@@ -228,14 +229,6 @@ def _by(tensor: torch.Tensor) -> str:
     return " × ".join(map(str, tensor.shape))
 
 
-@contextmanager
-def _written_whole(target: str | Path) -> Iterator[Path]:
-    """A name to write at within the block; at its end this takes `target`'s place, or after an error vanishes."""
-    target = Path(target)
-    if target.exists():
+def _check_is_new(target: str | Path) -> None:
+    if Path(target).exists():
         raise ValueError(f"{target} exists already; remove it or choose another name.")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as temporary:
-        fresh = Path(temporary, target.name)
-        yield fresh
-        fresh.rename(target)

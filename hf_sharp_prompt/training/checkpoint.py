@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -156,14 +155,6 @@ def discard_interrupted(output_dir: Path) -> None:
         if was_interrupted(checkpoint):
             logger.warning(f"{checkpoint} is incomplete, left by an interrupted save; it is removed.")
             shutil.rmtree(checkpoint)
-
-
-def replace_files(source: Path, target: Path) -> None:
-    """Move a folder's files to where others may be; each of these is there as it was until the new one is."""
-    for path in sorted(each for each in source.rglob("*") if each.is_file()):
-        destination = target / path.relative_to(source)
-        destination.parent.mkdir(parents=True, exist_ok=True)
-        os.replace(path, destination)
 
 
 def _find_damage_of_file(checkpoint: Path, name: str, size: int | None) -> str | None:

@@ -3,7 +3,6 @@ from __future__ import annotations
 import copy
 import os
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from functools import partial
@@ -24,6 +23,7 @@ from transformers import (
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, EvalLoopOutput, TrainOutput
 
 from ..data import ImageCollator
+from ..files import written_whole
 from ..objectives import Batch, ConstrainingObjective, ObjectiveSum
 from ..objectives.batch import logits_of
 from ..objectives.labels import counted
@@ -40,7 +40,6 @@ from .checkpoint import (
     choose_checkpoint,
     discard_interrupted,
     load_state,
-    replace_files,
     save_state,
     was_interrupted,
     write_manifest,
@@ -467,12 +466,8 @@ class SharpPromptTrainer(PushingTrainer, SeededTrainer):
             return
         if self._finiteness is not None:
             self._check_finiteness()
-        # Written elsewhere first, so that a full disk or a crash leaves what is there as it was.
-        target = Path(output_dir if output_dir is not None else self.args.output_dir)
-        target.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=target, prefix="_saving-") as staging:
-            super()._save(staging, state_dict)
-            replace_files(Path(staging), target)
+        with written_whole(output_dir if output_dir is not None else self.args.output_dir) as folder:
+            super()._save(str(folder), state_dict)
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         checkpoint = Path(self._get_output_dir(trial), f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}")

@@ -45,7 +45,7 @@ def test_a_checkpoint_holds_the_adapter_and_not_the_base_model(tmp_path):
     assert {"adapter_model.safetensors", "optimizer.pt", "scheduler.pt", "sharpness.safetensors"} <= files
     assert "model.safetensors" not in files
     assert sum(path.stat().st_size for path in checkpoint.iterdir()) < 100_000
-    assert not list(tmp_path.rglob("_saving-*"))
+    assert not list(tmp_path.rglob(".*.unfinished"))
 
 
 @pytest.mark.parametrize(
@@ -84,7 +84,7 @@ KILLED = [("sam", 1), ("sam", 2), ("fsam", 1), ("fsam", 2), ("gnm", 1), ("saf", 
 def killed_and_resumed(tmp_path_factory) -> dict[str, list[torch.Tensor]]:
     """Prompts of runs that were killed and resumed, and of runs that were not, all by forks of one process."""
     output_dir = tmp_path_factory.mktemp("killed")
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
     command = [sys.executable, __file__, str(output_dir)]
     finished = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240)
     assert finished.returncode == 0, finished.stderr[-3000:]
@@ -252,7 +252,7 @@ def test_a_failed_save_of_the_model_leaves_the_one_before(tmp_path, monkeypatch)
     with pytest.raises(OSError, match="No space left"):
         trainer.save_model()
     assert (tmp_path / "adapter_model.safetensors").read_bytes() == before
-    assert not list(tmp_path.glob("_saving-*"))
+    assert not list(tmp_path.glob(".*.unfinished"))
 
 
 def damage(checkpoint: Path, name: str, how: str) -> None:

@@ -21,6 +21,8 @@ import torch
 import xxhash
 from safetensors import SafetensorError, safe_open
 
+from ...files import written_whole
+
 
 logger = logging.getLogger(__name__)
 
@@ -102,29 +104,21 @@ def write(
     class_names: Sequence[str],
     made_from: dict[str, str],
 ) -> None:
-    """Write features that come in batches of images × views × width.
-
-    They are written aside and renamed, so that a kill leaves no half of a file under `path`.
-    """
-    unfinished = path.with_suffix(".unfinished")
+    """Write features that come in batches of images × views × width, whole or not at all."""
     metadata = {"made_from": json.dumps(made_from), "class_names": json.dumps(list(class_names))}
     digest = xxhash.xxh3_128()
-    try:
-        with unfinished.open("wb") as file:
-            first = next(batches)
-            shape = len(labels), *first.shape[1:]
-            file.write(_header(labels, shape, first.dtype, metadata | {"checksum": digest.hexdigest()}))
-            for tensor in chain([labels, first], batches):
-                content = tensor.contiguous().numpy()
-                digest.update(content)
-                file.write(content)
-            file.seek(0)  # a checksum of the same length takes the place of that of nothing
-            file.write(_header(labels, shape, first.dtype, metadata | {"checksum": digest.hexdigest()}))
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    with written_whole(path) as unfinished, unfinished.open("wb") as file:
+        first = next(batches)
+        shape = len(labels), *first.shape[1:]
+        file.write(_header(labels, shape, first.dtype, metadata | {"checksum": digest.hexdigest()}))
+        for tensor in chain([labels, first], batches):
+            content = tensor.contiguous().numpy()
+            digest.update(content)
+            file.write(content)
+        file.seek(0)  # a checksum of the same length takes the place of that of nothing
+        file.write(_header(labels, shape, first.dtype, metadata | {"checksum": digest.hexdigest()}))
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _header(labels: torch.Tensor, shape: Sequence[int], dtype: torch.dtype, metadata: dict[str, str]) -> bytes:
