@@ -19,7 +19,7 @@ Made by `python scripts/make_sharpness_page.py` from the rules' docstrings; edit
 `w` all trainable parameters as one flat vector, `g = ∇L(w)` over one optimizer step's whole batch, `u(v) = v / ‖v‖`,
 `g(ε) = ∇L(w + ε)`; `d` is what the optimizer receives as the gradient. Chosen by name, in the Trainer with
 `SharpPromptTrainingArguments(sharpness="sam", sharpness_args={"rho": 0.05})`, in a loop of your own with
-`SharpnessAware(sharpness.create("sam", rho=0.05), model.parameters())`. `saf` and `mesa` change what is minimised
+`SharpnessAware(sharpness.create("sam", rho=0.05), model)`. `saf` and `mesa` change what is minimised
 rather than the direction: the Trainer takes their names just so, and in a loop of your own
 `hf_sharp_prompt.objectives.ObjectiveSum` adds their term to the loss.
 
