@@ -48,7 +48,7 @@ def room_of(module: str) -> str:
 def allowed() -> dict[str, set[str]]:
     """By room what it may import, from the table in CONTRIBUTING.md."""
     text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
-    rows = re.findall(r"^\| `([\w_]+)/?` \|.*\| ([^|]*) \|$", text, flags=re.MULTILINE)
+    rows = re.findall(r"^\| `([\w_]+)/?` \|.*\|([^|]*)\|$", text, flags=re.MULTILINE)
     return {room: set(re.findall(r"`([\w_]+)`", rooms)) for room, rooms in rows}
 
 
