@@ -1,5 +1,6 @@
 """README's example trains on a plain folder of one's own, and names mean the same by every way into the package."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -11,31 +12,7 @@ from hf_sharp_prompt import CLIPPromptConfig
 from hf_sharp_prompt.data import load_image_dataset
 
 
-EXAMPLE = """
-from peft import PeftModel, get_peft_model
-from transformers import AutoProcessor, CLIPModel
-
-from hf_sharp_prompt import CLIPPromptConfig, SharpPromptTrainer, SharpPromptTrainingArguments
-from hf_sharp_prompt.data import load_image_dataset
-
-clip = CLIPModel.from_pretrained("openai/clip-vit-base-patch16")
-processor = AutoProcessor.from_pretrained("openai/clip-vit-base-patch16")
-data = load_image_dataset("path/to/images")  # without a test split, 30 % are held out
-
-model = get_peft_model(clip, CLIPPromptConfig(num_text_tokens=4, text_init="a photo of a"))
-model.set_classes(data["train"].features["label"].names, processor, template="{}.")
-
-trainer = SharpPromptTrainer(
-    model,
-    SharpPromptTrainingArguments("pets-gcscoop", sharpness="gcsam", sharpness_args={"rho": 0.1}),
-    train_dataset=data["train"],
-    eval_dataset=data["test"],
-    processing_class=processor,
-    compute_metrics=lambda output: {"accuracy": (output.predictions.argmax(-1) == output.label_ids).mean()},
-)
-trainer.train()
-print(trainer.evaluate()["eval_accuracy"])
-"""
+README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
 
 
 @pytest.fixture
@@ -51,7 +28,11 @@ def folder(tmp_path: Path) -> Path:
 def test_the_example_runs_on_a_plain_folder(folder, checkpoint, tmp_path, monkeypatch, capsys):
     """Otherwise the first thing a user copies ends in a KeyError, or reports no accuracy."""
     monkeypatch.chdir(tmp_path)
-    example = EXAMPLE.replace("openai/clip-vit-base-patch16", checkpoint).replace("path/to/images", str(folder))
+    example = next(
+        block for block in re.findall(r"```python\n(.*?)```", README, re.DOTALL) if "trainer.train()" in block
+    )
+    example = example.replace("trainer.push_to_hub()", "trainer.save_model()")
+    example = example.replace("openai/clip-vit-base-patch16", checkpoint).replace("path/to/images", str(folder))
     names = {}
     exec(example, names)
     assert names["data"]["train"].features["label"].names == ["blue heart", "red star"]
