@@ -97,7 +97,7 @@ def trainable(given: Parameters) -> list[torch.Tensor]:
     each = given.parameters() if isinstance(given, nn.Module) else given
     # By identity, since tensors compare their values.
     found = {id(parameter): parameter for parameter in map(_without_name, each)}
-    parameters = [parameter for parameter in found.values() if parameter.requires_grad]
+    parameters: list[torch.Tensor] = [parameter for parameter in found.values() if parameter.requires_grad]
     if not parameters:
         raise ValueError("There is nothing to train: none of the parameters has requires_grad=True.")
     if len(devices := {str(parameter.device) for parameter in parameters}) > 1:
