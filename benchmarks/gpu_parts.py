@@ -156,6 +156,7 @@ def tuners(settings: Settings) -> None:
     for position in ("end", "middle", "front"):
         values = []
         for device in ("cpu", settings.device):
+            torch.manual_seed(0)
             model = with_prompt(copy.deepcopy(clip), 3, 4, class_token_position=position).to(device)
             model(pixel_values=pixels.to(device), labels=labels.to(device)).loss.backward()
             prompt = next(parameter for parameter in model.parameters() if parameter.requires_grad)
@@ -262,45 +263,49 @@ def text(settings: Settings) -> None:
 
 @dataclass
 class Cost:
-    """Of one call: wall-clock and device time, kernels launched, and the peak of memory above what was held."""
+    """What one call costs; a CPU has no other figure than the first.
+
+    Attributes:
+        milliseconds: Wall-clock time.
+        device_milliseconds: Time in kernels.
+        launches: Kernels launched.
+        gib: The peak of memory above what was held before.
+    """
 
     milliseconds: float
-    device_milliseconds: float
-    launches: float
-    gib: float
+    device_milliseconds: float = 0.0
+    launches: int = 0
+    gib: float = 0.0
 
 
 def measure(function: Callable[[], object], settings: Settings, repeats: int) -> Cost:
-    """What a call costs, the median of several; on a CPU wall-clock time alone."""
-    on_cuda = settings.device == "cuda"
+    """The cost of a call, after one that is not counted; times are the median of several calls."""
     function()
-    held = torch.cuda.memory_allocated() if on_cuda else 0
-    if on_cuda:
-        torch.cuda.reset_peak_memory_stats()
-    times = []
-    for _ in range(repeats):
-        wait(on_cuda)
-        started = perf_counter()
-        function()
-        wait(on_cuda)
-        times.append(perf_counter() - started)
-    gib = (torch.cuda.max_memory_allocated() - held) / 2**30 if on_cuda else 0.0
-    if not on_cuda:
-        return Cost(1e3 * median(times), 0.0, 0.0, gib)
+    if settings.device == "cpu":
+        return Cost(milliseconds_of(function, repeats))
+    held = torch.cuda.memory_allocated()
+    torch.cuda.reset_peak_memory_stats()
+    milliseconds = milliseconds_of(function, repeats, torch.cuda.synchronize)
+    gib = (torch.cuda.max_memory_allocated() - held) / 2**30
     with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as profiled:
         function()
-        wait(on_cuda)
+        torch.cuda.synchronize()
     events = profiled.key_averages()
     launches = sum(event.count for event in events if event.key in LAUNCHES)
     # An operation on the CPU is credited with the time of its kernels, which are events of their own.
     kernels = [each for each in events if each.device_type != DeviceType.CPU and not each.is_user_annotation]
-    device_milliseconds = sum(each.self_device_time_total for each in kernels) / 1e3
-    return Cost(1e3 * median(times), device_milliseconds, launches, gib)
+    return Cost(milliseconds, sum(each.self_device_time_total for each in kernels) / 1e3, launches, gib)
 
 
-def wait(on_cuda: bool) -> None:
-    if on_cuda:
-        torch.cuda.synchronize()
+def milliseconds_of(function: Callable[[], object], repeats: int, wait: Callable[[], object] = lambda: None) -> float:
+    times = []
+    for _ in range(repeats):
+        wait()
+        started = perf_counter()
+        function()
+        wait()
+        times.append(perf_counter() - started)
+    return 1e3 * median(times)
 
 
 PARTS = {check.__name__: check for check in (tuners, jobs, resume, steps, text, tests)}
