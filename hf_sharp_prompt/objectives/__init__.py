@@ -1,9 +1,8 @@
 """What is minimised: losses for long tails, and terms that are added to the loss. Independent of which gradient is
-followed.
+followed. One file per objective, each named as it is chosen; importing this package registers all of them.
 """
 
-# Importing a module of objectives registers them.
-from . import agreement, long_tail, novel, trajectory
+from . import kgcoop, long_tail, mesa, nfl, prograd, promptsrc, saf
 from .batch import Batch
 from .objective import ConstrainingObjective, Objective, create, names
 from .sum import ObjectiveSum
@@ -14,10 +13,7 @@ __all__ = [
     "ConstrainingObjective",
     "Objective",
     "ObjectiveSum",
-    "agreement",
     "create",
     "long_tail",
     "names",
-    "novel",
-    "trajectory",
 ]

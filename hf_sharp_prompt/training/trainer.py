@@ -26,8 +26,8 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, EvalLoopOutput, Tr
 from ..data import ImageCollator, class_counts
 from ..objectives import Batch, ConstrainingObjective, ObjectiveSum
 from ..objectives.batch import logits_of
-from ..objectives.labels import counted, ignore
-from ..objectives.long_tail import IGNORED, LongTailLoss, weighted_cross_entropy
+from ..objectives.labels import IGNORED, counted, ignore
+from ..objectives.long_tail import LongTailLoss, weighted_cross_entropy
 from ..sharpness import Backward, Constraint, SharpnessAware
 from ..sharpness.rule import SampleMask
 from ..sharpness.subspace import Subspace

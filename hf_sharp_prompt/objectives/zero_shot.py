@@ -13,7 +13,7 @@ from torch.nn.functional import normalize
 from transformers import PreTrainedTokenizerBase
 
 from .batch import Batch
-from .trajectory import evaluation_mode
+from .evaluation_mode import evaluation_mode
 
 
 def classifier(model: nn.Module, objective: str) -> nn.Module:

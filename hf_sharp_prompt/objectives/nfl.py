@@ -1,5 +1,3 @@
-"""Learn from names alone: classes that there are no images of."""
-
 from __future__ import annotations
 
 import logging
@@ -14,12 +12,12 @@ from torch.nn.functional import normalize
 
 from ..data.loading import load_class_names
 from ..hyperparameters import hyperparameter
-from .agreement import one_minus_cosine
 from .batch import Batch
-from .frozen import check_that_texts_train, classifier, encode_without_prompts, find_tokenizer
+from .distances import one_minus_cosine
 from .imagenet import IMAGENET_100_CLASSES
 from .objective import Objective
 from .templates import Templates, read_lines, read_templates
+from .zero_shot import check_that_texts_train, classifier, encode_without_prompts, find_tokenizer
 
 
 logger = logging.getLogger(__name__)

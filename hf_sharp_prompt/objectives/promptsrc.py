@@ -1,5 +1,3 @@
-"""Stay close to what the base model says without prompts: regularisation by its zero-shot knowledge."""
-
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -11,62 +9,11 @@ from torch.nn.functional import normalize
 
 from ..hyperparameters import hyperparameter
 from .batch import Batch
-from .frozen import (
-    check_that_texts_train,
-    classifier,
-    encode_without_prompts,
-    features_of,
-    image_features_without_prompts,
-)
-from .objective import ConstrainingObjective, Objective
-from .templates import Templates, check_template, read_templates
-from .trajectory import divergence, flatten, trainable
-
-
-@dataclass
-class KgCoOp(Objective, name="kgcoop"):
-    """Knowledge-guided context optimisation: classes keep the features of their hand-written texts.
-
-    `L + weight·mean_c(1 - cos(t_c, t̂_c))`, `t_c` the feature of class c behind the learned context, `t̂_c` that of its
-    hand-written text. (The paper writes the squared distance, twice that on unit vectors; the released code this.)
-    With a context conditioned on images the mean is over the images, too.
-
-    Args:
-        weight: Of the term (paper: 8).
-        template: The hand-written text, `{}` for the name.
-
-    Cost:
-        Nothing to speak of: the forward pass's features are used.
-
-    When:
-        Classes beyond those trained on are to be told apart as well.
-
-    Reference:
-        Yao et al., "Visual-Language Prompt Tuning with Knowledge-guided Context Optimization", CVPR 2023,
-        https://arxiv.org/abs/2303.13283
-    """
-
-    weight: float = hyperparameter(8.0, low=0, help="Weight of the term.")
-    template: str = "a photo of a {}."
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_template(self.template, self.name)
-
-    def begin_run(self, model: nn.Module, tokenizer: Any = None) -> None:
-        model = classifier(model, self.name)
-        check_that_texts_train(model, self.name)
-        features = encode_without_prompts(model, model.active_config.class_names, [self.template], tokenizer)
-        self._targets = normalize(features[0], dim=-1)
-
-    def term(self, batch: Batch) -> torch.Tensor:
-        distances = one_minus_cosine(features_of(batch, "class_features"), self._targets)
-        return self.weight * batch.mean(distances.mean(-1))
-
-
-def one_minus_cosine(features: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """`1 - cos` of normalised vectors along the last dimension."""
-    return 1 - (features * targets.to(features)).sum(-1)
+from .distances import divergence
+from .objective import Objective
+from .parameters import flatten, trainable
+from .templates import Templates, read_templates
+from .zero_shot import classifier, encode_without_prompts, features_of, image_features_without_prompts
 
 
 @dataclass
@@ -148,58 +95,3 @@ class PromptSRC(Objective, name="promptsrc"):
             parts = self.state["mean"].split([parameter.numel() for parameter in parameters])
             for parameter, part in zip(parameters, parts, strict=True):
                 parameter.copy_(part.view_as(parameter))
-
-
-@dataclass
-class ProGrad(ConstrainingObjective, name="prograd"):
-    """Prompt-aligned gradients: no step against what the base model's predictions teach.
-
-    With d the rule's direction and `g_z` the gradient of `T²·KL(softmax(ẑ/T) ‖ softmax(z/T))`, ẑ the zero-shot logits
-    of hand-written texts:
-
-        d                        where cos(d, g_z) ≥ 0
-        d - λ·(d·u(g_z))·u(g_z)  elsewhere
-
-    With plain training d is the gradient, as in the paper. (Its code treats tensors one by one, which is the same on
-    one tensor, as it trains.) What is constrained is the direction that a rule found, since that is the step that
-    would be taken; SubPT projects what comes of it, since otherwise the step would leave the subspace.
-
-    Args:
-        lmbda: λ, how much of the conflicting part is removed (paper: 1; 0.8 for some data sets).
-        temperature: T, which softens both (paper: 1).
-        template: The hand-written text, `{}` for the name.
-
-    Cost:
-        1 gradient evaluation per step more than the rule's.
-
-    When:
-        Few shots, which a prompt would fit by unlearning what the model knew.
-
-    Reference:
-        Zhu et al., "Prompt-aligned Gradient for Prompt Tuning", ICCV 2023, https://arxiv.org/abs/2205.14865
-    """
-
-    needs_frozen_images = True
-
-    lmbda: float = hyperparameter(1.0, low=0, help="How much of the conflicting part is removed.")
-    temperature: float = hyperparameter(1.0, above=0, help="Temperature of both distributions.")
-    template: str = "a photo of a {}."
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_template(self.template, self.name)
-
-    def begin_run(self, model: nn.Module, tokenizer: Any = None) -> None:
-        model = classifier(model, self.name)
-        features = encode_without_prompts(model, model.active_config.class_names, [self.template], tokenizer)
-        self._targets = normalize(features[0], dim=-1)
-
-    def term(self, batch: Batch) -> torch.Tensor:
-        with torch.no_grad():
-            frozen_images = image_features_without_prompts(batch, self.name)
-            zero_shot = classifier(batch.model, self.name).compare(frozen_images, self._targets.to(frozen_images))
-        return batch.mean(divergence(zero_shot, batch.logits, self.temperature))
-
-    def constrain(self, direction: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
-        general = normalize(gradient, dim=0)
-        return direction - self.lmbda * (direction @ general).clamp(max=0) * general
