@@ -8,6 +8,7 @@ from torch import nn
 
 @contextmanager
 def evaluation_mode(model: nn.Module) -> Iterator[None]:
+    """Set the model to evaluation mode within the block, and each module back to its own mode after it."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:

@@ -20,18 +20,18 @@ class KgCoOp(Objective, name="kgcoop"):
     """Knowledge-guided context optimisation: classes keep the features of their hand-written texts.
 
     `L + weight·mean_c(1 - cos(t_c, t̂_c))`, `t_c` the feature of class c behind the learned context, `t̂_c` that of its
-    hand-written text. (The paper writes the squared distance, twice that on unit vectors; the released code this.)
-    With a context conditioned on images the mean is over the images, too.
+    hand-written text. (This is the released code's term. The paper writes the squared distance, which is twice this
+    on unit vectors.) With a context conditioned on images the mean is over the images, too.
 
     Args:
-        weight: Of the term (paper: 8).
-        template: The hand-written text, `{}` for the name.
+        weight: The weight of the term (paper: 8).
+        template: The hand-written text, with `{}` for the class name.
 
     Cost:
-        Nothing to speak of: the forward pass's features are used.
+        Almost nothing: it uses the features of the forward pass.
 
     When:
-        Classes beyond those trained on are to be told apart as well.
+        The prompt must also tell classes apart that it is not trained on.
 
     Reference:
         Yao et al., "Visual-Language Prompt Tuning with Knowledge-guided Context Optimization", CVPR 2023,
@@ -46,9 +46,10 @@ class KgCoOp(Objective, name="kgcoop"):
         check_template(self.template, self.name)
 
     def begin_run(self, model: nn.Module, tokenizer: Any = None) -> None:
-        model = classifier(model, self.name)
-        check_that_texts_train(model, self.name)
-        features = encode_without_prompts(model, model.active_config.class_names, [self.template], tokenizer)
+        prompted = classifier(model, self.name)
+        check_that_texts_train(prompted, self.name)
+        names = prompted.active_config.class_names
+        features = encode_without_prompts(model, self.name, names, [self.template], tokenizer)
         self._targets = normalize(features[0], dim=-1)
 
     def term(self, batch: Batch) -> torch.Tensor:

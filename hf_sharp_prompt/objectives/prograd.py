@@ -17,28 +17,28 @@ from .zero_shot import classifier, encode_without_prompts, image_features_withou
 
 @dataclass
 class ProGrad(ConstrainingObjective, name="prograd"):
-    """Prompt-aligned gradients: no step against what the base model's predictions teach.
+    """Prompt-aligned gradients: no step goes against the base model's predictions.
 
-    With d the rule's direction and `g_z` the gradient of `T²·KL(softmax(ẑ/T) ‖ softmax(z/T))`, ẑ the zero-shot logits
-    of hand-written texts:
+    d is the rule's direction, and `g_z` the gradient of `T²·KL(softmax(ẑ/T) ‖ softmax(z/T))`, with ẑ the zero-shot
+    logits of hand-written texts. The step follows
 
         d                        where cos(d, g_z) ≥ 0
         d - λ·(d·u(g_z))·u(g_z)  elsewhere
 
-    With plain training d is the gradient, as in the paper. (Its code treats tensors one by one, which is the same on
-    one tensor, as it trains.) What is constrained is the direction that a rule found, since that is the step that
-    would be taken; SubPT projects what comes of it, since otherwise the step would leave the subspace.
+    With plain training d is the gradient, as in the paper. (Its code treats each tensor by itself, which is the same
+    for the one tensor that it trains.) The direction of the rule is constrained, since it is the step that would be
+    taken. SubPT projects the result, since otherwise the step would leave the subspace.
 
     Args:
         lmbda: λ, how much of the conflicting part is removed (paper: 1; 0.8 for some data sets).
-        temperature: T, which softens both (paper: 1).
-        template: The hand-written text, `{}` for the name.
+        temperature: T, which softens both distributions (paper: 1).
+        template: The hand-written text, with `{}` for the class name.
 
     Cost:
-        1 gradient evaluation per step more than the rule's.
+        One more gradient evaluation per step than the rule's.
 
     When:
-        Few shots, which a prompt would fit by unlearning what the model knew.
+        Few shots, which a prompt could fit by forgetting what the model knows.
 
     Reference:
         Zhu et al., "Prompt-aligned Gradient for Prompt Tuning", ICCV 2023, https://arxiv.org/abs/2205.14865
@@ -55,8 +55,8 @@ class ProGrad(ConstrainingObjective, name="prograd"):
         check_template(self.template, self.name)
 
     def begin_run(self, model: nn.Module, tokenizer: Any = None) -> None:
-        model = classifier(model, self.name)
-        features = encode_without_prompts(model, model.active_config.class_names, [self.template], tokenizer)
+        names = classifier(model, self.name).active_config.class_names
+        features = encode_without_prompts(model, self.name, names, [self.template], tokenizer)
         self._targets = normalize(features[0], dim=-1)
 
     def term(self, batch: Batch) -> torch.Tensor:

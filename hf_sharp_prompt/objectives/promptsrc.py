@@ -11,37 +11,37 @@ from ..hyperparameters import hyperparameter
 from .batch import Batch
 from .distances import divergence
 from .objective import Objective
-from .parameters import flatten, trainable
+from .parameters import flatten, split, trained_parameters
 from .templates import Templates, read_templates
 from .zero_shot import classifier, encode_without_prompts, features_of, image_features_without_prompts
 
 
 @dataclass
 class PromptSRC(Objective, name="promptsrc"):
-    """Self-regulating prompts: features and logits keep to the base model's, and the prompts to their own trajectory.
+    """Self-regulating prompts: features and logits stay close to the base model's; the prompts are averaged over time.
 
-    `L + λ_t·mean|t - t̂| + λ_v·mean|v - v̂| + KL(softmax(ẑ) ‖ softmax(z)) / C`, with t, v and z the features of the C
-    classes and of the images and the logits, and t̂, v̂ and ẑ those without prompts, t̂ averaged over hand-written
-    texts and v̂ of the same augmented images. At the run's end the prompts become their mean over the epochs, epoch e
-    weighted by the density of N(average_mean, average_std²) at e, counted from 1.
+    `L + λ_t·mean|t - t̂| + λ_v·mean|v - v̂| + λ_z·KL(softmax(ẑ) ‖ softmax(z)) / C`. t, v and z are the features of the
+    C classes, the features of the images, and the logits; t̂, v̂ and ẑ are the same without prompts. t̂ is averaged
+    over hand-written texts, and v̂ is of the same augmented images. At the run's end the prompts become their mean over
+    the epochs, in which epoch e, counted from 1, has the weight of the density of N(average_mean, average_std²) at e.
 
-    The last epoch's evaluation and checkpoint are of the averaged prompts, and `load_best_model_at_end` may still
-    choose another epoch's. A run that is stopped early without it takes the mean over the epochs it had.
+    The last evaluation and the last checkpoint use the averaged prompts; `load_best_model_at_end` may still choose
+    those of another epoch. A run that is stopped early takes the mean over the epochs it had.
 
     Args:
-        text_weight: λ_t, of the classes' features (paper: 25).
-        image_weight: λ_v, of the images' features (paper: 10).
-        logits_weight: Of the divergence (paper: 1).
+        text_weight: λ_t, the weight of the distance of class features (paper: 25).
+        image_weight: λ_v, the weight of the distance of image features (paper: 10).
+        logits_weight: λ_z, the weight of the divergence (paper: 1).
         average_mean: The epoch that counts most in the mean (paper: 15 of 20 for base-to-novel, 6 of 20 for
             cross-dataset, 30 or 45 of 50 for few-shot).
-        average_std: How widely it counts (paper: 1; 10; 30 or 5).
+        average_std: The standard deviation of the epochs' weights, in epochs (paper: 1; 10; 30 or 5).
         templates: The hand-written texts, as [`NFL`] takes them (the released code: `"imagenet_60"`).
 
     Cost:
-        A forward pass of the image tower per step, where vision tokens train.
+        One more forward pass of the image tower per step, where vision tokens train.
 
     When:
-        Prompts in both towers, which overfit easily.
+        Prompts are learned in both towers, which overfit easily.
 
     Reference:
         Khattak et al., "Self-regulating Prompts: Foundational Model Adaptation without Forgetting", ICCV 2023,
@@ -54,7 +54,7 @@ class PromptSRC(Objective, name="promptsrc"):
     image_weight: float = hyperparameter(10.0, low=0, help="Weight of the distance of image features.")
     logits_weight: float = hyperparameter(1.0, low=0, help="Weight of the divergence of logits.")
     average_mean: float = hyperparameter(15.0, help="Epoch that counts most in the average of the prompts.")
-    average_std: float = hyperparameter(1.0, above=0, help="Standard deviation, in epochs, of what counts.")
+    average_std: float = hyperparameter(1.0, above=0, help="Standard deviation of the epochs' weights, in epochs.")
     templates: Templates = "imagenet_7"
 
     def __post_init__(self) -> None:
@@ -62,10 +62,12 @@ class PromptSRC(Objective, name="promptsrc"):
         read_templates(self.templates, self.name)
 
     def begin_run(self, model: nn.Module, tokenizer: Any = None) -> None:
-        model = classifier(model, self.name)
+        names = classifier(model, self.name).active_config.class_names
         templates = read_templates(self.templates, self.name)
-        features = encode_without_prompts(model, model.active_config.class_names, templates, tokenizer)
-        self._targets = normalize(features.mean(dim=0), dim=-1)  # of features as they are, as the released code does
+        features = encode_without_prompts(model, self.name, names, templates, tokenizer)
+        self._targets = normalize(
+            features.mean(dim=0), dim=-1
+        )  # The mean of features that are not normalised, as in the released code.
 
     def term(self, batch: Batch) -> torch.Tensor:
         class_features, image_features = features_of(batch, "class_features"), features_of(batch, "image_features")
@@ -79,8 +81,8 @@ class PromptSRC(Objective, name="promptsrc"):
         return batch.mean(self.text_weight * of_texts + self.image_weight * of_images + self.logits_weight * of_logits)
 
     def end_epoch(self, model: nn.Module) -> None:
-        # A running mean, its total weight as a logarithm: however far the epochs are from average_mean.
-        now = flatten(trainable(model))
+        # The total weight is kept as a logarithm, since weights far from average_mean vanish in float64.
+        now = flatten(trained_parameters(model))
         epochs = self.state["epochs"] + 1 if self.state else torch.ones((), dtype=torch.float64)
         log_weight = -0.5 * ((epochs - self.average_mean) / self.average_std) ** 2
         log_total = torch.logaddexp(self.state["log_total"], log_weight) if self.state else log_weight
@@ -91,7 +93,7 @@ class PromptSRC(Objective, name="promptsrc"):
     @torch.no_grad()
     def end_run(self, model: nn.Module) -> None:
         if self.state:
-            parameters = trainable(model)
-            parts = self.state["mean"].split([parameter.numel() for parameter in parameters])
-            for parameter, part in zip(parameters, parts, strict=True):
-                parameter.copy_(part.view_as(parameter))
+            # `vector_to_parameters` would turn them into views of one tensor, with its dtype.
+            parameters = trained_parameters(model)
+            for name, mean in split(self.state["mean"], parameters).items():
+                parameters[name].copy_(mean)

@@ -1,46 +1,80 @@
-"""What the base model says without prompts: what objectives keep learned prompts close to."""
+"""Predictions and features of the base model without prompts, to which objectives keep learned prompts close."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from contextlib import AbstractContextManager
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from accelerate.utils import extract_model_from_parallel
 from peft import PeftModel
 from torch import nn
 from torch.nn.functional import normalize
-from transformers import PreTrainedTokenizerBase
 
 from .batch import Batch
 from .evaluation_mode import evaluation_mode
 
 
-def classifier(model: nn.Module, objective: str) -> nn.Module:
-    """The model that classifies among texts of class names, out of what a loop wraps it in.
+@runtime_checkable
+class NameClassifier(Protocol):
+    """A model that classifies images among texts of class names, such as CLIP with a prompt adapter."""
+
+    @property
+    def active_config(self) -> Any:
+        """The config of the active adapter."""
+
+    @property
+    def sees_images_frozen(self) -> bool:
+        """True if images are encoded without anything that trains."""
+
+    def load_tokenizer(self, config: Any, what: str, otherwise: str) -> Any:
+        """Load the base model's tokenizer; `what` needs it, and the user could give `otherwise`."""
+
+    def tokenize_names(
+        self, names: Sequence[str], tokenizer: Any, template: str = "{}"
+    ) -> tuple[list[list[int]], list[int]]:
+        """Return the names' token ids, and where in these the names end."""
+
+    def encode_names(self, token_ids: Sequence[Sequence[int]], name_ends: Sequence[int] | None = None) -> torch.Tensor:
+        """Return features of names, names × width, not normalised."""
+
+    def encode_images(self, **inputs: Any) -> torch.Tensor:
+        """Return features of images without prompts, batch × width, not normalised."""
+
+    def compare(self, image_features: torch.Tensor, text_features: torch.Tensor) -> torch.Tensor:
+        """Return the logits of images among texts, from normalised features."""
+
+    def without_prompts(self) -> AbstractContextManager[None]:
+        """Make it the base model within the block."""
+
+
+def classifier(model: nn.Module, objective: str) -> NameClassifier:
+    """Return the model that classifies among texts of class names, without the wrappers of a training loop.
 
     Raises:
-        ValueError: It classifies in another way, or its adapter has no classes.
+        ValueError: The model classifies in another way, or its adapter has no classes.
     """
     model = extract_model_from_parallel(model, keep_torch_compile=False)
-    if not hasattr(model, "encode_names"):
+    prompted = model.base_model if isinstance(model, PeftModel) else model
+    if not isinstance(prompted, NameClassifier):
         kind = type(model.get_base_model() if isinstance(model, PeftModel) else model).__name__
         raise ValueError(
             f"{objective} compares learned with hand-written texts of class names, but this {kind} reads no texts; "
             "use a CLIP-like model with a CLIPPromptConfig, or leave the objective out."
         )
-    if model.active_config.class_token_ids is None:
+    if prompted.active_config.class_token_ids is None:
         raise ValueError(
             f"{objective} compares texts of the classes, but none are set; call model.set_classes(names, tokenizer)."
         )
-    return model
+    return prompted
 
 
-def check_that_texts_train(model: nn.Module, objective: str) -> None:
-    """Check that the active adapter has something to learn beside texts.
+def check_that_texts_train(model: NameClassifier, objective: str) -> None:
+    """Check that the active adapter learns context tokens of texts.
 
     Raises:
-        ValueError: It has not, so the objective would be constant.
+        ValueError: It does not, so the objective would be constant.
     """
     if not model.active_config.num_text_tokens:
         raise ValueError(
@@ -49,31 +83,32 @@ def check_that_texts_train(model: nn.Module, objective: str) -> None:
         )
 
 
-def find_tokenizer(model: nn.Module) -> PreTrainedTokenizerBase:
-    """The base model's tokenizer, where none is given.
+def find_tokenizer(model: NameClassifier, tokenizer: Any) -> Any:
+    """Return the tokenizer, or, if it is None, the one that the model loads.
 
     Raises:
-        ValueError: The base model was not loaded by name.
+        ValueError: The model knows no checkpoint with a tokenizer.
     """
-    return model.load_tokenizer(
+    return tokenizer or model.load_tokenizer(
         model.active_config, "An objective about texts", "the Trainer a processing_class that holds the tokenizer"
     )
 
 
 @torch.no_grad()
 def encode_without_prompts(
-    model: nn.Module, names: Sequence[str], templates: Sequence[str], tokenizer: Any
+    model: nn.Module, objective: str, names: Sequence[str], templates: Sequence[str], tokenizer: Any
 ) -> torch.Tensor:
-    """Features of names in hand-written texts, templates × names × width, not normalised."""
-    tokenizer = tokenizer or find_tokenizer(model)
-    with model.without_prompts(), evaluation_mode(model):
-        texts = [model.tokenize_names(names, tokenizer, template) for template in templates]
-        return torch.stack([model.encode_names(*each) for each in texts])
+    """Return features of names in hand-written texts, templates × names × width, not normalised."""
+    prompted = classifier(model, objective)
+    tokenizer = find_tokenizer(prompted, tokenizer)
+    with prompted.without_prompts(), evaluation_mode(model):
+        texts = [prompted.tokenize_names(names, tokenizer, template) for template in templates]
+        return torch.stack([prompted.encode_names(*each) for each in texts])
 
 
 @torch.no_grad()
 def image_features_without_prompts(batch: Batch, objective: str) -> torch.Tensor:
-    """Normalised features of a micro-batch's images, batch × width."""
+    """Return the normalised features of a micro-batch's images without prompts, batch × width."""
     model = classifier(batch.model, objective)
     if model.sees_images_frozen:
         return features_of(batch, "image_features").detach()
@@ -83,10 +118,10 @@ def image_features_without_prompts(batch: Batch, objective: str) -> torch.Tensor
 
 
 def features_of(batch: Batch, name: str) -> torch.Tensor:
-    """`class_features` or `image_features` as the forward pass compared them, in float32 or better.
+    """Return `class_features` or `image_features` as the forward pass compared them, in float32 or better.
 
     Raises:
-        ValueError: The model did not train, and so does not give them.
+        ValueError: The model was not in training mode, in which it returns them.
     """
     features = getattr(batch.outputs, name, None)
     if features is None:

@@ -1,15 +1,18 @@
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 
 from .loss import LongTailLoss
 
 
-class CrossEntropy(LongTailLoss):
-    """The logits as they are: what the others are compared with, and DRW's partner.
+@dataclass(eq=False)
+class CrossEntropy(LongTailLoss, name="cross_entropy"):
+    """Plain cross entropy: the baseline of the other losses, and what DRW re-weights.
 
     Args:
-        counts: The training samples of each class, by label.
+        counts: n_c, the number of training samples of each class, by label.
     """
 
     def adjust(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:

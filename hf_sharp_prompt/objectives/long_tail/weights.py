@@ -1,4 +1,4 @@
-"""What the classes weigh, by their numbers of samples."""
+"""Class weights from the classes' numbers of samples."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ import torch
 
 
 def effective_number_weights(counts: Sequence[int], beta: float = 0.9999) -> torch.Tensor:
-    """Class weights for re-weighting: `w_c ∝ (1-β)/(1-β^n_c)`, normalised to sum C.
+    """Return class weights for re-weighting: `w_c ∝ (1-β)/(1-β^n_c)`, which sum to the number of classes.
 
     Args:
-        counts: n_c, the samples of each class, by label.
-        beta: 0 weighs all classes equally; the nearer to 1, the nearer the weights to 1/n_c. LDAM's DRW: 0.9999,
-            RSAM-PT's: 0.9998.
+        counts: n_c, the number of samples of each class, by label.
+        beta: β. With 0 all classes weigh the same; as β nears 1, the weights near 1/n_c. LDAM's DRW uses 0.9999,
+            RSAM-PT uses 0.9998.
 
     Returns:
-        The weights, float64.
+        A weight per class, float64.
 
     Raises:
-        ValueError: A class without samples, or β outside [0, 1).
+        ValueError: A class has no samples, or β is outside [0, 1).
 
     Reference:
         Cui et al., "Class-Balanced Loss Based on Effective Number of Samples", CVPR 2019,
@@ -32,18 +32,23 @@ def effective_number_weights(counts: Sequence[int], beta: float = 0.9999) -> tor
 
 
 def mean_weight(weights: torch.Tensor, counts: Sequence[int]) -> float:
-    """What a training sample weighs on average: `Σ n_c·w_c / Σ n_c`.
+    """Return the average weight of a training sample: `Σ n_c·w_c / Σ n_c`.
 
-    Well below 1 for weights that favour rare classes: 0.22 for CIFAR100-LT. The released codes of LDAM and RSAM-PT
-    divide by the sum of each batch's weights, which in the mean is this; dividing the weights by it gives steps of
-    the size of theirs. (In the Trainer the weighted mean is over the step's whole batch, exactly.)
+    It is well below 1 for weights that favour rare classes: 0.22 for CIFAR100-LT. The released codes of LDAM and
+    RSAM-PT divide by the sum of each batch's weights, whose mean per sample is this value. Weights divided by it give
+    steps as large as theirs. (The Trainer takes the weighted mean over the step's whole batch.)
     """
-    counts = as_counts(counts).to(weights)
-    return float((weights * counts).sum() / counts.sum())
+    samples = as_counts(counts).to(weights)
+    return float((weights * samples).sum() / samples.sum())
 
 
 def as_counts(counts: Sequence[int]) -> torch.Tensor:
-    counts = torch.as_tensor(counts, dtype=torch.float64)
-    if empty := (counts < 1).nonzero().flatten().tolist():
+    """Return the counts as a float64 tensor.
+
+    Raises:
+        ValueError: A class has no samples.
+    """
+    checked = torch.as_tensor(counts, dtype=torch.float64)
+    if empty := (checked < 1).nonzero().flatten().tolist():
         raise ValueError(f"Classes {empty} have no training samples; every class needs at least one.")
-    return counts
+    return checked
