@@ -28,9 +28,9 @@ from transformers import (
 
 from hf_sharp_prompt import CLIPPromptConfig, objectives, sharpness
 from hf_sharp_prompt.demo import CLIP_PATH, DEFAULT_TASK, TASKS
-from hf_sharp_prompt.objectives import Batch, ObjectiveSum
+from hf_sharp_prompt.objectives import Batch, ObjectiveSum, sharpness_aware_names
 from hf_sharp_prompt.sharpness import Backward
-from hf_sharp_prompt.sharpness.rule import OBJECTIVES, SampleMask
+from hf_sharp_prompt.sharpness.rule import SampleMask
 
 
 BATCH_SIZE = 32
@@ -66,7 +66,7 @@ class Run:
         self.optimizer = torch.optim.SGD(
             [parameter for parameter in model.parameters() if parameter.requires_grad], lr=0.002, momentum=0.9
         )
-        hyperparameters, added = HYPERPARAMETERS.get(rule, {}), rule in OBJECTIVES
+        hyperparameters, added = HYPERPARAMETERS.get(rule, {}), rule in sharpness_aware_names()
         self.objectives = ObjectiveSum([objectives.create(rule, **hyperparameters)] if added else [])
         self.sharp = sharpness.SharpnessAware(
             sharpness.create("none") if added else sharpness.create(rule, **hyperparameters),
@@ -113,7 +113,7 @@ def main() -> None:
     parser.add_argument("--large_steps", type=int, default=2, help="steps of each rule at ViT-B/32's size")
     parser.add_argument("--small", action="store_true", help="one tiny text tower for both, to see that it runs")
     args = parser.parse_args()
-    rules = ["none", *sorted({*sharpness.names(), *OBJECTIVES} - {"none"})]
+    rules = ["none", *sorted({*sharpness.names(), *sharpness_aware_names()} - {"none"})]
     processor = AutoProcessor.from_pretrained(CLIP_PATH)
 
     large, large_batches = vit_b32_size(processor.tokenizer, SMALL if args.small else {})

@@ -1,4 +1,4 @@
-"""Families of what is chosen by name and set by numbers: sharpness rules, objectives and losses."""
+"""Families of what is chosen by name and set by hyperparameters: sharpness rules, objectives and losses."""
 
 from __future__ import annotations
 
@@ -31,7 +31,6 @@ class WithHyperparameters:
 
     Attributes:
         name: The name in its family.
-        state: What it remembers between steps, tensors by name.
 
     Raises:
         ValueError: A value is outside its range.
@@ -40,13 +39,12 @@ class WithHyperparameters:
     name: ClassVar[str]
 
     def __post_init__(self) -> None:
-        self.state: dict[str, Any] = {}
         for field in dataclasses.fields(self):  # type: ignore[arg-type]  # subclasses are dataclasses
-            if field.metadata:  # Otherwise it is no number.
+            if field.metadata:  # Only `hyperparameter` sets metadata.
                 setattr(self, field.name, self._checked(field, getattr(self, field.name)))
 
-    def _checked(self, field: dataclasses.Field, value: Any) -> Any:
-        """The value, as an `int` where the hyperparameter is whole: JSON and searches may have 3.0."""
+    def _checked(self, field: dataclasses.Field[Any], value: Any) -> Any:
+        """Return the value, as an `int` where only whole numbers are allowed: JSON and searches may give 3.0."""
         bounds, whole = field.metadata, isinstance(field.default, int)
         is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
         is_number = is_number and (not whole or value == int(value))
@@ -89,11 +87,12 @@ class Registry(MutableMapping[str, type[Member]], Generic[Member]):
         """The names of all members, sorted."""
         return sorted(self._members)
 
-    def create(self, name: str, **hyperparameters: Any) -> Member:
+    def create(self, name: str, *arguments: Any, **hyperparameters: Any) -> Member:
         """Make a member by name.
 
         Args:
             name: One of `names()`.
+            *arguments: What every member of the family takes besides hyperparameters.
             **hyperparameters: Its hyperparameters; those not given take their defaults.
 
         Raises:
@@ -111,11 +110,11 @@ class Registry(MutableMapping[str, type[Member]], Generic[Member]):
                 raise ValueError(
                     f"{name} has no hyperparameter {given!r}{nearest(given, defaults)} It takes: {known}."
                 )
-        return kind(**hyperparameters)
+        return kind(*arguments, **hyperparameters)
 
 
 def nearest(given: str, known: Iterable[str]) -> str:
-    """The end of a sentence about an unknown name."""
+    """Return the end of a sentence about an unknown name: the nearest known name, if one is near."""
     matches = difflib.get_close_matches(given.lower(), list(known), n=1, cutoff=0.4)
     return f"; did you mean {matches[0]!r}?" if matches else "."
 

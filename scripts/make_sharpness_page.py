@@ -5,9 +5,8 @@ import inspect
 import re
 from pathlib import Path
 
-from hf_sharp_prompt.objectives import Objective
+from hf_sharp_prompt.objectives import Objective, sharpness_aware_names
 from hf_sharp_prompt.sharpness import SharpnessRule
-from hf_sharp_prompt.sharpness.rule import OBJECTIVES
 
 
 PAGE = Path(__file__).parents[1] / "docs" / "sharpness.md"
@@ -37,7 +36,7 @@ def main() -> None:
 
 
 def page() -> str:
-    members = dict(SharpnessRule.registry) | {name: Objective.registry[name] for name in OBJECTIVES}
+    members = dict(SharpnessRule.registry) | {name: Objective.registry[name] for name in sharpness_aware_names()}
     rules = [members[name] for name in sorted(members)]
     rows = ["| name | what it does | gradient evaluations per step | when to choose it |", "|---|---|---|---|"]
     for rule in rules:

@@ -12,15 +12,15 @@ from transformers import AutoProcessor, CLIPConfig, CLIPModel, CLIPProcessor
 from hf_sharp_prompt import CLIPPromptConfig, SharpPromptTrainer, SharpPromptTrainingArguments, sharpness
 from hf_sharp_prompt.data import ImageFeatures
 from hf_sharp_prompt.demo import CLIP_PATH
-from hf_sharp_prompt.sharpness.rule import OBJECTIVES
+from hf_sharp_prompt.objectives import sharpness_aware_names
 
 
 CLASSES = ["red circle", "blue heart", "green star", "yellow ring", "grey moon"]
-RULES = [*sharpness.names(), *OBJECTIVES]
+RULES = [*sharpness.names(), *sharpness_aware_names()]
 WIDTH = 24  # of image features
 DEVICE = os.environ.get("HF_SHARP_PROMPT_TEST_DEVICE", "cpu")  # "cuda" in benchmarks/gpu_check.py
 # What a rule cannot do without, and what makes an objective matter in runs of a few steps.
-SETTINGS = NEEDED | {"saf": {"epochs_ago": 1, "start": 1, "lmbda": 3.0}, "mesa": {"decay": 0.8, "start": 1}}
+SETTINGS = NEEDED | {"saf": {"epochs_ago": 1, "start": 1, "weight": 3.0}, "mesa": {"decay": 0.8, "start": 1}}
 
 
 @functools.cache

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from hf_sharp_prompt import sharpness
+from hf_sharp_prompt import objectives, sharpness
 
 
 ROOT = Path(__file__).parents[1]
@@ -76,3 +76,13 @@ def test_a_room_imports_only_what_the_table_allows(module):
 @pytest.mark.parametrize("name", sharpness.names())
 def test_every_rule_has_a_file_of_its_name(name):
     assert sharpness.SharpnessRule.registry[name].__module__ == f"{PACKAGE}.sharpness.rules.{name}"
+
+
+@pytest.mark.parametrize("name", objectives.names())
+def test_every_objective_has_a_file_of_its_name(name):
+    assert objectives.Objective.registry[name].__module__ == f"{PACKAGE}.objectives.{name}"
+
+
+@pytest.mark.parametrize("name", objectives.long_tail.names())
+def test_every_loss_for_long_tails_has_a_file_of_its_name(name):
+    assert type(objectives.long_tail.create(name, [1, 1])).__module__ == f"{PACKAGE}.objectives.long_tail.{name}"

@@ -1,11 +1,12 @@
-"""What is minimised: losses for long tails, and terms that are added to the loss. Independent of which gradient is
-followed.
+"""What is minimised: losses for long tails, and terms that are added to the loss.
+
+Objectives do not depend on the gradient that is followed. Each has a file that is named as it is chosen. Importing
+this package registers all of them.
 """
 
-# Importing a module of objectives registers them.
-from . import agreement, long_tail, novel, trajectory
+from . import kgcoop, long_tail, mesa, nfl, prograd, promptsrc, saf
 from .batch import Batch
-from .objective import ConstrainingObjective, Objective, create, names
+from .objective import ConstrainingObjective, Objective, create, names, sharpness_aware_names
 from .sum import ObjectiveSum
 
 
@@ -14,10 +15,8 @@ __all__ = [
     "ConstrainingObjective",
     "Objective",
     "ObjectiveSum",
-    "agreement",
     "create",
     "long_tail",
     "names",
-    "novel",
-    "trajectory",
+    "sharpness_aware_names",
 ]

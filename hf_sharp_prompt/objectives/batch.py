@@ -13,19 +13,19 @@ from .labels import counted
 
 @dataclass
 class Batch:
-    """What an objective sees of one micro-batch.
+    """One micro-batch, as objectives see it.
 
     Args:
         model: The model, as it was called.
         inputs: What it was called with, by name.
         outputs: What it returned: the logits, or something with `logits`.
-        labels: The samples' labels, where there are any: class indices, of which -100 do not count, or probabilities,
-            samples × classes, of which those that are all 0 do not.
-        index: Which samples of the data set these are, for objectives that remember them.
-        size: How many samples the step's whole batch has: all micro-batches' over all processes, divided by the
-            number of processes. By default this micro-batch is all of it.
-        frozen_image_features: What `model.encode_images` makes of the images, where a loop knows it already; by
-            default objectives that need it compute it.
+        labels: The samples' labels, if there are any: class indices, where samples with -100 do not count; or
+            probabilities, samples × classes, where samples whose probabilities are all 0 do not count.
+        index: The samples' positions in the data set, for objectives that remember samples.
+        size: The number of samples of the step's whole batch, over all micro-batches and processes, divided by the
+            number of processes. By default the step has only this micro-batch.
+        frozen_image_features: The images' features from `model.encode_images`, if the loop has them. By default
+            objectives that need them compute them.
     """
 
     model: nn.Module
@@ -50,14 +50,14 @@ class Batch:
 
     @cached_property
     def share(self) -> torch.Tensor:
-        """The samples that count here, of those in the whole batch."""
+        """The samples that count here, as a share of those in the whole batch."""
         return self.counted.sum() / self._whole
 
     def mean(self, values: torch.Tensor) -> torch.Tensor:
-        """This micro-batch's part of a mean over the whole batch: the parts of micro-batches add up to it.
+        """Return this micro-batch's part of a mean over the whole batch. The parts of all micro-batches add up to it.
 
         Args:
-            values: One for each sample; or a scalar, of what depends on the model alone.
+            values: A value for each sample; or a scalar, for what depends on the model alone.
         """
         total = values[self.counted].sum() if values.dim() else values * self.counted.sum()
         return total / self._whole
@@ -68,7 +68,11 @@ class Batch:
 
 
 def logits_of(outputs: Any) -> torch.Tensor:
-    """The logits among what a model returned."""
+    """Return the logits that a model's outputs hold.
+
+    Raises:
+        ValueError: They hold none.
+    """
     if isinstance(outputs, torch.Tensor):
         return outputs
     logits = outputs.get("logits") if isinstance(outputs, Mapping) else getattr(outputs, "logits", None)

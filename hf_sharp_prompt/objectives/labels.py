@@ -15,7 +15,7 @@ def are_soft(labels: torch.Tensor) -> bool:
 
 
 def counted(labels: torch.Tensor) -> torch.Tensor:
-    """For each sample whether it counts: its label is not -100, or its probabilities are not all 0."""
+    """Tell for each sample whether it counts: its label is not -100, or its probabilities are not all 0."""
     return labels.ne(0).any(dim=1) if are_soft(labels) else labels != IGNORED
 
 
@@ -26,6 +26,6 @@ def ignore(labels: torch.Tensor, ignored: torch.Tensor) -> torch.Tensor:
         labels: Class indices, samples; or probabilities, samples × classes.
         ignored: For each sample whether it is ignored.
     """
-    if are_soft(labels):  # the cross entropy with probabilities of 0 is 0
+    if are_soft(labels):  # The cross entropy with probabilities of 0 is 0.
         return labels.masked_fill(ignored[:, None], 0)
     return labels.masked_fill(ignored, IGNORED)

@@ -12,70 +12,90 @@ from .batch import Batch
 
 
 class Objective(WithHyperparameters, ABC):
-    """What is minimised besides the model's loss: a term that is added to it.
+    """A term that is minimised together with the model's loss.
 
     A subclass is a dataclass whose fields are its hyperparameters, made with `hyperparameter`, and gives its name in
-    the class statement. Whatever it remembers from step to step it keeps in `self.state`, tensors by name, the same
-    in every process, and changes in `end_step` and `end_epoch` alone, so that a step that fails changes nothing.
+    the class statement. What it remembers from step to step is in `self.state`, the same in every process. Only
+    `end_step` and `end_epoch` change it, so that a step that fails changes nothing.
 
     Attributes:
-        epoch: The epoch the step is in, from 0.
-        needs_index: Whether it must know which samples of the data set a batch has.
-        needs_frozen_images: Whether it looks at what the base model makes of the images without prompts.
+        state: The tensors that it remembers, by name.
+        epoch: The epoch of the current step, counted from 0.
+        needs_index: True if it must know which samples of the data set a batch has.
+        needs_frozen_images: True if it compares with the images' features without prompts.
+        is_sharpness_aware: True if it leads to flat minima as sharpness rules do. The Trainer's argument `sharpness`
+            then takes its name as well.
     """
 
     registry: ClassVar[Registry[Objective]] = Registry("objective")
     needs_index: ClassVar[bool] = False
     needs_frozen_images: ClassVar[bool] = False
+    is_sharpness_aware: ClassVar[bool] = False
     state: dict[str, torch.Tensor]
     epoch: int = 0
 
     def __init_subclass__(cls, name: str | None = None) -> None:
-        if name is not None:  # else it is the base of others
+        if name is not None:  # Bases of several objectives have no name.
             Objective.registry[name] = cls
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.state = {}
+
     def begin_run(self, model: nn.Module, tokenizer: Any = None) -> None:
-        """Before a run's first step.
+        """Prepare for a run; called before its first step.
 
         Args:
             model: The model, as it will be trained.
-            tokenizer: The base model's tokenizer, or the processor that holds it. By default it is loaded from where
-                the base model was.
+            tokenizer: The base model's tokenizer, or the processor that holds it. By default the model loads the
+                tokenizer of its checkpoint.
 
         Raises:
-            ValueError: The objective has no meaning for this model.
+            ValueError: The objective cannot be used with this model.
         """
 
     def begin_step(self, model: nn.Module) -> None:
-        """Before a step's first term, at the parameters where the step begins."""
+        """Prepare for a step; called before its first term, at the parameters where the step begins."""
 
     @abstractmethod
     def term(self, batch: Batch) -> torch.Tensor:
-        """What a micro-batch adds to the loss, a scalar; the terms of a step's micro-batches and the mean over its
-        processes make up the whole batch's.
+        """Return what a micro-batch adds to the loss.
+
+        Returns:
+            A scalar. The sum over a step's micro-batches, averaged over its processes, is the whole batch's term.
         """
 
     def end_step(self, model: nn.Module, accelerator: Accelerator | None = None) -> None:
-        """After the optimizer has taken the step; not called for one that failed or was skipped."""
+        """Update the state after the optimizer has taken the step. Steps that fail or are skipped do not count."""
 
     def end_epoch(self, model: nn.Module) -> None:
-        """After an epoch's last step."""
+        """Update the state after an epoch's last step."""
 
     def end_run(self, model: nn.Module) -> None:
-        """After a run's last step, and before the model is evaluated and saved for the last time."""
+        """Finish a run; called after its last step, before the last evaluation and save."""
 
 
 class ConstrainingObjective(Objective):
-    """An objective whose term is not added to the loss: its gradient constrains the direction that is followed."""
+    """An objective whose term is not added to the loss. Its gradient constrains the direction that is followed."""
 
     @abstractmethod
     def constrain(self, direction: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
-        """The direction to follow, from a rule's and the gradient of the term at the un-perturbed parameters."""
+        """Return the direction to follow.
+
+        Args:
+            direction: The sharpness rule's direction, a flat vector.
+            gradient: The gradient of the term at the un-perturbed parameters, a flat vector.
+        """
 
 
 def names() -> list[str]:
-    """The names of all objectives, sorted."""
+    """Return the names of all objectives, sorted."""
     return Objective.registry.names()
+
+
+def sharpness_aware_names() -> list[str]:
+    """Return the names of the objectives that lead to flat minima as sharpness rules do, sorted."""
+    return [name for name in names() if Objective.registry[name].is_sharpness_aware]
 
 
 def create(name: str, **hyperparameters: Any) -> Objective:
@@ -91,7 +111,7 @@ def create(name: str, **hyperparameters: Any) -> Objective:
     Example:
         ```py
         >>> create("saf", start=10)
-        SAF(lmbda=0.3, temperature=5.0, epochs_ago=3, start=10)
+        SAF(weight=0.3, temperature=5.0, epochs_ago=3, start=10)
         ```
     """
     return Objective.registry.create(name, **hyperparameters)

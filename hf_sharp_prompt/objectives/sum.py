@@ -13,11 +13,11 @@ from .objective import ConstrainingObjective, Objective
 
 
 class ObjectiveSum:
-    """Several objectives' terms, added up, over the steps of a run.
+    """The sum of several objectives' terms, over the steps of a run.
 
     Args:
-        objectives: The objectives, each once.
-        accelerator: The loop's `Accelerator`, if it has several processes.
+        objectives: The objectives, no two of the same kind.
+        accelerator: The loop's `Accelerator`, needed with several processes.
 
     Example:
         ```py
@@ -47,37 +47,37 @@ class ObjectiveSum:
 
     @property
     def remembering_samples(self) -> list[str]:
-        """The names of those that must know which samples of the data set a batch has."""
+        """The names of the objectives that must know which samples of the data set a batch has."""
         return [objective.name for objective in self.objectives if objective.needs_index]
 
     @property
     def needs_frozen_images(self) -> bool:
-        """Whether one of them looks at what the base model makes of the images."""
+        """True if one of them compares with the images' features without prompts."""
         return any(objective.needs_frozen_images for objective in self.objectives)
 
     @property
     def constraints(self) -> list[ConstrainingObjective]:
-        """Those whose terms are not added up."""
+        """The objectives whose terms are not added to the loss but constrain the direction."""
         return [objective for objective in self.objectives if isinstance(objective, ConstrainingObjective)]
 
     def begin_run(self, model: nn.Module, tokenizer: Any = None) -> None:
-        """Before a run's first step; arguments and errors as of `Objective.begin_run`."""
+        """Prepare all objectives for a run; arguments and errors as for `Objective.begin_run`."""
         for objective in self.objectives:
             objective.begin_run(model, tokenizer)
 
     def begin_step(self, model: nn.Module, epoch: int) -> None:
-        """Before a step's first term; what a step that was not finished left is forgotten."""
+        """Prepare all objectives for a step. A step that was not finished is forgotten."""
         self._step = {}
         for objective in self.objectives:
             objective.epoch = epoch
             objective.begin_step(model)
 
     def term(self, batch: Batch, of: ConstrainingObjective | None = None) -> torch.Tensor:
-        """What a micro-batch adds to the loss. A rule may ask for it at several points in one step.
+        """Return what a micro-batch adds to the loss. A rule may ask for it at several points in one step.
 
         Args:
             batch: The micro-batch.
-            of: A constraint, whose term alone is then given.
+            of: A constraint whose term is returned instead.
         """
         evaluated = [of] if of is not None else [each for each in self.objectives if each not in self.constraints]
         with nullcontext() if self.accelerator is None else self.accelerator.autocast():
@@ -87,7 +87,10 @@ class ObjectiveSum:
         return sum(terms.values(), batch.logits.new_zeros(()))
 
     def end_step(self, model: nn.Module) -> None:
-        """After the optimizer has taken the step; not to be called for one that failed or was skipped."""
+        """Update the states after the optimizer has taken the step.
+
+        Do not call it for a step that failed or was skipped.
+        """
         for objective in self.objectives:
             objective.end_step(model, self.accelerator)
         for name, sums in self._step.items():
@@ -95,17 +98,17 @@ class ObjectiveSum:
         self._step = {}
 
     def end_epoch(self, model: nn.Module) -> None:
-        """After an epoch's last step."""
+        """Update the states after an epoch's last step."""
         for objective in self.objectives:
             objective.end_epoch(model)
 
     def end_run(self, model: nn.Module) -> None:
-        """After a run's last step, before the last evaluation and save."""
+        """Finish a run; call it after the last step, before the last evaluation and save."""
         for objective in self.objectives:
             objective.end_run(model)
 
     def pop_metrics(self) -> dict[str, float]:
-        """`<name>_loss` of each objective: the mean of its term over the steps since the last call.
+        """Return `<name>_loss` of each objective: the mean of its term over the steps since the last call.
 
         With several processes all of them must call it.
         """
@@ -118,7 +121,7 @@ class ObjectiveSum:
         return metrics
 
     def state_dict(self) -> dict[str, torch.Tensor]:
-        """What has to be known to go on from here: `<objective>.<name>` → tensor."""
+        """Return the states of all objectives: `<objective>.<name>` → tensor."""
         return {
             f"{objective.name}.{name}": tensor
             for objective in self.objectives

@@ -1,4 +1,4 @@
-"""The hand-written texts around class names that learned prompts are held against."""
+"""Hand-written texts around class names, with which learned prompts are compared."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ..hyperparameters import nearest
 from .imagenet import IMAGENET_7, IMAGENET_60, IMAGENET_80
+from .text_lines import read_lines
 
 
 Templates = str | Sequence[str]
@@ -16,11 +17,11 @@ ENSEMBLES: dict[str, tuple[str, ...]] = {
     "imagenet_60": IMAGENET_60,
     "imagenet_80": IMAGENET_80,
 }
-"""Templates that have a name: CLIP's for ImageNet."""
+"""The ensembles of templates that come with the package, by name: CLIP's for ImageNet."""
 
 
 def read_templates(templates: Templates, objective: str) -> list[str]:
-    """A template, those of an ensemble or of a text file, or several of these.
+    """Read a template, those of an ensemble or of a text file, or several of these.
 
     Args:
         templates: A text with `{}` for the name, a key of `ENSEMBLES`, a file's path, or a list of such.
@@ -49,7 +50,7 @@ def check_template(template: str, objective: str) -> None:
 
 
 def _read_one(given: str, objective: str) -> Sequence[str]:
-    """The templates that one entry stands for."""
+    """Return the templates that one entry stands for."""
     if not isinstance(given, str) or "{" in given:
         return [given]
     if given in ENSEMBLES:
@@ -60,9 +61,3 @@ def _read_one(given: str, objective: str) -> Sequence[str]:
         f"{objective}: there are no templates {given!r}{nearest(given, ENSEMBLES)} Give a text with {{}} for the "
         f"name, a list of such texts, a file with one in each line, or one of: {', '.join(ENSEMBLES)}."
     )
-
-
-def read_lines(path: str) -> list[str]:
-    """The lines of a text file that are not empty."""
-    lines = Path(path).expanduser().read_text(encoding="utf-8").splitlines()
-    return [line.strip() for line in lines if line.strip()]

@@ -9,13 +9,10 @@ import torch
 from ..hyperparameters import Registry, WithHyperparameters, hyperparameter
 
 
-__all__ = ["OBJECTIVES", "Gradient", "SampleMask", "SharpnessRule", "create", "hyperparameter", "names"]
+__all__ = ["Gradient", "SampleMask", "SharpnessRule", "create", "hyperparameter", "names"]
 
 SampleMask = Callable[[torch.Tensor], torch.Tensor]
 """From the labels of samples to whether they count, a boolean tensor of the same length."""
-
-OBJECTIVES = ("mesa", "saf")
-"""What belongs to the family but changes the objective, not the direction: see `hf_sharp_prompt.objectives`."""
 
 
 class Gradient(Protocol):
@@ -78,6 +75,7 @@ class SharpnessRule(WithHyperparameters, ABC):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self.state = {}
         self.reported: dict[str, torch.Tensor] = {}
 
     @abstractmethod
@@ -106,9 +104,4 @@ def create(name: str, **hyperparameters: Any) -> SharpnessRule:
         GCSAM(rho=0.1, low=0.5, high=0.8)
         ```
     """
-    if name in OBJECTIVES:
-        raise ValueError(
-            f"{name!r} changes the objective, not the direction. In a loop of your own, add the term of "
-            f"hf_sharp_prompt.objectives.create({name!r}) to the loss; the Trainer takes sharpness={name!r}."
-        )
     return SharpnessRule.registry.create(name, **hyperparameters)

@@ -15,9 +15,10 @@ from transformers.training_args import OptimizerNames
 
 from .. import objectives, sharpness
 from ..data import tail_classes
+from ..data.loading import load_class_names
 from ..hyperparameters import nearest
 from ..objectives import long_tail
-from ..sharpness.rule import OBJECTIVES
+from ..objectives.class_names import is_list_of_class_names
 from ..sharpness.schedule import RHO_SCHEDULES
 from ..sharpness.step.sharpness_aware import M_SHARPNESS
 from .epoch_schedule import EPOCH_SCHEDULES
@@ -73,8 +74,9 @@ class SharpPromptTrainingArguments(TrainingArguments):
 
     Args:
         sharpness (`str`, defaults to `"sam"`):
-            The sharpness rule, one of `hf_sharp_prompt.sharpness.names()`; `"none"` is plain training. Or `"saf"` or
-            `"mesa"`, which follow the gradient, but of a loss with a term of theirs.
+            The sharpness rule, one of `hf_sharp_prompt.sharpness.names()`; `"none"` is plain training. `"saf"` and
+            `"mesa"` are objectives: with them, `objectives` gets the one that is named, with `sharpness_args` as its
+            hyperparameters, and `sharpness` becomes `"none"`.
         sharpness_args (`dict`, *optional*):
             The rule's hyperparameters, e.g. `{"rho": 0.1}`, as a dict or as JSON; those not given take the values of
             the rule's paper. `imbsam`'s tail classes are by default those with fewer than 20 training samples.
@@ -84,7 +86,8 @@ class SharpPromptTrainingArguments(TrainingArguments):
         objectives (`dict` or `list`, *optional*):
             What is minimised besides the model's loss: names of `hf_sharp_prompt.objectives.names()` and their
             hyperparameters, e.g. `{"kgcoop": {"weight": 8.0}, "nfl": {"novel_class_names": "names.txt"}}`, or a list
-            of names, or one; as JSON on the command line. They go with every sharpness rule.
+            of names, or one; as JSON on the command line. They go with every sharpness rule. `novel_class_names` may
+            be a data set, as `load_image_dataset` takes it, whose class names are read when training begins.
         subspace_epochs (`int`, *optional*), subspace_rank (`int`, *optional*):
             SubPT: train this many epochs, find the subspace of this rank that the parameters moved in, start again
             and follow directions only within it (paper: 10 epochs and rank 5 for 1 shot, 30 and 10 for 4 shots and
@@ -147,7 +150,8 @@ class SharpPromptTrainingArguments(TrainingArguments):
     sharpness: str = field(
         default="sam",
         metadata={
-            "help": f"The sharpness rule: {', '.join((*sharpness.names(), *OBJECTIVES))}; none is plain training."
+            "help": f"The sharpness rule: {', '.join((*sharpness.names(), *objectives.sharpness_aware_names()))}; "
+            "none is plain training."
         },
     )
     sharpness_args: dict | str | None = field(
@@ -257,8 +261,9 @@ class SharpPromptTrainingArguments(TrainingArguments):
         for name, example in (("sharpness_args", "rho"), ("loss_args", "margin")):
             if isinstance(given := getattr(self, name), str):
                 raise ValueError(f"{name} must be a JSON object such as '{{\"{example}\": 0.1}}', got {given!r}.")
+        self._translate_objective_chosen_as_sharpness()
         self.make_sharpness_rule(class_counts=[1])
-        self.make_objectives()
+        self._create_objectives(self._read_objectives())
         self._check_subspace()
         self._check_reweighting_epochs()
         self._check_loss()
@@ -369,8 +374,6 @@ class SharpPromptTrainingArguments(TrainingArguments):
         Args:
             class_counts: The training samples of each class, for `imbsam` where its tail classes are not given.
         """
-        if self.sharpness in OBJECTIVES:
-            return sharpness.create("none")
         hyperparameters = self.sharpness_args or {}
         if self._leaves_tail_to_counts and class_counts is not None:
             hyperparameters = {**hyperparameters, "tail_classes": tail_classes(class_counts)}
@@ -389,13 +392,23 @@ class SharpPromptTrainingArguments(TrainingArguments):
         return long_tail.effective_number_weights(class_counts, self.reweighting_beta)
 
     def make_objectives(self) -> list[objectives.Objective]:
-        """What is added to the loss, afresh."""
+        """Make new objectives, as `objectives` chooses them."""
         chosen = self._read_objectives()
-        if self.sharpness in OBJECTIVES:
-            if self.sharpness in chosen:
-                raise ValueError(f"{self.sharpness} is chosen twice, by sharpness and by objectives; drop one.")
-            chosen = {self.sharpness: self.sharpness_args, **chosen}
+        return self._create_objectives({name: _with_class_names(given or {}) for name, given in chosen.items()})
+
+    @staticmethod
+    def _create_objectives(chosen: dict[str, dict[str, Any] | None]) -> list[objectives.Objective]:
         return [objectives.create(name, **(hyperparameters or {})) for name, hyperparameters in chosen.items()]
+
+    def _translate_objective_chosen_as_sharpness(self) -> None:
+        """Turn `sharpness="saf"` into the objective `saf` without a sharpness rule."""
+        if self.sharpness not in objectives.sharpness_aware_names():
+            return
+        chosen = self._read_objectives()
+        if self.sharpness in chosen:
+            raise ValueError(f"{self.sharpness} is chosen twice, by sharpness and by objectives; drop one.")
+        self.objectives = {self.sharpness: self.sharpness_args or {}, **chosen}
+        self.sharpness, self.sharpness_args = "none", None
 
     def _read_objectives(self) -> dict[str, dict[str, Any] | None]:
         """Hyperparameters by name, whichever way the objectives are given."""
@@ -436,6 +449,14 @@ class SharpPromptTrainingArguments(TrainingArguments):
             )
         self.make_loss([1, 1])
         self.class_weights([1, 1])
+
+
+def _with_class_names(hyperparameters: dict[str, Any]) -> dict[str, Any]:
+    """Replace a data set in `novel_class_names` by the names of its classes."""
+    given = hyperparameters.get("novel_class_names")
+    if not given or not isinstance(given, str) or is_list_of_class_names(given):
+        return hyperparameters
+    return {**hyperparameters, "novel_class_names": load_class_names(given)}
 
 
 def _as_json(value: Any) -> Any:

@@ -15,7 +15,6 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from ..objectives import ObjectiveSum
 from ..sharpness import SharpnessAware
-from ..sharpness.rule import OBJECTIVES
 
 
 logger = logging.getLogger(__name__)
@@ -183,8 +182,6 @@ def _is_finite(path: Path) -> bool:
 
 
 def _in_words(rule: str, objectives: list[str]) -> str:
-    if rule == "none" and len(objectives) == 1 and objectives[0] in OBJECTIVES:  # chosen as a rule
-        return repr(objectives[0])
     return repr(rule) + (f" and the objectives {', '.join(objectives)}" if objectives else "")
 
 

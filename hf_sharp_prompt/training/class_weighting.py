@@ -9,7 +9,8 @@ import torch
 
 from ..data import class_counts
 from ..objectives.batch import logits_of
-from ..objectives.long_tail import IGNORED, LongTailLoss, weighted_cross_entropy
+from ..objectives.labels import IGNORED
+from ..objectives.long_tail import LongTailLoss, weighted_cross_entropy
 from .arguments import SharpPromptTrainingArguments
 
 

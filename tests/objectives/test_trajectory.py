@@ -103,7 +103,7 @@ def predict(model: Classifier, values: torch.Tensor, rows: torch.Tensor) -> torc
 def test_training_follows_the_papers_equation(name):
     """Otherwise figures obtained here are not the method's; a slow loop, with the loss's gradient by differences."""
     model = Classifier()
-    lmbda, temperature = create(name).lmbda, SETTINGS[name].get("temperature", 5.0)
+    weight, temperature = create(name).weight, SETTINGS[name].get("temperature", 5.0)
     actual = train(make(name), model, range(6))
     model = Classifier()
     w, past_logits, mean, step = model.values(), {}, model.values(), 0
@@ -121,7 +121,7 @@ def test_training_follows_the_papers_equation(name):
                         if name == "mesa"
                         else [past[epoch - 2, row] for row in rows.tolist()]
                     )
-                    total += lmbda * sum(divergence(p, z, temperature) for p, z in zip(teacher, logits, strict=True))
+                    total += weight * sum(divergence(p, z, temperature) for p, z in zip(teacher, logits, strict=True))
                 return torch.tensor(total / len(rows), dtype=torch.float64)
 
             past_logits |= {(epoch, row): z for row, z in zip(rows.tolist(), predict(model, w, rows), strict=True)}
@@ -256,7 +256,7 @@ class TestSAF:
 
     def test_samples_that_were_not_seen_then_add_nothing(self):
         """Otherwise a sampler that leaves some out, or a larger data set on resuming, compares with noise."""
-        saf, z = create("saf", epochs_ago=1, start=0, lmbda=1.0), torch.randn(4, 3, dtype=torch.float64)
+        saf, z = create("saf", epochs_ago=1, start=0, weight=1.0), torch.randn(4, 3, dtype=torch.float64)
         assert self.run(saf, 0, [0, 5], z) == 0
         other = torch.randn(4, 3, dtype=torch.float64)
         expected = (divergence(z[0], other[0], 5) + divergence(z[1], other[3], 5)) / 4
@@ -265,14 +265,14 @@ class TestSAF:
 
     def test_of_a_sample_that_comes_twice_the_first_time_counts(self):
         """As with samplers that draw with replacement: in one batch, or in two of an epoch."""
-        saf, z = create("saf", epochs_ago=1, start=0, lmbda=1.0), torch.randn(4, 3, dtype=torch.float64)
+        saf, z = create("saf", epochs_ago=1, start=0, weight=1.0), torch.randn(4, 3, dtype=torch.float64)
         self.run(saf, 0, [2, 2, 1], z)
         self.run(saf, 0, [1, 2], torch.zeros(4, 3, dtype=torch.float64))
         assert torch.equal(saf.state["logits"][0, [2, 1]], z[[0, 2]])
 
     def test_ignored_samples_are_neither_counted_nor_remembered(self):
         """As those that Accelerate repeats to fill the last share."""
-        saf, z = create("saf", epochs_ago=1, start=0, lmbda=1.0), torch.randn(4, 3, dtype=torch.float64)
+        saf, z = create("saf", epochs_ago=1, start=0, weight=1.0), torch.randn(4, 3, dtype=torch.float64)
         self.run(saf, 0, [0, 1], z, labels=torch.tensor([2, -100]))
         assert saf.state["epochs"].tolist() == [[0]]
         term = self.run(saf, 1, [0, 1], z.flip(0), labels=torch.tensor([2, -100]))
@@ -297,7 +297,7 @@ class TestSAF:
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_half_precision_logits_are_compared_in_single_precision(dtype):
     """Otherwise the term of two nearly equal distributions is rounding noise."""
-    saf, z = create("saf", epochs_ago=1, start=0, lmbda=1.0), 10 * torch.randn(4, 3).to(dtype)
+    saf, z = create("saf", epochs_ago=1, start=0, weight=1.0), 10 * torch.randn(4, 3).to(dtype)
     other, run = (z.float() + 1).to(dtype) + z.flip(0) / 64, TestSAF().run
     run(saf, 0, [0, 1, 2, 3], z)
     expected = sum(divergence(p, q, 5) for p, q in zip(z.double(), other.double(), strict=True)) / 4
@@ -306,5 +306,5 @@ def test_half_precision_logits_are_compared_in_single_precision(dtype):
 
 def test_defaults_are_the_papers():
     """Otherwise a run without arguments is not the published method."""
-    assert repr(create("saf")) == "SAF(lmbda=0.3, temperature=5.0, epochs_ago=3, start=6)"
-    assert repr(create("mesa")) == "MESA(lmbda=0.8, temperature=5.0, decay=0.9995, start=6)"
+    assert repr(create("saf")) == "SAF(weight=0.3, temperature=5.0, epochs_ago=3, start=6)"
+    assert repr(create("mesa")) == "MESA(weight=0.8, temperature=5.0, decay=0.9995, start=6)"

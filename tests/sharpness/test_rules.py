@@ -376,10 +376,6 @@ class TestErrors:
         known = f"Known are: {', '.join(names())}."
         assert str(raised.value) == f"There is no sharpness rule {name!r}{nearest} {known}"
 
-    def test_a_member_of_the_family_that_is_an_objective(self):
-        with pytest.raises(ValueError, match=r"'saf' changes the objective.*create\('saf'\) to the loss"):
-            create("saf")
-
     def test_an_unknown_hyperparameter(self):
         with pytest.raises(ValueError, match=r"sam has no .* 'roh'; did you mean 'rho'\? It takes: rho=0.05\."):
             create("sam", roh=0.1)

@@ -21,17 +21,16 @@ from transformers import TrainerCallback
 from transformers.trainer_utils import get_last_checkpoint
 
 from hf_sharp_prompt import SharpPromptTrainer, sharpness
-from hf_sharp_prompt.sharpness.rule import OBJECTIVES
+from hf_sharp_prompt.objectives import sharpness_aware_names
 from hf_sharp_prompt.training.checkpoint import choose_checkpoint, find_damage
 
 
 def test_a_checkpoint_of_another_objective_is_refused(tmp_path):
     """Else a run would silently go on as something else."""
     make_trainer(tmp_path, sharpness="mesa", save_strategy="epoch").train()
-    for other in ("none", "saf"):
-        with pytest.raises(
-            ValueError, match=f"is of a run with the sharpness rule 'mesa', but this one follows '{other}'"
-        ):
+    for other, described in (("none", "none'"), ("saf", "none' and the objectives saf")):
+        then = "is of a run with the sharpness rule 'none' and the objectives mesa"
+        with pytest.raises(ValueError, match=f"{then}, but this one follows '{described}"):
             make_trainer(tmp_path, sharpness=other, num_train_epochs=3).train(resume_from_checkpoint=True)
 
 
@@ -50,7 +49,7 @@ def test_a_checkpoint_holds_the_adapter_and_not_the_base_model(tmp_path):
 
 @pytest.mark.parametrize(
     ("rule", "accumulation"),
-    [(rule, 2) for rule in RULES] + [(rule, 1) for rule in sorted(REMEMBERS | DRAWS | {*OBJECTIVES})],
+    [(rule, 2) for rule in RULES] + [(rule, 1) for rule in sorted(REMEMBERS | DRAWS | {*sharpness_aware_names()})],
 )
 def test_a_resumed_run_ends_on_the_same_bits(rule, accumulation, tmp_path):
     """Preemption must not show in the result."""

@@ -5,11 +5,13 @@ import math
 
 import pytest
 import torch
+from PIL import Image
 from small_runs import accuracy, load_processor, make_data, make_images, make_model, make_trainer, prompt_of
 from training.test_subspace_training import StopAt
 from transformers import HfArgumentParser, TrainerCallback
 
 from hf_sharp_prompt import SharpPromptTrainingArguments, objectives, sharpness
+from hf_sharp_prompt.demo import DEFAULT_TASK, TASKS
 
 
 NFL = {"novel_class_names": ["orange wedge", "pink cross"], "templates": "a photo of a {}."}
@@ -218,6 +220,42 @@ class TestArguments:
         (arguments,) = parser.parse_args_into_dataclasses(["--output_dir", str(tmp_path)])
         assert [each.name for each in arguments.make_objectives()] == ["nfl"]
         assert json.loads(arguments.to_json_string())["objectives"] == {"nfl": NFL}
+
+    def test_saf_and_mesa_are_objectives_however_they_are_chosen(self, tmp_path):
+        """Otherwise two ways to say the same run make two runs."""
+        chosen = {"weight": 2.0}
+        old = SharpPromptTrainingArguments(
+            str(tmp_path), sharpness="saf", sharpness_args=chosen, objectives=["kgcoop"], use_cpu=True
+        )
+        new = SharpPromptTrainingArguments(
+            str(tmp_path), sharpness="none", objectives={"saf": chosen, "kgcoop": None}, use_cpu=True
+        )
+        assert (old.sharpness, old.sharpness_args) == ("none", None)
+        assert old.objectives == {"saf": chosen, "kgcoop": None}
+        assert old.identity() == new.identity()
+        assert repr(old.make_objectives()) == repr(new.make_objectives())
+        assert old.make_sharpness_rule().name == "none"
+
+    @pytest.mark.parametrize("source", ["folder", "demo task", "file", "list that ships"])
+    def test_a_data_sets_class_names_may_be_the_novel_ones(self, source, tmp_path):
+        """They are read when training begins, so that arguments can be made where the data is not."""
+        if source == "folder":
+            for name in ("grey_moon", "yellow_ring"):
+                (tmp_path / "images" / name).mkdir(parents=True)
+                for number in range(4):
+                    Image.new("RGB", (48, 48)).save(tmp_path / "images" / name / f"{number}.png")
+        (tmp_path / "names.txt").write_text("grey moon\nyellow ring\n")
+        given, expected = {
+            "folder": (str(tmp_path / "images"), ["grey moon", "yellow ring"]),
+            "demo task": (DEFAULT_TASK, [*TASKS[DEFAULT_TASK].classes]),
+            "file": (str(tmp_path / "names.txt"), str(tmp_path / "names.txt")),
+            "list that ships": ("imagenet_100", "imagenet_100"),
+        }[source]
+        arguments = SharpPromptTrainingArguments(
+            str(tmp_path), objectives={"nfl": {"novel_class_names": given}}, use_cpu=True
+        )
+        assert arguments.objectives == {"nfl": {"novel_class_names": given}}
+        assert arguments.make_objectives()[0].novel_class_names == expected
 
     @pytest.mark.parametrize(
         ("arguments", "message"),

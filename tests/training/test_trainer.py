@@ -32,7 +32,7 @@ from transformers import AutoProcessor, TrainerCallback, default_data_collator
 from hf_sharp_prompt import CLIPPromptConfig, SharpPromptTrainer, SharpPromptTrainingArguments, objectives, sharpness
 from hf_sharp_prompt.data import ImageFeatures, load_image_dataset
 from hf_sharp_prompt.demo import CLIP_PATH, DEFAULT_TASK
-from hf_sharp_prompt.sharpness.rule import OBJECTIVES
+from hf_sharp_prompt.objectives import sharpness_aware_names
 from hf_sharp_prompt.sharpness.step.gradients import Evaluations
 
 
@@ -51,7 +51,7 @@ def test_the_trainer_does_what_a_hand_written_loop_does(rule, tmp_path):
     model = make_model()
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.SGD(parameters, lr=0.05, momentum=0.9)
-    added = [objectives.create(rule, **SETTINGS[rule])] if rule in OBJECTIVES else []
+    added = [objectives.create(rule, **SETTINGS[rule])] if rule in sharpness_aware_names() else []
     added, followed = objectives.ObjectiveSum(added), make_rule("none" if added else rule)
     sharp = sharpness.SharpnessAware(followed, parameters, optimizer=optimizer, rho_schedule="linear", seed=3)
 
@@ -140,7 +140,7 @@ def make_trainer_in(precision: str, output_dir, **arguments) -> SharpPromptTrain
 
 
 def evaluations_of(rule: str) -> int:
-    return round(promised_cost("none" if rule in OBJECTIVES else rule, 1, 1))
+    return round(promised_cost("none" if rule in sharpness_aware_names() else rule, 1, 1))
 
 
 @pytest.mark.parametrize("rule", RULES)
@@ -262,12 +262,12 @@ def test_logs_carry_what_the_rule_saw(tmp_path):
     assert "perturbed_loss" not in plain.state.log_history[0]
 
 
-@pytest.mark.parametrize("objective", OBJECTIVES)
+@pytest.mark.parametrize("objective", sharpness_aware_names())
 def test_logs_carry_the_objectives_part_of_the_loss(objective, tmp_path):
     """Without it nobody sees whether λ is in proportion; the loss has it in it."""
     logs = []
     for weight in (0.0, 2.0):
-        settings = {**SETTINGS[objective], "lmbda": weight}
+        settings = {**SETTINGS[objective], "weight": weight}
         trainer = make_trainer(
             tmp_path, sharpness=objective, sharpness_args=settings, learning_rate=1e-9, gradient_accumulation_steps=2
         )
@@ -312,7 +312,7 @@ def test_samples_are_remembered_whatever_the_data(data, tmp_path):
         model,
         features,
         sharpness="saf",
-        sharpness_args={"start": 0, "lmbda": 0.0},
+        sharpness_args={"start": 0, "weight": 0.0},
         learning_rate=0.0,
         **arguments,
     )
@@ -339,7 +339,7 @@ def test_data_that_only_streams_cannot_be_remembered(tmp_path):
 def test_an_objective_is_not_part_of_the_evaluation(tmp_path):
     """eval_loss must stay comparable between methods."""
     losses = []
-    for rule in ("none", *OBJECTIVES):
+    for rule in ("none", *sharpness_aware_names()):
         trainer = make_trainer(
             tmp_path, sharpness=rule, learning_rate=0.0, trainer_arguments={"eval_dataset": make_data(5)}
         )
@@ -348,7 +348,7 @@ def test_an_objective_is_not_part_of_the_evaluation(tmp_path):
     assert losses == [losses[0]] * 3
 
 
-@pytest.mark.parametrize("objective", OBJECTIVES)
+@pytest.mark.parametrize("objective", sharpness_aware_names())
 def test_a_step_that_fails_leaves_the_objective_alone(objective, tmp_path):
     """As when memory runs out in the middle of a step and a notebook's user saves and goes on."""
 

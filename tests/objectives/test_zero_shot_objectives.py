@@ -1,7 +1,5 @@
 """KgCoOp, NFL, PromptSRC and ProGrad: the terms are the papers', on a small CLIP, against arithmetic written out."""
 
-import math
-
 import pytest
 import torch
 from peft import get_peft_model
@@ -9,9 +7,7 @@ from torch.nn.functional import cross_entropy, normalize
 from transformers import CLIPModel, ViTConfig, ViTModel
 
 from hf_sharp_prompt import CLIPPromptConfig, ViTPromptConfig
-from hf_sharp_prompt.demo import DEFAULT_TASK, TASKS
 from hf_sharp_prompt.objectives import Batch, ConstrainingObjective, ObjectiveSum, create
-from hf_sharp_prompt.objectives.templates import read_templates
 from hf_sharp_prompt.sharpness import Constraint, SharpnessAware
 from hf_sharp_prompt.sharpness import create as create_rule
 from hf_sharp_prompt.sharpness.subspace import Subspace
@@ -258,74 +254,6 @@ class TestProGrad:
         assert all(torch.equal(tensor, sharp.state_dict()[name]) for name, tensor in state.items())
         assert weight.grad is held
         assert torch.equal(weight, bits)
-
-
-class TestAverage:
-    def test_it_is_the_gaussian_weighted_mean_of_the_epochs(self):
-        objective, model = create("promptsrc", average_mean=3, average_std=1.5), torch.nn.Linear(2, 1).double()
-        weights, values = [], []
-        for epoch in range(1, 6):
-            with torch.no_grad():
-                model.weight.normal_()
-            objective.end_epoch(model)
-            weights.append(math.exp(-0.5 * ((epoch - 3) / 1.5) ** 2))
-            values.append(model.weight.detach().clone())
-        objective.end_run(model)
-        expected = sum(weight * value for weight, value in zip(weights, values, strict=True)) / sum(weights)
-        torch.testing.assert_close(model.weight.detach(), expected, rtol=1e-12, atol=0)
-
-    def test_epochs_far_from_its_mean_do_not_vanish(self):
-        """A short run with the paper's settings would otherwise end on 0/0."""
-        objective, model = create("promptsrc", average_mean=900), torch.nn.Linear(2, 1)
-        for value in (1.0, 2.0):
-            torch.nn.init.constant_(model.weight, value)
-            objective.end_epoch(model)
-        objective.end_run(model)
-        assert model.weight.tolist() == [[2.0, 2.0]]
-
-
-class TestNovelNames:
-    @pytest.mark.parametrize("source", ["list", "file", "folder", "demo task"])
-    def test_where_they_come_from(self, source, checkpoint, tokenizer, tmp_path, images):
-        if source == "folder":
-            for name in NOVEL:
-                for number in range(4):
-                    path = tmp_path / "images" / name.replace(" ", "_") / f"{number}.png"
-                    path.parent.mkdir(parents=True, exist_ok=True)
-                    images[number].save(path)
-        (tmp_path / "names.txt").write_text("grey moon\n\n  yellow ring\n")
-        given = {
-            "list": NOVEL,
-            "file": str(tmp_path / "names.txt"),
-            "folder": str(tmp_path / "images"),
-            "demo task": DEFAULT_TASK,
-        }[source]
-        nfl = create("nfl", novel_class_names=given)
-        expected = NOVEL if source != "demo task" else [*TASKS[DEFAULT_TASK].classes]
-        assert nfl._read_names(CLASSES) == [name for name in expected if name not in CLASSES]
-
-    def test_names_trained_on_are_dropped_and_said(self, checkpoint, tokenizer, caplog):
-        """Otherwise a class is held back that is to be learned."""
-        nfl = create("nfl", novel_class_names=["Red_circle", *NOVEL, "blue heart", NOVEL[0]])
-        assert nfl._read_names(CLASSES) == NOVEL
-        assert [each.getMessage() for each in caplog.records] == [
-            "nfl leaves out what is no novel class but trained on: Red circle, blue heart."
-        ]
-        with pytest.raises(ValueError, match="none of novel_class_names is a name of other classes"):
-            create("nfl", novel_class_names=CLASSES)._read_names(CLASSES)
-
-    def test_a_hundred_of_imagenets_names_are_the_authors(self):
-        """Otherwise few-shot runs hold back other classes than SubPT's."""
-        names = create("nfl", novel_class_names="imagenet_100")._read_names(["Acorn"])
-        assert len(set(names)) == len(names) == 99
-        assert [*names[:2], names[-1]] == ["pickup truck", "lampshade", "Norwich Terrier"]
-
-    def test_templates_may_be_an_ensemble_or_a_file(self, tmp_path):
-        (tmp_path / "templates.txt").write_text("a {}.\nthe {}.\n")
-        assert read_templates(str(tmp_path / "templates.txt"), "nfl") == ["a {}.", "the {}."]
-        assert [len(read_templates(f"imagenet_{n}", "nfl")) for n in (7, 60, 80)] == [7, 60, 80]
-        both = read_templates(["imagenet_80", "{} texture.", str(tmp_path / "templates.txt")], "nfl")
-        assert both == [*read_templates("imagenet_80", "nfl"), "{} texture.", "a {}.", "the {}."]
 
 
 @pytest.mark.parametrize(
