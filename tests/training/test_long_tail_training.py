@@ -223,7 +223,7 @@ def test_two_processes_train_as_one(tmp_path):
     [
         ({"loss": "gcll"}, "There is no loss 'gcll'; did you mean 'gcl'"),
         ({"loss": "gcl", "loss_args": {"margn": 1}}, "gcl has no hyperparameter 'margn'; did you mean 'margin'"),
-        ({"loss": "gcl", "loss_args": {"margin": "wide"}}, "gcl: margin must be a finite number, got 'wide'"),
+        ({"loss": "gcl", "loss_args": {"margin": "wide"}}, "gcl: margin must be a finite number >= 0, got 'wide'"),
         ({"loss_args": {"margin": 1}}, "loss_args is set but loss is not"),
         ({"reweighting_beta": 1.0}, "beta must be at least 0 and below 1"),
         ({"loss": "gcl", "label_smoothing_factor": 0.1}, "label_smoothing_factor smooths the model's own loss"),
