@@ -3,7 +3,6 @@
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from textwrap import dedent
 from types import SimpleNamespace
 from typing import Any
 
@@ -22,7 +21,6 @@ from problem import (
     make_sharp,
     micro_batches,
 )
-from processes import run_in_two_processes
 from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn.functional import cross_entropy
@@ -720,86 +718,6 @@ class TestProcesses:
         model = Classifier()
         directions, _ = train(name, model, per_sample=per_sample, sharp=make_sharp(name, model, accelerators()))
         assert torch.equal(directions, train(name, Classifier(), per_sample=per_sample)[0])
-
-    def test_two_processes_give_the_same_parameters_as_one(self, tmp_path):
-        """Otherwise what is learned depends on the number of GPUs."""
-        script = tmp_path / "train.py"
-        script.write_text(dedent(TWO_PROCESSES))
-        printed = run_in_two_processes(script)
-        forms = [
-            (name, form) for name in names() for form in ("even", "uneven") if form == "uneven" or name != "imbsam"
-        ]
-        kinds = [(kind, rank) for kind in ("bare", "DDP") for rank in (0, 1)]
-        expected = [f"{name} {form} {kind} {rank}" for name, form in forms for kind, rank in kinds]
-        assert sorted(printed.splitlines()) == sorted(expected)
-
-
-TWO_PROCESSES = """
-    import torch
-    from accelerate import Accelerator
-    from family import NEEDS_LABELS, make_rule, names
-    from torch.nn.parallel import DistributedDataParallel
-
-    from hf_sharp_prompt.sharpness import SharpnessAware
-    from problem import Classifier
-
-    accelerator = Accelerator(cpu=True)
-    rank = accelerator.process_index
-    assert accelerator.num_processes == torch.distributed.get_world_size() == 2
-
-    class Losses(torch.nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.classifier = Classifier()
-
-        def forward(self, rows):
-            return self.classifier.losses(rows)
-
-    def shares(form, step):  # of 4 of the 6 rows: for each process its micro-batches
-        a, b, c, d = [(step + row) % 6 for row in range(4)]
-        if form == "even":
-            return [[[a], [b]], [[c], [d]]]
-        return [[[a], [b, c]], [[d], []]] if step % 2 else [[[a, b, c], [d]], [[], []]]
-
-    def train(name, form, rank=None, wrap=False):
-        torch.manual_seed(0)
-        model = Losses()
-        optimizer = torch.optim.SGD([each for each in model.parameters() if each.requires_grad], lr=0.1, momentum=0.9)
-        if wrap:
-            model, optimizer = accelerator.prepare(model, optimizer)
-            assert isinstance(model, DistributedDataParallel)
-        within = None if rank is None else accelerator
-        sharp = SharpnessAware(make_rule(name), model.parameters(), within, optimizer=optimizer)
-        losses = []
-        for step in range(4):
-            sharp.epoch = step // 2
-            of_processes = shares(form, step)
-            parts = [sum(sum(of_processes, []), [])] if rank is None else of_processes[rank]
-            if form == "even":  # as scalars: the processes' mean of the micro-batches' sums
-                closures = [lambda part=part: model(part).mean() / len(parts) for part in parts]
-            else:
-                closures = [lambda part=part: model(part) for part in parts]
-            optimizer.zero_grad()
-            losses.append(sharp.backward(closures, [Classifier().labels[part] for part in parts]))
-            optimizer.step()
-        parameters = [each.detach() for each in model.parameters()]
-        metrics = torch.tensor(list(sharp.pop_metrics().values()), dtype=torch.float64)
-        return [*parameters, torch.stack(losses), metrics]
-
-    forms = [(name, form) for name in names() for form in ("even", "uneven")]
-    for name, form in forms:
-        if form == "even" and name in NEEDS_LABELS:
-            continue
-        expected = train(name, form)
-        for kind in ("bare", "DDP"):
-            for one, other in zip(train(name, form, rank, wrap=kind == "DDP"), expected, strict=True):
-                torch.testing.assert_close(one, other, rtol=0, atol=1e-10)
-            for each in range(2):
-                if each == rank:
-                    print(name, form, kind, rank, flush=True)
-                accelerator.wait_for_everyone()
-    accelerator.end_training()
-"""
 
 
 class TestErrors:

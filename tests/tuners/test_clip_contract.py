@@ -79,32 +79,18 @@ PARTS_OF_CLIP = ["CLIPTextModel", "CLIPTextModelWithProjection", "CLIPVisionMode
 TRIED = [pair for pair in PAIRS if pair[1] in {*COMPARING, *BUILT_ON, *PARTS_OF_CLIP, "CLIPForImageClassification"}]
 
 
-def all_cases() -> list[tuple[str, str, Callable]]:
-    """Every check with every design on CLIPModel, and on every model with its designs by turns; one for all pairs."""
-    cases = [(design, name, check) for check in contract.CHECKS for design, name in TRIED if name == "CLIPModel"]
-    for name in dict.fromkeys(name for _, name in TRIED):
-        designs = [design for design, model in TRIED if model == name]
-        cases += [(designs[turn % len(designs)], name, check) for turn, check in enumerate(contract.CHECKS)]
-    cases += [(design, name, contract.a_loaded_adapter_gives_the_same_bits) for design, name in TRIED]
-    return list(dict.fromkeys(cases))
-
-
 @pytest.mark.parametrize(
     ("design", "name", "check"),
-    [pytest.param(*case, id=f"{case[2].__name__}-{case[0]}-{case[1]}") for case in all_cases()],
+    [pytest.param(*case, id=f"{case[2].__name__}-{case[0]}-{case[1]}") for case in contract.by_turns(TRIED)],
 )
 def test_contract(design: str, name: str, check: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(PeftModel, "create_or_update_model_card", lambda *_: None)  # takes half of the time
     check(a_case(design, name), tmp_path)
 
 
-@pytest.mark.parametrize(
-    ("design", "name"),
-    [("conditional, deep, vision", "CLIPModel"), (".maple()", "CLIPModel")],
-)
-def test_slow_contract(design: str, name: str, tmp_path: Path):
-    for check in contract.SLOW_CHECKS:
-        check(a_case(design, name), tmp_path)
+@pytest.mark.parametrize("design", ["conditional, deep, vision", ".maple()"])
+def test_compiled_it_gives_the_same(design: str, tmp_path: Path):
+    contract.compiled_it_gives_the_same(a_case(design, "CLIPModel"), tmp_path)
 
 
 DIFFERENT = {
