@@ -20,6 +20,19 @@ from transformers import AutoTokenizer, CLIPConfig, CLIPImageProcessor, CLIPMode
 from hf_sharp_prompt.demo import CLIP_PATH
 
 
+# Workers take whole files in this order; a long one at the end would keep one worker busy alone.
+LONGEST_FILES = [
+    *("test_precision.py", "test_run_base2novel.py", "test_run_long_tail.py", "test_two_processes.py"),
+    *("test_clip_contract.py", "test_vit_prompt.py", "test_clip_designs.py", "test_vision_tower.py"),
+    *("test_trainer.py", "test_checkpoint.py", "test_feature_cache.py", "test_local_hub.py"),
+]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    places = {name: place for place, name in enumerate(LONGEST_FILES)}
+    items.sort(key=lambda item: places.get(item.path.name, len(places)))
+
+
 def pytest_collection_finish() -> None:
     """Accelerate collects garbage after every run of the Trainer; half of the time went into all that is imported."""
     gc.collect()

@@ -7,6 +7,7 @@ import os
 import torch
 from family import NEEDED
 from peft import PeftModel, get_peft_model
+from torch.nn.functional import one_hot
 from transformers import AutoProcessor, CLIPConfig, CLIPModel, CLIPProcessor
 
 from hf_sharp_prompt import CLIPPromptConfig, SharpPromptTrainer, SharpPromptTrainingArguments, sharpness
@@ -61,6 +62,13 @@ def make_data(count=24, dtype=torch.float64, views=1) -> ImageFeatures:
     centres = torch.randn(len(CLASSES), 1, WIDTH, generator=generator, dtype=dtype)
     features = centres[labels] + 0.5 * torch.randn(count, views, WIDTH, generator=generator, dtype=dtype)
     return ImageFeatures(features, labels, CLASSES)
+
+
+def make_samples(count: int = 22, soft: bool = False) -> list[dict[str, torch.Tensor]]:
+    """The features of `make_data` as dictionaries, with class indices or, `soft`, one-hot vectors."""
+    data = make_data(count)
+    labels = [one_hot(label, len(CLASSES)).double() if soft else label for label in data.labels]
+    return [{"image_features": data[index]["image_features"], "labels": label} for index, label in enumerate(labels)]
 
 
 def make_images(count: int) -> list[dict[str, torch.Tensor]]:

@@ -11,20 +11,32 @@ from pathlib import Path
 
 import pytest
 import torch
+from convert.checkpoints import (
+    DESIGNS,
+    FEATURES,
+    LAYERS,
+    NAMES,
+    TEXT,
+    VISION,
+    StateDict,
+    class_specific,
+    cocoop,
+    coop,
+    ivlp,
+    maple,
+    save,
+    vpt,
+    with_what_stands_still,
+)
+from convert.slow_model import SlowModel
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch import nn
-from torch.nn.functional import conv2d, layer_norm, linear, normalize
-from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler
+from torch.nn.functional import normalize
 from transformers import CLIPConfig, CLIPModel, CLIPTokenizer, SiglipConfig, SiglipModel, set_seed
 
 from hf_sharp_prompt import CLIPPromptConfig
 from hf_sharp_prompt.convert import __main__ as command_line
 from hf_sharp_prompt.convert import adapter_from_checkpoint, checkpoint_from_adapter
-
-
-NAMES = ["blue_heart", "red star", "cat"]  # as in Dassl's data sets, whose names may have underscores
-TEXT, VISION, FEATURES, LAYERS = 32, 48, 24, 3  # of the towers, all different
-StateDict = dict[str, torch.Tensor]
 
 
 @pytest.fixture(scope="module")
@@ -52,100 +64,6 @@ def clip(base: str) -> CLIPModel:
 
 # ---------------------------------------------------------------------------------------------------------------------
 # The files
-
-
-class ConstantWarmupScheduler(LRScheduler):
-    """As Dassl's: what follows the warm-up is an attribute, and so a part of the state that is saved."""
-
-    def __init__(self, optimizer: torch.optim.Optimizer, successor: LRScheduler) -> None:
-        self.successor = successor
-        super().__init__(optimizer)
-
-    def get_lr(self) -> list[float]:
-        return [1e-5 for _ in self.base_lrs]
-
-
-def save(path: Path, state_dict: StateDict) -> Path:
-    """As Dassl's `save_checkpoint`, after a step of SGD with momentum."""
-    parameter = nn.Parameter(torch.ones(4, TEXT))
-    optimizer = torch.optim.SGD([parameter], lr=0.002, momentum=0.9)
-    scheduler = ConstantWarmupScheduler(optimizer, CosineAnnealingLR(optimizer, 50.0))
-    parameter.sum().backward()
-    optimizer.step()
-    scheduler.step()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    torch.save(
-        {
-            "state_dict": state_dict,
-            "epoch": 50,
-            "optimizer": optimizer.state_dict(),
-            "scheduler": scheduler.state_dict(),
-            "val_result": None,
-        },
-        path,
-    )
-    return path
-
-
-def of_linear(name: str, inputs: int, outputs: int) -> StateDict:
-    return {f"{name}.weight": torch.randn(outputs, inputs) / inputs**0.5, f"{name}.bias": torch.randn(outputs) / 4}
-
-
-def coop(n: int = 4) -> StateDict:
-    return {"ctx": torch.randn(n, TEXT)}
-
-
-def class_specific() -> StateDict:
-    return {"ctx": torch.randn(len(NAMES), 5, TEXT)}
-
-
-def cocoop() -> StateDict:
-    return coop() | of_linear("meta_net.linear1", FEATURES, 1) | of_linear("meta_net.linear2", 1, TEXT)
-
-
-def maple(depth: int = 3, n: int = 2) -> StateDict:
-    learned = {"ctx": torch.randn(n, TEXT)} | of_linear("proj", TEXT, VISION)
-    for layer in range(depth - 1):
-        learned[f"compound_prompts_text.{layer}"] = torch.randn(n, TEXT)
-        learned |= of_linear(f"compound_prompt_projections.{layer}", TEXT, VISION)
-    return {f"prompt_learner.{name}": tensor for name, tensor in learned.items()}
-
-
-def vpt(depth: int = LAYERS, m: int = 4) -> StateDict:
-    names = ["VPT", *(f"transformer.resblocks.{layer}.VPT_shallow" for layer in range(1, depth))]
-    return {f"image_encoder.{name}": torch.randn(m, VISION) for name in names}
-
-
-def ivlp() -> StateDict:
-    deep = {f"text_encoder.transformer.resblocks.{layer}.VPT_shallow": torch.randn(2, TEXT) for layer in (1, 2)}
-    return {"prompt_learner.ctx": torch.randn(2, TEXT)} | deep | vpt(depth=2)
-
-
-DESIGNS = {
-    "coop": coop,
-    "class_specific": class_specific,
-    "cocoop": cocoop,
-    "kgcoop": coop,
-    "prograd": lambda: coop(16),
-    "maple": maple,
-    "shallow_maple": lambda: maple(depth=1),
-    "vpt": vpt,
-    "ivlp": ivlp,
-}
-
-
-def with_what_stands_still(design: str, learned: StateDict, clip: CLIPModel) -> StateDict:
-    """The state dict that the design's trainer registers, with what is in it besides."""
-    embeddings = clip.text_model.embeddings.token_embedding.weight.detach().to(next(iter(learned.values())).dtype)
-    start = embeddings[clip.config.text_config.bos_token_id].expand(len(NAMES), 1, -1)
-    around = {"token_prefix": start, "token_suffix": embeddings[:72].expand(len(NAMES), -1, -1)}
-    if design == "kgcoop":
-        around |= {"bias_vectors": torch.randn(1, TEXT)} | of_linear("meta_net.linear1", TEXT, TEXT)
-    if any(name.startswith(("prompt_learner", "image_encoder")) for name in learned):
-        whole = {"text_encoder.positional_embedding", "image_encoder.transformer.resblocks.0.attn.in_proj_weight"}
-        around = {f"prompt_learner.{name}": tensor for name, tensor in around.items() if design != "vpt"}
-        around |= {name: torch.randn(3) for name in whole | {"image_encoder.proj", "logit_scale"}}
-    return around | learned
 
 
 def converted(design: str, learned: StateDict, base: str, clip: CLIPModel, path: Path) -> PeftModel:
@@ -257,114 +175,6 @@ def test_name_stands_where_coop_was_told(
     with torch.no_grad():
         logits = model(pixel_values=pixel_values.double()).logits
     torch.testing.assert_close(logits, expected, rtol=1e-10, atol=1e-10)
-
-
-class SlowModel:
-    """`CustomCLIP.forward` of these repositories, from the weights of a CLIP and what was learned, step by step."""
-
-    def __init__(self, learned: StateDict, base: str, tokenizer: CLIPTokenizer, position: str = "end") -> None:
-        self.learned = {name.removeprefix("prompt_learner."): tensor.double() for name, tensor in learned.items()}
-        self.tokenizer, self.position = tokenizer, position
-        self.weights = {name: tensor.double() for name, tensor in CLIPModel.from_pretrained(base).state_dict().items()}
-
-    def weight(self, ending: str) -> torch.Tensor:
-        (found,) = [tensor for name, tensor in self.weights.items() if name.endswith(ending)]
-        return found
-
-    def logits(self, images: torch.Tensor, texts: torch.Tensor) -> torch.Tensor:
-        return self.weights["logit_scale"].exp() * normalize(images, dim=-1) @ normalize(texts, dim=-1).T
-
-    def encode_classes(self, context: torch.Tensor | None = None) -> torch.Tensor:
-        context = self.learned.get("ctx", torch.zeros(0, TEXT)).double() if context is None else context
-        n = context.shape[-2]
-        words = "a photo of a" if n <= 4 else " ".join(["X"] * n)
-        features = []
-        for index, name in enumerate(NAMES):
-            name = name.replace("_", " ")
-            name_length = len(self.tokenizer(name)["input_ids"]) - 2
-            ids = self.tokenizer(f"{words} {name}.")["input_ids"]
-            embedded = self.weight("token_embedding.weight")[ids]
-            start, behind = embedded[:1], embedded[1 + n :]
-            own = context[index] if context.dim() == 3 else context
-            parts = {
-                "end": [own, behind],
-                "middle": [own[: n // 2], behind[:name_length], own[n // 2 :], behind[name_length:]],
-                "front": [behind[:name_length], own, behind[name_length:]],
-            }
-            x = (
-                torch.cat([start, *parts[self.position]])
-                + self.weight("text_model.embeddings.position_embedding.weight")[: len(ids)]
-            )
-
-            def deeper(layer: int, x: torch.Tensor, n: int = n) -> torch.Tensor:
-                names = f"compound_prompts_text.{layer - 1}", f"text_encoder.transformer.resblocks.{layer}.VPT_shallow"
-                for each in names:
-                    if each in self.learned:
-                        return torch.cat([x[:1], self.learned[each], x[1 + n :]])
-                return x
-
-            x = self.layers("text_model", x, deeper, causal=True)
-            x = self.norm("text_model.final_layer_norm", x)
-            features.append(x[-1] @ self.weights["text_projection.weight"].T)
-        return torch.stack(features)
-
-    def vision_tokens(self) -> list[torch.Tensor]:
-        learned = self.learned
-        if "image_encoder.VPT" in learned:
-            deeper = [f"image_encoder.transformer.resblocks.{layer}.VPT_shallow" for layer in range(1, LAYERS)]
-            return [learned[name] for name in ["image_encoder.VPT", *deeper] if name in learned]
-        if "proj.weight" not in learned:
-            return []
-        tokens = [linear(learned["ctx"], learned["proj.weight"], learned["proj.bias"])]
-        while (name := f"compound_prompts_text.{len(tokens) - 1}") in learned:
-            projection = f"compound_prompt_projections.{len(tokens) - 1}"
-            tokens.append(linear(learned[name], learned[f"{projection}.weight"], learned[f"{projection}.bias"]))
-        return tokens
-
-    def encode_images(self, pixel_values: torch.Tensor) -> torch.Tensor:
-        tokens, features = self.vision_tokens(), []
-        for image in pixel_values:
-            patches = conv2d(image[None], self.weight("patch_embedding.weight"), stride=16)[0].flatten(1).T
-            x = torch.cat([self.weight("class_embedding")[None], patches])
-            x = x + self.weight("vision_model.embeddings.position_embedding.weight")
-            x = torch.cat([x, *tokens[:1]])
-
-            def deeper(layer: int, x: torch.Tensor) -> torch.Tensor:
-                if 0 < layer < len(tokens):
-                    return torch.cat([x[: -len(tokens[0])], tokens[layer]])
-                return x
-
-            x = self.norm("vision_model.pre_layrnorm", x)
-            x = self.layers("vision_model", x, deeper, causal=False)
-            x = self.norm("vision_model.post_layernorm", x[:1])
-            features.append(x[0] @ self.weights["visual_projection.weight"].T)
-        return torch.stack(features)
-
-    def norm(self, name: str, x: torch.Tensor) -> torch.Tensor:
-        return layer_norm(x, x.shape[-1:], self.weight(f"{name}.weight"), self.weight(f"{name}.bias"))
-
-    def apply(self, name: str, x: torch.Tensor) -> torch.Tensor:
-        return linear(x, self.weight(f"{name}.weight"), self.weight(f"{name}.bias"))
-
-    def layers(
-        self, tower: str, x: torch.Tensor, deeper: Callable[[int, torch.Tensor], torch.Tensor], causal: bool
-    ) -> torch.Tensor:
-        """Length × width through the tower's layers, with 4 heads."""
-        for layer in range(LAYERS):
-            name = f"{tower}.encoder.layers.{layer}"
-            x = deeper(layer, x)
-            y = self.norm(f"{name}.layer_norm1", x)
-            query, key, value = (
-                self.apply(f"{name}.self_attn.{each}_proj", y).unflatten(-1, (4, -1)).transpose(0, 1) for each in "qkv"
-            )
-            scores = query @ key.transpose(1, 2) / query.shape[-1] ** 0.5
-            if causal:
-                scores = scores.masked_fill(torch.ones(len(x), len(x)).triu(1).bool(), float("-inf"))
-            y = (scores.softmax(-1) @ value).transpose(0, 1).flatten(1)
-            x = x + self.apply(f"{name}.self_attn.out_proj", y)
-            y = self.apply(f"{name}.mlp.fc1", self.norm(f"{name}.layer_norm2", x))
-            x = x + self.apply(f"{name}.mlp.fc2", y * torch.sigmoid(1.702 * y))
-        return x
 
 
 @pytest.mark.parametrize(

@@ -1,129 +1,37 @@
 """The mechanism behind all rules: whatever the set-up, the same direction, and nothing leaks."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from textwrap import dedent
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
-from accelerate import Accelerator
-from accelerate.state import AcceleratorState, GradientState
 from accelerate.utils import DistributedType
 from family import DRAWS, NEEDS_LABELS, REMEMBERS, hyperparameters, make_rule, promised_cost, scaled
 from problem import (
     Classifier,
-    Rows,
-    Scaled,
-    assert_same_bits,
-    assert_same_state,
     make_sharp,
     micro_batches,
 )
-from processes import run_in_two_processes
 from safetensors.torch import load_file, save_file
+from sharpness.steps import (
+    backward,
+    evaluations,
+    every_form_of_loss,
+    every_rule,
+    looks_here,
+    train,
+)
 from torch import nn
-from torch.nn.functional import cross_entropy
 
 from hf_sharp_prompt.sharpness import (
     Backward,
-    Gradient,
     SharpnessAware,
     SharpnessRule,
     create,
-    hyperparameter,
     names,
-    unit,
 )
-
-
-def backward(sharp: SharpnessAware, model: Classifier, tampered: Callable | None = None) -> torch.Tensor:
-    """One step's direction over the whole batch, the loss passing through `tampered`."""
-    (closure,), labels = micro_batches(sharp.rule.name, model)
-    return sharp.backward(closure if tampered is None else lambda: tampered(closure), labels)
-
-
-def train(
-    name: str,
-    model: Classifier,
-    rows: Sequence[Rows] = (slice(None),),
-    per_sample: bool = False,
-    steps: int = 3,
-    sharp: SharpnessAware | None = None,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Directions and losses of some steps, enough for what a rule remembers to matter."""
-    sharp = sharp or make_sharp(name, model)
-    directions, losses = [], []
-    for _ in range(steps):
-        sharp.optimizer.zero_grad()
-        losses.append(sharp.backward(*micro_batches(name, model, rows, per_sample)))
-        directions.append(model.directions().clone())
-        sharp.optimizer.step()
-    return torch.stack(directions), torch.stack(losses)
-
-
-def advance(sharp: SharpnessAware, model: Classifier, steps: int) -> None:
-    """Some steps over the whole batch."""
-    for _ in range(steps):
-        sharp.optimizer.zero_grad()
-        backward(sharp, model)
-        sharp.optimizer.step()
-
-
-def evaluations(name: str, steps: int = 1, steps_per_epoch: int = 100) -> list[int]:
-    """How often a rule asks for gradients in each step."""
-    model, calls = Classifier(), []
-    sharp = make_sharp(name, model)
-    for step in range(steps):
-        sharp.epoch = step // steps_per_epoch
-        calls.append(0)
-
-        def count(closure: Callable[[], torch.Tensor]) -> torch.Tensor:
-            calls[-1] += 1
-            return closure()
-
-        backward(sharp, model, count)
-    return calls
-
-
-every_rule = pytest.mark.parametrize("name", names())
-every_form_of_loss = pytest.mark.parametrize(
-    ("name", "per_sample"),
-    [(name, per_sample) for name in names() for per_sample in (False, True) if per_sample or name not in NEEDS_LABELS],
-)
-every_evaluation_of_every_rule = pytest.mark.parametrize(
-    ("name", "step", "evaluation"),  # of the first step, and of the second where the rule then does another thing
-    [
-        (name, step, number)
-        for name in names()
-        for step in ((0, 1) if name in REMEMBERS | DRAWS else (0,))
-        for number in range(evaluations(name, 2)[step])
-    ],
-)
-
-
-def looks_here(name: str, step: int) -> bool:
-    """Whether a rule by its equation asks for the gradient at the un-perturbed parameters."""
-    return name != "gnm" and (name not in {"graphsam", "extragradient"} or step == 0)
-
-
-@pytest.fixture
-def momentum(monkeypatch: pytest.MonkeyPatch) -> SharpnessRule:
-    """A rule that remembers, and does so before its second evaluation, which may fail."""
-    monkeypatch.setattr(SharpnessRule.registry, "_members", dict(SharpnessRule.registry))
-
-    @dataclass
-    class Momentum(SharpnessRule, name="momentum"):
-        rho: float = hyperparameter(0.1, low=0, help="")
-
-        def direction(self, gradient: Gradient) -> torch.Tensor:
-            g = gradient()
-            self.state["m"] = g + 0.5 * self.state.get("m", torch.zeros_like(g))
-            return gradient(offset=self.rho * unit(g)) + self.state["m"]
-
-    return Momentum()
 
 
 @every_rule
@@ -263,142 +171,6 @@ class TestTheBatchIsTheBatch:
             torch.testing.assert_close(loss, expected_loss, rtol=0, atol=1e-12)
             torch.testing.assert_close(model.directions(), direction, rtol=0, atol=1e-12)
             sharp.optimizer.step()
-
-
-class TestNothingLeaks:
-    @every_rule
-    def test_parameters_have_the_same_bits_after_a_step(self, name):
-        """Otherwise rounding errors of perturbing and restoring add up over thousands of steps."""
-        model = Classifier(torch.float32)
-        before = model.bits()
-        sharp = make_sharp(name, model)
-        still = torch.optim.SGD(model.trained(), lr=0.0)
-        for _ in range(3):
-            backward(sharp, model)
-            still.step()
-        assert_same_bits(model.bits(), before)
-
-    @every_evaluation_of_every_rule
-    @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
-    @pytest.mark.parametrize("held", [True, False], ids=["gradients held", "no gradients"])
-    def test_a_closure_that_raises_leaves_everything_as_it_was(self, name, step, evaluation, error, held):
-        """Otherwise catching an out-of-memory error, or Ctrl-C in a notebook, leaves a perturbed model behind."""
-        model, undisturbed = Classifier(), Classifier()
-        sharp, other = make_sharp(name, model), make_sharp(name, undisturbed)
-        advance(sharp, model, step)
-        advance(other, undisturbed, step)
-        model.zero_grad()
-        sharp.pop_metrics()
-        if held:
-            model.loss().backward()
-        gradients = [each.grad for each in model.parameters()]
-        values = [None if each is None else each.clone() for each in gradients]
-        before, state, calls = model.bits(), sharp.state_dict(), []
-        (first, second), labels = micro_batches(name, model, [slice(0, 3), slice(3, 6)])
-
-        def raise_in_time() -> torch.Tensor:
-            calls.append(None)
-            if len(calls) > evaluation:
-                raise error("out of memory")
-            return second()
-
-        with pytest.raises(error, match="out of memory"):
-            sharp.backward([first, raise_in_time], labels)
-        assert_same_bits(model.bits(), before)
-        for parameter, gradient, value in zip(model.parameters(), gradients, values, strict=True):
-            assert parameter.grad is gradient
-            assert value is None or torch.equal(gradient, value)
-        assert sharp.pop_metrics() == {}
-        assert_same_state(sharp.state_dict(), state)
-        model.zero_grad()
-        undisturbed.zero_grad()
-        backward(sharp, model)
-        backward(other, undisturbed)
-        assert torch.equal(model.directions(), undisturbed.directions()), "and the next step is as ever"
-
-    @every_evaluation_of_every_rule
-    @pytest.mark.parametrize("factor", [math.inf, math.nan])
-    def test_a_gradient_that_is_not_finite_leaves_everything_alone(self, name, step, evaluation, factor):
-        """Otherwise one bad batch leaves NaN in the prompt, even with a learning rate of zero, or in the memory."""
-        model = Classifier()
-        sharp = make_sharp(name, model)
-        advance(sharp, model, step)
-        before, state, calls = model.bits(), sharp.state_dict(), []
-
-        def spoil(closure: Callable[[], torch.Tensor]) -> torch.Tensor:
-            calls.append(None)
-            return closure() * (factor if len(calls) == evaluation + 1 else 1)
-
-        model.zero_grad()
-        backward(sharp, model, spoil)
-        assert_same_bits(model.bits(), before)
-        assert_same_state(sharp.state_dict(), state)
-        assert not model.directions().isfinite().all(), "clipping and scalers can see that the step failed"
-
-    @pytest.mark.parametrize("evaluation", [0, 1])
-    @pytest.mark.parametrize("first_step", [True, False], ids=["first step", "later step"])
-    @pytest.mark.parametrize("failure", [math.nan, math.inf, RuntimeError])
-    def test_a_failed_step_leaves_the_rules_state_alone(self, momentum, evaluation, first_step, failure):
-        """Otherwise one overflow poisons the rule's memory for the rest of the run."""
-        model = Classifier()
-        sharp = make_sharp(momentum, model)
-        if not first_step:
-            backward(sharp, model)
-        held = {name: tensor.clone() for name, tensor in sharp.state_dict().items()}
-        calls = []
-
-        def fail(closure: Callable[[], torch.Tensor]) -> torch.Tensor:
-            calls.append(None)
-            if len(calls) != evaluation + 1:
-                return closure()
-            if failure is RuntimeError:
-                raise RuntimeError
-            return closure() * failure
-
-        model.zero_grad()
-        if failure is RuntimeError:
-            with pytest.raises(RuntimeError):
-                backward(sharp, model, fail)
-        else:
-            backward(sharp, model, fail)
-            assert not model.directions().isfinite().any(), "no step is taken in a direction the state ignores"
-        assert_same_state(sharp.state_dict(), held)
-
-    @every_rule
-    @pytest.mark.parametrize("fails", [False, True])
-    def test_buffers_change_as_in_one_evaluation(self, name, fails):
-        """Otherwise batch normalisation learns the statistics of perturbed networks."""
-        model, other = nn.BatchNorm1d(4), nn.BatchNorm1d(4)
-        inputs, labels = Classifier(torch.float32).inputs[:, :4], torch.tensor([0, 2, 1, 1, 0, 2])
-        other(inputs)
-        optimizer, calls = torch.optim.SGD(model.parameters(), lr=0.1), []
-        sharp = SharpnessAware(make_rule(name), model, optimizer=optimizer)
-
-        def losses() -> torch.Tensor:
-            calls.append(None)
-            result = cross_entropy(model(inputs), labels, reduction="none")
-            if fails and len(calls) == evaluations(name)[0]:
-                raise RuntimeError
-            return result
-
-        if fails:
-            with pytest.raises(RuntimeError):
-                sharp.backward(losses, labels)
-        else:
-            sharp.backward(losses, labels)
-        assert int(model.num_batches_tracked) == 1
-        assert_same_bits(list(model.buffers()), list(other.buffers()))
-
-    @every_rule
-    def test_gradients_that_are_changed_in_place_change_nothing_else(self, name):
-        """Otherwise clipping, or zeroing without freeing, rewrites what the rule remembers."""
-        model = Classifier()
-        sharp = make_sharp(name, model)
-        for _ in range(2):
-            backward(sharp, model)
-            held = {key: tensor.clone() for key, tensor in sharp.state_dict().items()}
-            sharp.optimizer.zero_grad(set_to_none=False)
-            assert_same_state(sharp.state_dict(), held)
 
 
 class TestRandomness:
@@ -600,119 +372,6 @@ class TestRhoSchedules:
             backward(sharp, model)
 
 
-class TestLossScaling:
-    @every_form_of_loss
-    def test_directions_are_those_without_scaling(self, name, per_sample):
-        """Otherwise rho is divided by the loss scale, and fp16 runs follow another direction."""
-        model, accelerator = Classifier(torch.float32), Scaled()
-        sharp, halves = make_sharp(name, model, accelerator), [slice(0, 3), slice(3, 6)]
-        expected, expected_losses = train(name, Classifier(torch.float32))
-        for direction, expected_loss in zip(expected, expected_losses, strict=True):
-            sharp.optimizer.zero_grad()
-            loss = sharp.backward(*micro_batches(name, model, halves, per_sample))
-            accelerator.scaler.unscale_(sharp.optimizer)
-            torch.testing.assert_close(model.directions(), direction, rtol=0, atol=1e-5 * float(direction.norm()))
-            torch.testing.assert_close(loss, expected_loss, rtol=1e-5, atol=0)
-            accelerator.scaler.step(sharp.optimizer)
-            accelerator.scaler.update()
-        plain = Classifier(torch.float32)
-        unscaled = make_sharp(name, plain)
-        advance(unscaled, plain, 3)
-        assert sharp.pop_metrics() == pytest.approx(unscaled.pop_metrics(), rel=1e-3, abs=1e-5)
-
-    @every_rule
-    def test_half_precision_follows_the_direction_within_its_error(self, name):
-        """Otherwise fp16 is another method, as where autocast keeps the un-perturbed weights in its cache."""
-        model, accelerator = Classifier(torch.float32), Scaled(2.0**8)
-        sharp = make_sharp(name, model, accelerator)
-        with torch.autocast("cpu", torch.float16):
-            backward(sharp, model)
-        accelerator.scaler.unscale_(sharp.optimizer)
-        expected, _ = train(name, Classifier(torch.float32), steps=1)
-        assert (model.directions() - expected[0]).norm() < 3e-3 * expected[0].norm()
-        assert not torch.equal(model.directions(), expected[0]), "in float16"
-
-    @every_evaluation_of_every_rule
-    @pytest.mark.parametrize("in_a_row", [1, 3])
-    def test_an_overflow_skips_the_step_and_training_goes_on(self, name, step, evaluation, in_a_row):
-        """Otherwise fp16 training ends in NaN at the first overflow, or steps in half a direction."""
-        self.overflow(make_rule(name), make_rule(name), step, evaluation, in_a_row)
-
-    @pytest.mark.parametrize("evaluation", [0, 1])
-    @pytest.mark.parametrize("step", [0, 1])
-    def test_an_overflow_after_the_rule_remembered(self, momentum, step, evaluation):
-        """Otherwise it remembers a step that never was."""
-        self.overflow(momentum, create("momentum"), step, evaluation, 1)
-
-    def overflow(self, rule: SharpnessRule, same: SharpnessRule, step: int, evaluation: int, in_a_row: int) -> None:
-        model, accelerator = Classifier(torch.float32), Scaled()
-        scaler, sharp = accelerator.scaler, make_sharp(rule, model, accelerator)
-
-        def take_step(overflow_in: int | None = None) -> None:
-            calls = []
-
-            def overflow(closure: Callable[[], torch.Tensor]) -> torch.Tensor:
-                calls.append(None)
-                return closure() * (1e38 if len(calls) - 1 == overflow_in else 1)
-
-            sharp.optimizer.zero_grad()
-            backward(sharp, model, overflow)
-            scaler.step(sharp.optimizer)
-            scaler.update()
-
-        for _ in range(step):
-            take_step()
-        before, state, scale = model.bits(), sharp.state_dict(), scaler.get_scale()
-        buffers = [each["momentum_buffer"].clone() for each in sharp.optimizer.state.values()]
-        for _ in range(in_a_row):
-            take_step(overflow_in=evaluation)
-        assert_same_bits(model.bits(), before)
-        assert_same_bits([each["momentum_buffer"] for each in sharp.optimizer.state.values()], buffers)
-        assert_same_state(sharp.state_dict(), state)
-        assert scaler.get_scale() == scale / 2**in_a_row
-        take_step()
-        take_step()
-        undisturbed = Classifier(torch.float32)
-        advance(make_sharp(same, undisturbed), undisturbed, step + 2)
-        for one, other in zip(model.bits(), undisturbed.bits(), strict=True):
-            torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
-
-
-@pytest.fixture
-def accelerators() -> Iterator[Callable[..., Accelerator]]:
-    """Makes real ones on the CPU, and afterwards removes what they leave in the process."""
-    yield lambda **settings: Accelerator(cpu=True, **settings)
-    AcceleratorState._reset_state(reset_partial_state=True)
-    GradientState._reset_state()
-
-
-@every_rule
-def test_accelerates_own_optimizer_skips_a_step_that_overflows(name, accelerators):
-    """Otherwise an Accelerate loop with fp16 is not what the tests of torch's scaler are about."""
-    model, accelerator = Classifier(torch.float32), accelerators()
-    accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**8)  # which it makes itself on a GPU
-    sharp = make_sharp(name, model, accelerator)
-    optimizer = accelerator.prepare_optimizer(sharp.optimizer)
-    for overflow in (False, True, True, False):
-        before, state, scale = model.bits(), sharp.state_dict(), accelerator.scaler.get_scale()
-
-        def spoil(closure: Callable[[], torch.Tensor], overflow: bool = overflow) -> torch.Tensor:
-            return closure() * (1e38 if overflow else 1)
-
-        backward(sharp, model, spoil)
-        optimizer.step()
-        optimizer.zero_grad()
-        same = [torch.equal(one, other) for one, other in zip(model.bits(), before, strict=True)]
-        assert optimizer.step_was_skipped == overflow
-        assert all(same) == overflow
-        assert accelerator.scaler.get_scale() == scale / (2 if overflow else 1)
-        metrics = sharp.pop_metrics()
-        assert all(math.isfinite(value) for value in metrics.values())
-        assert bool(metrics) != overflow
-        if overflow:
-            assert_same_state(sharp.state_dict(), state)
-
-
 class TestProcesses:
     @every_form_of_loss
     def test_an_accelerator_of_one_process_changes_nothing(self, accelerators, name, per_sample):
@@ -720,86 +379,6 @@ class TestProcesses:
         model = Classifier()
         directions, _ = train(name, model, per_sample=per_sample, sharp=make_sharp(name, model, accelerators()))
         assert torch.equal(directions, train(name, Classifier(), per_sample=per_sample)[0])
-
-    def test_two_processes_give_the_same_parameters_as_one(self, tmp_path):
-        """Otherwise what is learned depends on the number of GPUs."""
-        script = tmp_path / "train.py"
-        script.write_text(dedent(TWO_PROCESSES))
-        printed = run_in_two_processes(script)
-        forms = [
-            (name, form) for name in names() for form in ("even", "uneven") if form == "uneven" or name != "imbsam"
-        ]
-        kinds = [(kind, rank) for kind in ("bare", "DDP") for rank in (0, 1)]
-        expected = [f"{name} {form} {kind} {rank}" for name, form in forms for kind, rank in kinds]
-        assert sorted(printed.splitlines()) == sorted(expected)
-
-
-TWO_PROCESSES = """
-    import torch
-    from accelerate import Accelerator
-    from family import NEEDS_LABELS, make_rule, names
-    from torch.nn.parallel import DistributedDataParallel
-
-    from hf_sharp_prompt.sharpness import SharpnessAware
-    from problem import Classifier
-
-    accelerator = Accelerator(cpu=True)
-    rank = accelerator.process_index
-    assert accelerator.num_processes == torch.distributed.get_world_size() == 2
-
-    class Losses(torch.nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.classifier = Classifier()
-
-        def forward(self, rows):
-            return self.classifier.losses(rows)
-
-    def shares(form, step):  # of 4 of the 6 rows: for each process its micro-batches
-        a, b, c, d = [(step + row) % 6 for row in range(4)]
-        if form == "even":
-            return [[[a], [b]], [[c], [d]]]
-        return [[[a], [b, c]], [[d], []]] if step % 2 else [[[a, b, c], [d]], [[], []]]
-
-    def train(name, form, rank=None, wrap=False):
-        torch.manual_seed(0)
-        model = Losses()
-        optimizer = torch.optim.SGD([each for each in model.parameters() if each.requires_grad], lr=0.1, momentum=0.9)
-        if wrap:
-            model, optimizer = accelerator.prepare(model, optimizer)
-            assert isinstance(model, DistributedDataParallel)
-        within = None if rank is None else accelerator
-        sharp = SharpnessAware(make_rule(name), model.parameters(), within, optimizer=optimizer)
-        losses = []
-        for step in range(4):
-            sharp.epoch = step // 2
-            of_processes = shares(form, step)
-            parts = [sum(sum(of_processes, []), [])] if rank is None else of_processes[rank]
-            if form == "even":  # as scalars: the processes' mean of the micro-batches' sums
-                closures = [lambda part=part: model(part).mean() / len(parts) for part in parts]
-            else:
-                closures = [lambda part=part: model(part) for part in parts]
-            optimizer.zero_grad()
-            losses.append(sharp.backward(closures, [Classifier().labels[part] for part in parts]))
-            optimizer.step()
-        parameters = [each.detach() for each in model.parameters()]
-        metrics = torch.tensor(list(sharp.pop_metrics().values()), dtype=torch.float64)
-        return [*parameters, torch.stack(losses), metrics]
-
-    forms = [(name, form) for name in names() for form in ("even", "uneven")]
-    for name, form in forms:
-        if form == "even" and name in NEEDS_LABELS:
-            continue
-        expected = train(name, form)
-        for kind in ("bare", "DDP"):
-            for one, other in zip(train(name, form, rank, wrap=kind == "DDP"), expected, strict=True):
-                torch.testing.assert_close(one, other, rtol=0, atol=1e-10)
-            for each in range(2):
-                if each == rank:
-                    print(name, form, kind, rank, flush=True)
-                accelerator.wait_for_everyone()
-    accelerator.end_training()
-"""
 
 
 class TestErrors:

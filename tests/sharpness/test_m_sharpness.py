@@ -1,55 +1,18 @@
 """m-sharpness (Foret et al. §4.1): a rule applied to each micro-batch, or each process's share, by itself."""
 
 import math
-from textwrap import dedent
 
 import pytest
 import torch
-from family import DRAWS, NEEDS_LABELS, make_rule
+from family import DRAWS, NEEDS_LABELS
 from problem import BATCH, Classifier, Scaled, assert_same_bits, assert_same_state, make_sharp, micro_batches
-from processes import run_in_two_processes
+from sharpness.slow_m_sharpness import reference
 
-from hf_sharp_prompt.sharpness import Backward, SharpnessAware, create, names
+from hf_sharp_prompt.sharpness import Backward, create, names
 
 
 EVEN, UNEVEN = [[0, 1], [2, 3], [4, 5]], [[0], [1, 2, 3], [], [4, 5]]
 every_rule = pytest.mark.parametrize("name", names())
-
-
-def reference(name: str, parts: list[list[int]], steps: int = 3) -> torch.Tensor:
-    """Slow and obvious: the directions of runs on each part alone, averaged by their numbers of samples.
-
-    Every part starts from what was remembered before; afterwards that is the mean over the parts. Noise of a part's
-    own: a generator for each, all seeded from the rule's one.
-    """
-    model, generator, state, directions = Classifier(), torch.Generator().manual_seed(0), {}, []
-    optimizer = torch.optim.SGD(model.trained(), lr=0.1, momentum=0.9)
-    for _ in range(steps):
-        seed = int(torch.randint(2**62, (), generator=generator)) if name in DRAWS else 0
-        followed, states, samples = [], [], [len(part) for part in parts]
-        for number, part in enumerate(parts):
-            if not part:
-                continue
-            rule = make_rule(name)
-            rule.state = dict(state)
-            sharp = SharpnessAware(rule, model.parameters(), optimizer=optimizer, seed=seed + number)
-            optimizer.zero_grad()
-            sharp.backward(lambda part=part: model.losses(part), model.labels[part])
-            followed.append(model.directions())
-            states.append(rule.state)
-        weights = [count / sum(samples) for count in samples if count]
-        direction = sum(weight * each for weight, each in zip(weights, followed, strict=True))
-        state = {
-            key: sum(weight * each[key] for weight, each in zip(weights, states, strict=True))
-            if value.is_floating_point()
-            else value
-            for key, value in states[0].items()
-        }
-        for each, piece in zip(model.trained(), direction.split([p.numel() for p in model.trained()]), strict=True):
-            each.grad = piece.view_as(each)
-        optimizer.step()
-        directions.append(direction)
-    return torch.stack(directions)
 
 
 def follow(name: str, parts: list[list[int]], per_sample: bool = True, m_sharpness: str = "micro_batch"):
@@ -154,62 +117,3 @@ def test_a_part_that_fails_leaves_everything_as_it_was(name, failure):
 def test_an_unknown_scope():
     with pytest.raises(ValueError, match="m_sharpness must be one of batch, micro_batch, process, got 'sample'"):
         make_sharp(create("sam"), Classifier(), m_sharpness="sample")
-
-
-def test_two_processes_each_perturb_for_themselves(tmp_path):
-    """Otherwise `process` is what one process does, or depends on how the gradients are averaged."""
-    script = tmp_path / "train.py"
-    script.write_text(dedent(TWO_PROCESSES))
-    printed = run_in_two_processes(script)
-    assert sorted(printed.split()) == sorted(f"{name}-{rank}" for name in names() for rank in range(2))
-
-
-TWO_PROCESSES = """
-    import torch
-    from accelerate import Accelerator
-    from family import make_rule, names
-    from problem import Classifier
-    from sharpness.test_m_sharpness import reference
-
-    from hf_sharp_prompt.sharpness import SharpnessAware
-
-    accelerator = Accelerator(cpu=True)
-    rank = accelerator.process_index
-    assert accelerator.num_processes == torch.distributed.get_world_size() == 2
-
-    class Losses(torch.nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.classifier = Classifier()
-
-        def forward(self, rows):
-            return self.classifier.losses(rows)
-
-    of_processes = [[[0], [1, 2, 3]], [[4], [5]]]
-    by_scope = {"process": [[0, 1, 2, 3], [4, 5]], "micro_batch": [[0], [4], [1, 2, 3], [5]]}
-    for name in names():
-        for scope, parts in by_scope.items():
-            expected = reference(name, parts)
-            for wrap in (False, True):
-                model = Losses()
-                optimizer = torch.optim.SGD(model.classifier.trained(), lr=0.1, momentum=0.9)
-                if wrap:
-                    model, optimizer = accelerator.prepare(model, optimizer)
-                sharp = SharpnessAware(
-                    make_rule(name), model.parameters(), accelerator, optimizer=optimizer, m_sharpness=scope
-                )
-                for step in range(3):
-                    mine = of_processes[rank]
-                    optimizer.zero_grad()
-                    with accelerator.no_sync(model):
-                        closures = [lambda part=part: model(part) for part in mine]
-                        sharp.backward(closures, [Classifier().labels[part] for part in mine])
-                    actual = torch.cat([each.flatten() for each in sharp.parameters.gradients])
-                    torch.testing.assert_close(actual, expected[step], rtol=0, atol=1e-12)
-                    optimizer.step()
-        for each in range(2):
-            if each == rank:
-                print(f"{name}-{rank}", flush=True)
-            accelerator.wait_for_everyone()
-    accelerator.end_training()
-"""

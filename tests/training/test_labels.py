@@ -3,20 +3,11 @@
 import pytest
 import torch
 from datasets import ClassLabel, Dataset, Features, Sequence, Value
-from processes import run_in_two_processes
-from small_runs import CLASSES, WIDTH, accuracy, make_data, make_trainer, prompt_of, train
-from torch.nn.functional import one_hot
+from small_runs import CLASSES, WIDTH, accuracy, make_data, make_samples, make_trainer, train
 from torch.utils.data import IterableDataset
 
 from hf_sharp_prompt.objectives import Batch
 from hf_sharp_prompt.training.label_check import check_class_order
-
-
-def samples(count=22, soft=False):
-    """The features of `make_data`, as dictionaries."""
-    data = make_data(count)
-    labels = [one_hot(label, len(CLASSES)).double() if soft else label for label in data.labels]
-    return [{"image_features": data[index]["image_features"], "labels": label} for index, label in enumerate(labels)]
 
 
 SETTINGS = {
@@ -31,13 +22,13 @@ SETTINGS = {
 def test_one_hot_labels_train_like_class_indices(setting, tmp_path):
     """Mixup and CutMix give probabilities; counted by elements, the loss is divided by the number of classes."""
     arguments = SETTINGS[setting]
-    hard, soft = (train(tmp_path, data=samples(soft=soft), **arguments) for soft in (False, True))
+    hard, soft = (train(tmp_path, data=make_samples(soft=soft), **arguments) for soft in (False, True))
     torch.testing.assert_close(soft, hard, rtol=1e-9, atol=1e-12)
 
 
 def test_the_loss_of_mixed_labels_is_that_of_the_equation(tmp_path):
     """`-Σ_i Σ_c y_ic log p_ic / n`, n samples."""
-    mixed = [{**each, "labels": torch.tensor([0.7, 0.3, 0, 0, 0]).double()} for each in samples(6)]
+    mixed = [{**each, "labels": torch.tensor([0.7, 0.3, 0, 0, 0]).double()} for each in make_samples(6)]
     trainer = make_trainer(tmp_path, data=mixed, sharpness="none", max_steps=1)
     with torch.no_grad():
         features = torch.stack([each["image_features"] for each in mixed])
@@ -45,16 +36,6 @@ def test_the_loss_of_mixed_labels_is_that_of_the_equation(tmp_path):
     trainer.train()
     expected = -(0.7 * log_p[:, 0] + 0.3 * log_p[:, 1]).mean()
     assert trainer.state.log_history[0]["loss"] == pytest.approx(float(expected), rel=1e-6)
-
-
-def test_two_processes_train_one_hot_labels_like_one(tmp_path):
-    """The samples that fill up the last share do not count, whatever their labels; and CPUs need no flag."""
-    printed = run_in_two_processes(__file__, tmp_path, ACCELERATE_USE_CPU="0")
-    assert printed.count("one of 2 processes") == 2
-    alone = train(tmp_path, data=samples(soft=True), per_device_train_batch_size=6)
-    for rank in range(2):
-        found = torch.load(tmp_path / f"prompt{rank}.pt", weights_only=True)
-        torch.testing.assert_close(found, alone, rtol=1e-9, atol=1e-12)
 
 
 REFUSING = {
@@ -68,7 +49,7 @@ REFUSING = {
 @pytest.mark.parametrize("name", REFUSING)
 def test_what_needs_class_indices_refuses_probabilities(name, tmp_path):
     with pytest.raises(ValueError, match=f"labels are probabilities of the classes, but .*{name} needs class indices"):
-        train(tmp_path, data=samples(soft=True), **REFUSING[name])
+        train(tmp_path, data=make_samples(soft=True), **REFUSING[name])
 
 
 def test_objectives_count_samples_not_probabilities():
@@ -104,7 +85,7 @@ OUTSIDE = {
 )
 def test_labels_outside_the_classes_are_named_before_they_reach_the_model(call, outside, workers, tmp_path):
     """On a GPU they end in a device-side assertion, which names neither the label nor the remedy."""
-    data = [{**each, "labels": OUTSIDE[outside]} for each in samples(6)]
+    data = [{**each, "labels": OUTSIDE[outside]} for each in make_samples(6)]
     arguments = {"max_steps": 1, "dataloader_num_workers": workers}
     trainer = make_trainer(tmp_path, data=Streaming(data) if call == "stream" else data, **arguments)
     calls = {"train": trainer.train, "stream": trainer.train}
@@ -120,7 +101,7 @@ def test_labels_outside_the_classes_are_named_before_they_reach_the_model(call, 
 
 
 def test_ignored_labels_are_allowed(tmp_path):
-    data = [*samples(10), *({**each, "labels": torch.tensor(-100)} for each in samples(10))]
+    data = [*make_samples(10), *({**each, "labels": torch.tensor(-100)} for each in make_samples(10))]
     assert train(tmp_path, data=data).isfinite().all()
 
 
@@ -167,14 +148,3 @@ def test_workers_that_live_on_evaluate_the_data_that_is_given(tmp_path):
     )
     sizes = [len(trainer.get_eval_dataloader(make_data(count)).dataset) for count in (10, 6)]
     assert sizes == [10, 6]
-
-
-if __name__ == "__main__":
-    import sys
-    from pathlib import Path
-
-    trainer = make_trainer(sys.argv[1], data=samples(soft=True), per_device_train_batch_size=3, use_cpu=False)
-    print(f"one of {trainer.args.world_size} processes")
-    trainer.train()
-    torch.save(prompt_of(trainer.model), Path(sys.argv[1], f"prompt{trainer.args.process_index}.pt"))
-    trainer.accelerator.end_training()

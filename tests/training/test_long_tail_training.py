@@ -1,69 +1,13 @@
 """Long tails in the Trainer: losses by name, counts from the data, weights in time, however the batch is cut."""
 
-import sys
-from pathlib import Path
-
 import pytest
 import torch
-from processes import run_in_two_processes
 from torch import nn
-from torch.nn.functional import cross_entropy, normalize
+from torch.nn.functional import cross_entropy
+from training.long_tail_runs import COUNTS, WIDTH, Cosine, make_data, make_trainer, train
 
 from hf_sharp_prompt import SharpPromptTrainer, SharpPromptTrainingArguments
-from hf_sharp_prompt.data import ImageFeatures
 from hf_sharp_prompt.objectives import long_tail
-
-
-COUNTS = [23, 9, 3, 1]
-WIDTH = 6
-
-
-class Cosine(nn.Module):
-    """A classifier whose every parameter trains: logits of scale 25."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        generator = torch.Generator().manual_seed(0)
-        self.weight = nn.Parameter(torch.randn(len(COUNTS), WIDTH, generator=generator, dtype=torch.float64))
-
-    def forward(self, image_features, labels=None, num_items_in_batch=None, **kwargs) -> dict[str, torch.Tensor]:
-        logits = 25 * normalize(image_features, dim=-1) @ normalize(self.weight, dim=-1).T
-        if labels is None:
-            return {"logits": logits}
-        return {"loss": cross_entropy(logits, labels, reduction="sum") / (num_items_in_batch or 1), "logits": logits}
-
-
-def make_data(counts: list[int] = COUNTS) -> ImageFeatures:
-    labels = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
-    features = torch.randn(len(labels), 1, WIDTH, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    return ImageFeatures(features, labels, list("abcd"[: len(counts)]))
-
-
-def make_trainer(output_dir, data=None, model=None, **arguments) -> SharpPromptTrainer:
-    defaults = {
-        "sharpness": "none",
-        "per_device_train_batch_size": sum(COUNTS),
-        "num_train_epochs": 3,
-        "learning_rate": 0.5,
-        "lr_scheduler_type": "constant",
-        "max_grad_norm": 0,
-        "optim": "sgd",
-        "report_to": "none",
-        "disable_tqdm": True,
-        "save_strategy": "no",
-        "use_cpu": True,
-        "dataloader_pin_memory": False,
-        "seed": 3,
-    }
-    arguments = SharpPromptTrainingArguments(str(output_dir), **(defaults | arguments))
-    model = Cosine() if model is None else model
-    return SharpPromptTrainer(model, arguments, train_dataset=make_data() if data is None else data)
-
-
-def train(output_dir, **arguments) -> torch.Tensor:
-    trainer = make_trainer(output_dir, **arguments)
-    trainer.train()
-    return trainer.model.weight.detach().clone()
 
 
 @pytest.fixture
@@ -201,23 +145,6 @@ def test_objectives_that_remember_samples_go_with_balanced_classes(tmp_path):
     assert trainer.model.weight.isfinite().all()
 
 
-TWO_PROCESSES = {
-    "random": {"loss": "ldam", "reweighting_beta": 0.9, "reweighting_epochs": [1], "sharpness": "imbsam"},
-    "class_balanced": {"train_sampling_strategy": "class_balanced"},
-    "square_root": {"train_sampling_strategy": "square_root", "loss": "logit_adjustment"},
-}
-
-
-def test_two_processes_train_as_one(tmp_path):
-    """A second GPU must change neither which samples are drawn nor what they weigh."""
-    run_in_two_processes(__file__, tmp_path)
-    processes = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2)]
-    for name, arguments in TWO_PROCESSES.items():
-        alone = train(tmp_path, per_device_train_batch_size=10, **arguments)
-        for trained in processes:
-            torch.testing.assert_close(trained[name], alone, rtol=1e-10, atol=1e-12)
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -264,15 +191,3 @@ def test_two_losses_are_refused(tmp_path):
     arguments = SharpPromptTrainingArguments(str(tmp_path), loss="gcl", use_cpu=True, report_to="none")
     with pytest.raises(ValueError, match="each choose a loss"):
         SharpPromptTrainer(Cosine(), arguments, train_dataset=make_data(), compute_loss_func=cross_entropy)
-
-
-if __name__ == "__main__":
-    directory = sys.argv[1]
-    trained = {}
-    for name, arguments in TWO_PROCESSES.items():
-        trainer = make_trainer(directory, per_device_train_batch_size=5, **arguments)
-        assert trainer.accelerator.num_processes == 2
-        trainer.train()
-        trained[name] = trainer.model.weight.detach().clone()
-    torch.save(trained, Path(directory, f"{torch.distributed.get_rank()}.pt"))
-    trainer.accelerator.end_training()  # else a process may abort on its way out

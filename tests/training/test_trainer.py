@@ -3,7 +3,6 @@
 import copy
 import functools
 import math
-import shutil
 from pathlib import Path
 
 import datasets
@@ -11,29 +10,25 @@ import pytest
 import safetensors.torch
 import torch
 from family import NEEDS_LABELS, make_rule, promised_cost
-from peft import get_peft_model
 from small_runs import (
     CLASSES,
     RULES,
     SETTINGS,
     WIDTH,
     accuracy,
-    load_clip,
     load_processor,
     make_data,
-    make_images,
     make_model,
     make_trainer,
     prompt_of,
     train,
 )
-from transformers import AutoProcessor, TrainerCallback, default_data_collator
+from transformers import TrainerCallback, default_data_collator
 
-from hf_sharp_prompt import CLIPPromptConfig, SharpPromptTrainer, SharpPromptTrainingArguments, objectives, sharpness
-from hf_sharp_prompt.data import ImageFeatures, load_image_dataset
-from hf_sharp_prompt.demo import CLIP_PATH, DEFAULT_TASK
+from hf_sharp_prompt import SharpPromptTrainer, SharpPromptTrainingArguments, objectives, sharpness
+from hf_sharp_prompt.data import load_image_dataset
+from hf_sharp_prompt.demo import DEFAULT_TASK
 from hf_sharp_prompt.objectives import sharpness_aware_names
-from hf_sharp_prompt.sharpness.step.gradients import Evaluations
 
 
 @pytest.mark.parametrize("rule", RULES)
@@ -389,43 +384,6 @@ def test_the_best_model_is_loaded_at_the_end(tmp_path):
     assert trainer.evaluate()["eval_accuracy"] == trainer.state.best_metric
 
 
-@pytest.mark.parametrize("resumed", [False, True])
-def test_gnms_noise_is_halved_at_each_reweighting_stage(resumed, tmp_path, monkeypatch):
-    """RSAM-PT's σ decays when the classes are weighted anew, also in a run that was interrupted in between."""
-    monkeypatch.setattr(Evaluations, "draw_normal", lambda self: torch.ones_like(self.weights))
-    arguments = {"sharpness": "gnm", "reweighting_epochs": [2, 3], "num_train_epochs": 4, "save_strategy": "epoch"}
-    if resumed:
-        make_trainer(tmp_path, **arguments).train()
-        shutil.rmtree(tmp_path / "checkpoint-16")
-    trainer, offsets, here = make_trainer(tmp_path, **arguments), {}, []
-    compute_loss = trainer.compute_loss
-
-    def see(*args, **kwargs):
-        offsets.setdefault(int(trainer.state.epoch), []).append(prompt_of(trainer.model) - here[-1])
-        return compute_loss(*args, **kwargs)
-
-    class Here(TrainerCallback):
-        def on_step_begin(self, args, state, control, **kwargs):
-            here.append(prompt_of(trainer.model))
-
-    trainer.compute_loss = see
-    trainer.add_callback(Here())
-    trainer.train(resume_from_checkpoint=resumed)
-    assert set(offsets) == ({3} if resumed else {0, 1, 2, 3})
-    for epoch, seen in offsets.items():
-        sigma = 0.1 * {0: 1, 1: 1, 2: 1 / 2, 3: 1 / 4}[epoch]
-        for offset in seen:
-            torch.testing.assert_close(offset, torch.full_like(offset, 0.05 * sigma / 3), rtol=1e-10, atol=1e-12)
-
-
-@pytest.mark.parametrize(
-    ("epochs", "message"), [([1, 2], "has 2, but the last of 2 epochs, .* is 1"), ([-1], "from 0 on")]
-)
-def test_a_reweighting_epoch_that_never_comes_is_refused(epochs, message, tmp_path):
-    with pytest.raises(ValueError, match=f"reweighting_epochs .*{message}"):
-        SharpPromptTrainingArguments(str(tmp_path), num_train_epochs=2, reweighting_epochs=epochs)
-
-
 def test_gradient_clipping_bounds_the_direction(tmp_path):
     """max_grad_norm clips what the optimizer gets: the rule's direction."""
     learning_rate, bound = 0.1, 1e-3
@@ -467,83 +425,6 @@ def test_hyperparameter_search_tries_radii(tmp_path):
     best = trainer.hyperparameter_search(space, lambda metrics: metrics["eval_accuracy"], 2, "maximize", "optuna")
     assert len(set(used)) == 2
     assert best.hyperparameters["rho"] in used
-
-
-def test_images_are_trained_on_as_they_come(tmp_path):
-    """With the processor given, a data set of images needs no preparation."""
-    splits = load_image_dataset(DEFAULT_TASK)
-    names = splits["train"].features["label"].names
-    processor = AutoProcessor.from_pretrained(CLIP_PATH)
-    model = make_model(torch.float32)
-    model.set_classes(names, processor, "{}.")
-    trainer = make_trainer(
-        tmp_path,
-        model=model,
-        data=splits["train"].shuffle(0).select(range(12)),
-        trainer_arguments={"processing_class": processor, "eval_dataset": splits["test"].select(range(8))},
-    )
-    before = prompt_of(model)
-    trainer.train()
-    assert not torch.equal(prompt_of(model), before)
-    assert trainer.evaluate()["eval_loss"] > 0
-
-
-@pytest.mark.parametrize("accumulation", [1, 2])
-def test_the_frozen_image_tower_runs_once_per_image_and_step(accumulation, tmp_path):
-    """Each of SAM's evaluations sees the same images; encoding them again would double what a step costs."""
-    images = make_images(12)
-    seen = []
-    model = make_model(torch.float32)
-    model.get_base_model().vision_model.register_forward_hook(
-        lambda module, args, kwargs, output: seen.append(len(kwargs["pixel_values"])), with_kwargs=True
-    )
-    arguments = {"num_train_epochs": 1, "per_device_train_batch_size": 3, "gradient_accumulation_steps": accumulation}
-    trainer = make_trainer(tmp_path, model=model, data=images, **arguments)
-    trainer.train()
-    assert seen == [3, 3, 3, 3]
-    encoded = make_model(torch.float32)
-    with torch.no_grad():
-        pixels = torch.stack([each["pixel_values"] for each in images])
-        features = encoded.get_image_features(pixels).pooler_output
-    labels = torch.tensor([each["labels"] for each in images])
-    of_features = ImageFeatures(features.unsqueeze(1), labels, CLASSES)
-    make_trainer(tmp_path / "features", model=encoded, data=of_features, **arguments).train()
-    torch.testing.assert_close(prompt_of(model), prompt_of(encoded), rtol=1e-4, atol=1e-6)
-
-
-def test_a_tower_that_trains_sees_the_images_in_every_evaluation(tmp_path):
-    """Its features are another function at every perturbed point."""
-    seen = []
-    model = make_model(torch.float32, num_vision_tokens=2)
-    model.get_base_model().vision_model.register_forward_hook(lambda *_: seen.append(1))
-    make_trainer(tmp_path, model=model, data=make_images(6), max_steps=1).train()
-    assert len(seen) == 2
-
-
-def test_texts_that_are_not_prompted_are_encoded_once_per_run(tmp_path):
-    """Where only the image tower learns, a thousand class texts say the same in every step."""
-    calls = []
-    clip = copy.deepcopy(load_clip(torch.float32))
-    clip.text_model.register_forward_hook(lambda *_: calls.append(1))
-    model = get_peft_model(clip, CLIPPromptConfig.vpt(num_vision_tokens=2, vision_depth=1))
-    model.set_classes(CLASSES, load_processor(), "a photo of a {}.")
-    make_trainer(tmp_path, model=model, data=make_images(6), max_steps=2).train()
-    assert len(calls) == 1
-
-
-def test_class_features_are_computed_once_per_evaluation(tmp_path):
-    """A thousand classes are encoded once, not with every batch of images."""
-    calls = []
-    model = make_model()
-    model.get_base_model().text_model.final_layer_norm.register_forward_hook(lambda *_: calls.append(1))
-    trainer = make_trainer(
-        tmp_path, model=model, per_device_eval_batch_size=5, trainer_arguments={"eval_dataset": make_data(20)}
-    )
-    first = trainer.evaluate()["eval_loss"]
-    assert len(calls) == 1
-    with torch.no_grad():
-        model.get_base_model().text_model.embeddings.clip_prompt_context["default"].add_(0.5)
-    assert trainer.evaluate()["eval_loss"] != first, "the next evaluation sees the new prompt"
 
 
 class Linear(torch.nn.Module):

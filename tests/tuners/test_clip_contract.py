@@ -53,7 +53,7 @@ class OfParts(OfFeatures):
         return torch.cat([texts, images])
 
 
-def a_case(design: str, name: str) -> contract.Case:
+def a_case(design: str, name: str, **changes: Any) -> contract.Case:
     def make_base(dtype: torch.dtype) -> nn.Module:
         # SigLIP's pooling is torch's MultiheadAttention, whose last bits depend on whether its weights train.
         return make_model(name, dtype).requires_grad_(not name.startswith("Siglip"))
@@ -63,7 +63,7 @@ def a_case(design: str, name: str) -> contract.Case:
         model.set_classes(NAMES, tokenizer_of(name), TEMPLATE)
         return model
 
-    arguments = make_base, lambda: make_config(design, name)
+    arguments = make_base, lambda: make_config(design, name, **changes)
     if name in COMPARING:
         batch = image_inputs(name) | {"labels": LABELS}
         return contract.Case(*arguments, batch, classifying, inputs_of(name))
@@ -79,32 +79,19 @@ PARTS_OF_CLIP = ["CLIPTextModel", "CLIPTextModelWithProjection", "CLIPVisionMode
 TRIED = [pair for pair in PAIRS if pair[1] in {*COMPARING, *BUILT_ON, *PARTS_OF_CLIP, "CLIPForImageClassification"}]
 
 
-def all_cases() -> list[tuple[str, str, Callable]]:
-    """Every check with every design on CLIPModel, and on every model with its designs by turns; one for all pairs."""
-    cases = [(design, name, check) for check in contract.CHECKS for design, name in TRIED if name == "CLIPModel"]
-    for name in dict.fromkeys(name for _, name in TRIED):
-        designs = [design for design, model in TRIED if model == name]
-        cases += [(designs[turn % len(designs)], name, check) for turn, check in enumerate(contract.CHECKS)]
-    cases += [(design, name, contract.a_loaded_adapter_gives_the_same_bits) for design, name in TRIED]
-    return list(dict.fromkeys(cases))
-
-
 @pytest.mark.parametrize(
     ("design", "name", "check"),
-    [pytest.param(*case, id=f"{case[2].__name__}-{case[0]}-{case[1]}") for case in all_cases()],
+    [pytest.param(*case, id=f"{case[2].__name__}-{case[0]}-{case[1]}") for case in contract.by_turns(TRIED)],
 )
 def test_contract(design: str, name: str, check: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(PeftModel, "create_or_update_model_card", lambda *_: None)  # takes half of the time
     check(a_case(design, name), tmp_path)
 
 
-@pytest.mark.parametrize(
-    ("design", "name"),
-    [("conditional, deep, vision", "CLIPModel"), (".maple()", "CLIPModel")],
-)
-def test_slow_contract(design: str, name: str, tmp_path: Path):
-    for check in contract.SLOW_CHECKS:
-        check(a_case(design, name), tmp_path)
+@pytest.mark.parametrize("design", ["conditional, deep, vision", ".maple()"])
+def test_compiled_it_gives_the_same(design: str, tmp_path: Path):
+    """In one graph, as chunks whose size is said do not depend on the free memory; the Trainer's test has several."""
+    contract.compiled_it_gives_the_same(a_case(design, "CLIPModel", class_chunk_size=len(NAMES)), tmp_path)
 
 
 DIFFERENT = {

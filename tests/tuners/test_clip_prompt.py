@@ -2,61 +2,36 @@
 
 import copy
 import json
-import math
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from peft import AutoPeftModel, PeftModel, get_peft_model
 from safetensors import safe_open
 from torch import nn
-from torch.nn.functional import cross_entropy, layer_norm, linear
+from torch.nn.functional import cross_entropy
 from transformers import (
     AutoTokenizer,
-    BertConfig,
-    BertModel,
     CLIPConfig,
     CLIPModel,
     CLIPProcessor,
     CLIPTextModel,
     CLIPTextModelWithProjection,
-    CLIPTokenizer,
     pipeline,
+)
+from tuners.coop import (
+    LABELS,
+    NAMES,
+    TEXTS,
+    WORDS,
+    assert_close,
+    context,
+    prompted,
+    slow_features,
+    text_features,
+    words_ids,
 )
 
 from hf_sharp_prompt import CLIPPromptConfig
-
-
-WORDS = "a photo of a"
-TEXTS = ["cat", "a blue heart, on the moon!", "", "Xylophon 7"]
-NAMES = ["blue heart", "red star", "cat"]
-LABELS = torch.tensor([0, 2, 1, 0])
-
-# The historical id 2 in the config of OpenAI's checkpoints, with which the tower pools at the largest token id.
-HISTORICAL_EOS_TOKEN_ID = 2
-
-
-def prompted(clip: nn.Module, **config: Any) -> PeftModel:
-    """With a context that is neither the words nor small, so that its place and its positions matter."""
-    model = get_peft_model(clip, CLIPPromptConfig(**config))
-    with torch.no_grad():
-        context(model).normal_()
-    return model
-
-
-def context(model: nn.Module, adapter: str = "default") -> nn.Parameter:
-    (found,) = [value for name, value in model.named_parameters() if name.endswith(f"clip_prompt_context.{adapter}")]
-    return found
-
-
-def text_features(model: nn.Module, tokenizer: CLIPTokenizer, texts: list[str] = TEXTS) -> torch.Tensor:
-    return model.get_text_features(**tokenizer(texts, padding=True, return_tensors="pt")).pooler_output
-
-
-def assert_close(actual: torch.Tensor, expected: torch.Tensor, tolerance: float) -> None:
-    torch.testing.assert_close(actual, expected, rtol=0, atol=tolerance, check_dtype=False)
 
 
 def a_step(model: nn.Module, pixel_values: torch.Tensor) -> None:
@@ -66,39 +41,10 @@ def a_step(model: nn.Module, pixel_values: torch.Tensor) -> None:
     optimizer.zero_grad()
 
 
-@pytest.fixture(params=["eos", "historical eos"])
-def either_clip(request: pytest.FixtureRequest, checkpoint: str) -> CLIPModel:
-    """The small CLIP in float64, pooling at the first EOS or, as OpenAI's checkpoints do, at the largest token id."""
-    config = CLIPConfig.from_pretrained(checkpoint)
-    if request.param == "historical eos":
-        config.text_config.eos_token_id = HISTORICAL_EOS_TOKEN_ID
-    return CLIPModel.from_pretrained(checkpoint, config=config, dtype=torch.float64).eval()
-
-
-@pytest.fixture
-def model(clip: CLIPModel, tokenizer: CLIPTokenizer) -> PeftModel:
-    model = prompted(clip, num_text_tokens=4)
-    model.set_classes(NAMES, tokenizer)
-    return model
-
-
-@pytest.fixture
-def saved(model: PeftModel, tmp_path: Path) -> Path:
-    """The directory of the adapter of `model`."""
-    model.save_pretrained(tmp_path / "adapter")
-    return tmp_path / "adapter"
-
-
-@pytest.fixture
-def another_clip(checkpoint: str) -> Callable[..., CLIPModel]:
-    """Makes CLIPs like the checkpoint's but for their text tower's config."""
-
-    def make(**text_config: Any) -> CLIPModel:
-        config = CLIPConfig.from_pretrained(checkpoint)
-        config.text_config.update(text_config)
-        return CLIPModel(config).eval()
-
-    return make
+def count_calls(module: nn.Module) -> list[None]:
+    calls = []
+    module.register_forward_pre_hook(lambda *_: calls.append(None))
+    return calls
 
 
 class TestAnyTextIsPrompted:
@@ -505,16 +451,6 @@ class TestPrecisionAndSpeed:
         model.load_adapter(saved, "loaded", autocast_adapter_dtype=autocast)
         assert [context(model, name).dtype for name in ("default", "other", "loaded")] == [dtype] * 3
 
-    def test_compiled_it_gives_the_same_loss_and_gradient(self, model, pixel_values):
-        """Otherwise `torch.compile` cannot be used, or trains something else."""
-        expected = model(pixel_values=pixel_values, labels=LABELS).loss
-        (expected_gradient,) = torch.autograd.grad(expected, context(model))
-        torch._dynamo.reset()
-        loss = torch.compile(model, backend="aot_eager")(pixel_values=pixel_values, labels=LABELS).loss
-        (gradient,) = torch.autograd.grad(loss, context(model))
-        assert_close(loss, expected, 1e-6)
-        assert_close(gradient, expected_gradient, 1e-5)
-
     def test_gradient_checkpointing_gives_the_same_loss_and_gradient(self, model, pixel_values):
         """Otherwise saving memory costs the gradient."""
         model.train()
@@ -527,171 +463,3 @@ class TestPrecisionAndSpeed:
         assert len(forward_calls) == 2, "computed again in the backward pass"
         assert_close(loss, expected, 1e-6)
         assert_close(gradient, expected_gradient, 1e-6)
-
-
-class TestErrors:
-    """Otherwise users meet an IndexError deep in CLIP, or no error and a prompt that learns nothing."""
-
-    @pytest.mark.parametrize("number", [-3, 4.0, "4", True, None])
-    def test_a_number_of_tokens_that_is_none(self, number):
-        with pytest.raises(ValueError, match=f"num_text_tokens must be a non-negative integer, got {number!r}"):
-            CLIPPromptConfig(num_text_tokens=number)
-
-    def test_more_tokens_than_positions(self, clip, tokenizer):
-        """And the base model is as it was: the next attempt, with fewer, works."""
-        before = text_features(clip, tokenizer)
-        message = (
-            "num_text_tokens is 75, but the text tower has 77 positions, .* the most that fits is num_text_tokens=74"
-        )
-        with pytest.raises(ValueError, match=message):
-            get_peft_model(clip, CLIPPromptConfig(num_text_tokens=75))
-        assert torch.equal(text_features(clip, tokenizer), before)
-        model = prompted(clip, num_text_tokens=74)
-        assert text_features(model, tokenizer, ["a"]).isfinite().all()
-
-    def test_more_words_than_tokens(self, clip):
-        message = "text_init has 4 tokens but num_text_tokens is 2; shorten it or set num_text_tokens=4"
-        with pytest.raises(ValueError, match=message):
-            get_peft_model(clip, CLIPPromptConfig(num_text_tokens=2, text_init=WORDS))
-
-    def test_words_without_a_tokenizer_to_read_them(self, another_clip, checkpoint, tokenizer):
-        message = f"text_init='{WORDS}' needs a tokenizer, but the base model was not loaded by name; set tokenizer_na"
-        with pytest.raises(ValueError, match=message):
-            get_peft_model(another_clip(), CLIPPromptConfig(text_init=WORDS))
-        named = CLIPPromptConfig(text_init=WORDS, tokenizer_name_or_path=checkpoint)
-        given = CLIPPromptConfig(text_init=WORDS, text_init_token_ids=words_ids(tokenizer))
-        clip = another_clip()
-        ways_out = [get_peft_model(copy.deepcopy(clip), config) for config in (named, given)]
-        assert torch.equal(*map(context, ways_out))
-
-    def test_words_read_by_the_tokenizer_of_another_model(self, clip, tokenizer):
-        before = text_features(clip, tokenizer)
-        message = r"text_init has token 49000, but the model's vocabulary has \d+; use the tokenizer of the base"
-        with pytest.raises(ValueError, match=message):
-            get_peft_model(clip, CLIPPromptConfig(text_init_token_ids=[320, 49000]))
-        assert torch.equal(text_features(clip, tokenizer), before)
-
-    def test_classes_for_a_model_that_sees_nothing(self, clip, tokenizer):
-        model = prompted(CLIPTextModelWithProjection(clip.config.text_config))
-        with pytest.raises(ValueError, match="does not compare images with texts; use a CLIPModel"):
-            model.set_classes(["cat", "dog"], tokenizer)
-
-    def test_two_prompts_at_once(self, model):
-        model.add_adapter("other", CLIPPromptConfig(num_text_tokens=2))
-        with pytest.raises(ValueError, match="One prompt adapter can be active at a time"):
-            model.base_model.set_adapter(["default", "other"])
-
-    def test_an_adapter_of_another_width(self, saved, another_clip):
-        message = (
-            r"made for .* with text_model \(clip_text_model of width 32 with 2 layers\), but this CLIPModel has "
-            r"text_model \(clip_text_model of width 16 with 2 layers\). Load it onto the model it was made for"
-        )
-        with pytest.raises(ValueError, match=message):
-            PeftModel.from_pretrained(another_clip(hidden_size=16, intermediate_size=32), saved)
-
-    def test_an_adapter_whose_config_is_not_its_own(self, saved, clip, checkpoint):
-        path = saved / "adapter_config.json"
-        path.write_text(json.dumps(json.loads(path.read_text()) | {"num_text_tokens": 6}))
-        message = f"of {saved} does not fit its own config: .*context' is 4 × 32 in its file, .* it is 6 × 32"
-        with pytest.raises(ValueError, match=message):
-            PeftModel.from_pretrained(CLIPModel.from_pretrained(checkpoint), saved)
-
-    def test_an_adapter_whose_classes_another_tokenizer_read(self, saved, another_clip, tokenizer):
-        clip = another_clip(vocab_size=300, eos_token_id=299)
-        inputs = torch.tensor([[298, 5, 299]])
-        before = clip.get_text_features(inputs).pooler_output
-        with pytest.raises(ValueError, match=r"'blue heart' has token \d+, but the model's vocabulary has 300"):
-            PeftModel.from_pretrained(clip, saved)
-        assert torch.equal(clip.get_text_features(inputs).pooler_output, before), "and the model is as it was"
-
-    def test_a_model_of_unknown_type(self, clip):
-        sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8}
-        with pytest.raises(ValueError, match="BertModel has no text tower of a type that is known: clip_text_model, "):
-            get_peft_model(BertModel(BertConfig(**sizes, vocab_size=10)), CLIPPromptConfig())
-        with pytest.raises(
-            ValueError,
-            match=r"CLIPVisionModel has no text tower .* Set num_text_tokens=0 to prompt its vision tower only",
-        ):
-            get_peft_model(clip.vision_model, CLIPPromptConfig())
-
-    @pytest.mark.parametrize(
-        ("names", "template", "message"),
-        [
-            (["cat"], "{}", r"at least two classes, got \['cat'\]"),
-            ([], "{}", "at least two classes"),
-            (["cat", "dog", "cat"], "{}", r"stand more than once: \['cat'\]. Rename or merge them"),
-            (["cat", " "], "{}", r"Class 1 has no name \(' '\)"),
-            ([None, "cat"], "{}", r"Class 0 has no name \(None\)"),
-            ("cat", "{}", "must be a list of class names, got one string: 'cat'"),
-            (["cat", "dog"], "a photo", "template must contain {} exactly once, for the class name; got 'a photo'"),
-            (["cat", "dog"], "{} or {}", "template must contain {} exactly once"),
-            (["cat", "a " * 80], "{}", r"class '(a )+' and the 4 context tokens take 86 positions, .* has 77"),
-        ],
-    )
-    def test_classes_that_cannot_be_told_apart(self, model, tokenizer, pixel_values, names, template, message):
-        """And the classes set before stay."""
-        with pytest.raises(ValueError, match=message):
-            model.set_classes(names, tokenizer, template)
-        assert model(pixel_values=pixel_values).logits.shape[1] == len(NAMES)
-
-    def test_a_text_too_long_for_the_positions(self, either_clip, tokenizer):
-        model = prompted(either_clip, num_text_tokens=4)
-        fits = text_features(model, tokenizer, ["a " * 71])
-        assert fits.isfinite().all()
-        message = "A text of 74 tokens and 4 context tokens exceed the 77 positions .* shorten the text to 73 tokens"
-        with pytest.raises(ValueError, match=message):
-            text_features(model, tokenizer, ["a " * 72, "cat"])
-
-    def test_a_tokenizer_of_another_model(self, model, another_clip, tokenizer):
-        larger = prompted(another_clip(vocab_size=600, eos_token_id=599), num_text_tokens=4)
-        with pytest.raises(ValueError, match=r"has token \d+, but the model's vocabulary has 600; use the"):
-            larger.set_classes(NAMES, tokenizer)
-        # All ids are known, but the tower would find no end of the text and read it at its start.
-        other = prompted(another_clip(vocab_size=2000, eos_token_id=1999), num_text_tokens=4)
-        with pytest.raises(ValueError, match="'blue heart' does not end in the token at which the text tower"):
-            other.set_classes(NAMES, tokenizer)
-
-
-def words_ids(tokenizer: CLIPTokenizer) -> list[int]:
-    return tokenizer(WORDS, add_special_tokens=False)["input_ids"]
-
-
-def count_calls(module: nn.Module) -> list[None]:
-    calls = []
-    module.register_forward_pre_hook(lambda *_: calls.append(None))
-    return calls
-
-
-def slow_features(clip: CLIPModel, input_ids: list[int], learned: torch.Tensor) -> torch.Tensor:
-    """CLIP's text tower on `[SOS] learned … [EOS]`, one text and one attention head at a time."""
-    weights = {name.removeprefix("text_model."): value for name, value in clip.state_dict().items()}
-    embeddings = next(value for name, value in weights.items() if name.endswith("token_embedding.weight"))[input_ids]
-    states = torch.cat([embeddings[:1], learned, embeddings[1:]])
-    length, width = states.shape
-    positions = next(value for name, value in weights.items() if name.endswith("position_embedding.weight"))
-    states = states + positions[:length]
-    config = clip.config.text_config
-    head = width // config.num_attention_heads
-
-    def apply(name: str, inputs: torch.Tensor) -> torch.Tensor:
-        weight, bias = weights[f"{name}.weight"], weights[f"{name}.bias"]
-        if "norm" in name:
-            return layer_norm(inputs, (width,), weight, bias, config.layer_norm_eps)
-        return linear(inputs, weight, bias)
-
-    for number in range(config.num_hidden_layers):
-        layer = f"encoder.layers.{number}"
-        inputs = apply(f"{layer}.layer_norm1", states)
-        query, key, value = (apply(f"{layer}.self_attn.{each}_proj", inputs) for each in "qkv")
-        heads = []
-        for start in range(0, width, head):
-            of_head = slice(start, start + head)
-            rows = []
-            for place in range(length):
-                scores = key[: place + 1, of_head] @ query[place, of_head] / math.sqrt(head)
-                rows.append(scores.softmax(0) @ value[: place + 1, of_head])
-            heads.append(torch.stack(rows))
-        states = states + apply(f"{layer}.self_attn.out_proj", torch.cat(heads, dim=1))
-        inputs = apply(f"{layer}.mlp.fc1", apply(f"{layer}.layer_norm2", states))
-        states = states + apply(f"{layer}.mlp.fc2", inputs * torch.sigmoid(1.702 * inputs))
-    return apply("final_layer_norm", states)[-1] @ clip.text_projection.weight.T

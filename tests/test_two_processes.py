@@ -1,0 +1,117 @@
+"""Two real processes do what one does, as two GPUs would: all of it in one start, which takes longer than the runs."""
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from accelerate import Accelerator
+from family import names
+from processes import run_in_two_processes
+from sharpness.slow_m_sharpness import reference
+from small_runs import RULES, make_data, make_samples, train
+from training import long_tail_runs
+from two_processes import rules, runs
+from two_processes.runs import AS_DASSL, KEEPING_CLOSE, LONG_TAILS, OTHER_SHARES
+
+
+@pytest.fixture(scope="module")
+def of_two_processes(tmp_path_factory) -> list[dict]:
+    """What each process made, by the name of the run."""
+    output_dir = tmp_path_factory.mktemp("two")
+    run_in_two_processes(__file__, output_dir, ACCELERATE_USE_CPU="0")
+    return [torch.load(output_dir / f"{rank}.pt", weights_only=True) for rank in range(2)]
+
+
+@pytest.mark.parametrize("kind", rules.WRAPPED)
+@pytest.mark.parametrize(("name", "form"), rules.FORMS)
+def test_a_loop_of_ones_own_gives_the_same_parameters(name, form, kind, of_two_processes):
+    """Otherwise what is learned depends on the number of GPUs."""
+    expected = rules.train(name, form)
+    for process in of_two_processes:
+        for one, other in zip(process[f"{name}, {form}, {kind}"], expected, strict=True):
+            torch.testing.assert_close(one, other, rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("scope", rules.PARTS)
+@pytest.mark.parametrize("name", names())
+def test_each_perturbs_for_itself_with_m_sharpness(name, scope, of_two_processes):
+    """Otherwise `process` is what one process does, or depends on how the gradients are averaged."""
+    expected = reference(name, rules.PARTS[scope])
+    for process in of_two_processes:
+        for kind in rules.WRAPPED:
+            torch.testing.assert_close(process[f"{name}, {scope}, {kind}"], expected, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_two_processes_give_the_same_prompts_as_one(rule, tmp_path, of_two_processes):
+    """A second GPU must change the time a run takes, not its result.
+
+    The last step's shares are 3 and 1 images; of the second one Accelerate makes 3, which must not count twice.
+    """
+    alone = train(tmp_path, sharpness=rule, data=make_data(22), per_device_train_batch_size=6)
+    first, second = of_two_processes
+    torch.testing.assert_close(first[rule], second[rule], rtol=0, atol=0)
+    torch.testing.assert_close(first[rule], alone, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("shares", OTHER_SHARES)
+def test_two_processes_may_share_the_last_images_in_any_way(shares, tmp_path, of_two_processes):
+    """Otherwise the size of the data set decides whether a second GPU changes the result."""
+    arguments = {"label_smoothing_factor": OTHER_SHARES[shares].get("label_smoothing_factor", 0.0)}
+    data = make_data(OTHER_SHARES[shares].get("count", 22))
+    alone = train(tmp_path, sharpness="saf", data=data, per_device_train_batch_size=6, **arguments)
+    exact = "smoothing" not in shares  # the smoother sums in float32
+    torch.testing.assert_close(
+        of_two_processes[0][shares], alone, rtol=1e-10 if exact else 1e-5, atol=1e-12 if exact else 1e-7
+    )
+
+
+def test_two_processes_resumed_within_a_later_epoch_end_on_the_same_bits(of_two_processes):
+    """They have to go on in that epoch's order of images and with its views of them, not with the first one's."""
+    for prompts in of_two_processes:
+        assert torch.equal(prompts["resumed"], prompts["whole"])
+
+
+def test_two_processes_see_other_views_in_each_epoch(of_two_processes):
+    """Accelerate does not tell a shuffled data set of the epoch there; images would be cropped alike in all epochs."""
+    seen = torch.cat([each["views"] for each in of_two_processes])
+    assert len(seen.unique(dim=0)) > 12, "of twelve images"
+
+
+def test_two_processes_and_objectives_of_the_frozen_model(tmp_path, of_two_processes):
+    """Terms of samples and of the model alone, and a constraint, are of the whole batch as well."""
+    alone = train(tmp_path, objectives=KEEPING_CLOSE, data=make_data(22), per_device_train_batch_size=6)
+    torch.testing.assert_close(of_two_processes[0]["objectives"], alone, rtol=1e-10, atol=1e-12)
+
+
+def test_two_processes_take_dassls_schedule_and_whole_batches(tmp_path, of_two_processes):
+    """Otherwise an epoch has other steps, or they have other learning rates, on two GPUs than on one."""
+    alone = train(tmp_path, data=make_data(22), per_device_train_batch_size=6, **AS_DASSL)
+    torch.testing.assert_close(of_two_processes[0]["as dassl"], alone, rtol=1e-10, atol=1e-12)
+
+
+def test_two_processes_train_one_hot_labels_like_one(tmp_path, of_two_processes):
+    """The samples that fill up the last share do not count, whatever their labels; and CPUs need no flag."""
+    alone = train(tmp_path, data=make_samples(soft=True), per_device_train_batch_size=6)
+    for process in of_two_processes:
+        torch.testing.assert_close(process["one-hot labels"], alone, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", LONG_TAILS)
+def test_two_processes_train_a_long_tail_as_one(name, tmp_path, of_two_processes):
+    """A second GPU must change neither which samples are drawn nor what they weigh."""
+    alone = long_tail_runs.train(tmp_path, per_device_train_batch_size=10, **LONG_TAILS[name])
+    for process in of_two_processes:
+        torch.testing.assert_close(process[f"long tail, {name}"], alone, rtol=1e-10, atol=1e-12)
+
+
+def main(output_dir: Path) -> None:
+    """What each of the two processes runs."""
+    made = dict(runs.train_all(output_dir)) | dict(rules.train_each())
+    torch.save(made, output_dir / f"{torch.distributed.get_rank()}.pt")
+    Accelerator(cpu=True).end_training()  # else a process may abort on its way out
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
