@@ -84,7 +84,7 @@ KILLED = [("sam", 1), ("fsam", 2), ("gnm", 1), ("saf", 2), ("mesa", 1)]
 def killed_and_resumed(tmp_path_factory) -> dict[str, list[torch.Tensor]]:
     """Prompts of runs that were killed and resumed, and of runs that were not, all by forks of one process."""
     output_dir = tmp_path_factory.mktemp("killed")
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
     command = [sys.executable, __file__, str(output_dir)]
     finished = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240)
     assert finished.returncode == 0, finished.stderr[-3000:]
