@@ -22,30 +22,12 @@ from statistics import harmonic_mean, mean
 from typing import Any
 
 import datasets
-import experiments
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 from datasets import Dataset, DatasetDict
-from experiments import (
-    Method,
-    check_at_least,
-    check_names_of_data,
-    check_seeds,
-    make_console,
-    name_of_data,
-    naming_model,
-    parse_methods,
-    prepare_process,
-    training_of_run,
-    use_all_cores,
-)
-from failures import run_script
 from peft import PeftModel, get_peft_model
-from publishing import Publication
-from results import Result, Results, collect, in_percent, name_of_row, succeeded, write_json
 from rich.console import Console
 from rich.table import Column, Table
-from runs import Run, check_directories, end_of, fingerprint_of_model, identify, run_all
 from torch.utils.data import DataLoader
 from transformers import AutoConfig, AutoProcessor, CLIPModel, PrinterCallback, ProcessorMixin, set_seed
 
@@ -66,6 +48,32 @@ from hf_sharp_prompt.data import (
     fingerprint,
     load_image_dataset,
 )
+from hf_sharp_prompt.experiments import command_line
+from hf_sharp_prompt.experiments.command_line import (
+    Method,
+    check_at_least,
+    check_names_of_data,
+    check_seeds,
+    make_console,
+    name_of_data,
+    naming_model,
+    parse_methods,
+    prepare_process,
+    training_of_run,
+    use_all_cores,
+)
+from hf_sharp_prompt.experiments.failures import run_script
+from hf_sharp_prompt.experiments.publishing import Publication
+from hf_sharp_prompt.experiments.results import (
+    Result,
+    Results,
+    collect,
+    in_percent,
+    name_of_row,
+    succeeded,
+    write_json,
+)
+from hf_sharp_prompt.experiments.runs import Run, check_directories, end_of, fingerprint_of_model, identify, run_all
 from hf_sharp_prompt.plots import plot_accuracy_by_epoch
 from hf_sharp_prompt.printable import printable
 
@@ -73,7 +81,7 @@ from hf_sharp_prompt.printable import printable
 logger = logging.getLogger(__name__)
 
 RECIPES = Path(__file__).parent / "recipes"
-DEFAULTS = experiments.DEFAULTS | {"output_dir": "runs/base2novel", "eval_strategy": "epoch"}
+DEFAULTS = command_line.DEFAULTS | {"output_dir": "runs/base2novel", "eval_strategy": "epoch"}
 VIEWS = 10  # of each training image whose features are cached, where the papers have a new one in every step
 HALVES = ("base", "novel")
 OWN = "own"  # the novel class names of the data set itself

@@ -23,29 +23,12 @@ from statistics import mean
 from typing import Any
 
 import datasets
-import experiments
 import torch
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 from datasets import DatasetDict
-from experiments import (
-    Method,
-    check_at_least,
-    check_seeds,
-    make_console,
-    name_of_data,
-    naming_model,
-    parse_methods,
-    prepare_process,
-    training_of_run,
-    use_all_cores,
-)
-from failures import run_script
 from peft import PeftModel, get_peft_model
-from publishing import Publication
-from results import Result, Results, collect, in_percent, name_of_row, succeeded, write_json
 from rich.table import Column, Table
-from runs import Run, check_directories, end_of, fingerprint_of_model, identify, run_all
 from torch.utils.data import DataLoader, Dataset
 from transformers import AutoImageProcessor, AutoModel, EvalPrediction, PreTrainedModel, PrinterCallback, set_seed
 
@@ -64,12 +47,37 @@ from hf_sharp_prompt.data import (
     pareto_counts,
     subsample,
 )
+from hf_sharp_prompt.experiments import command_line
+from hf_sharp_prompt.experiments.command_line import (
+    Method,
+    check_at_least,
+    check_seeds,
+    make_console,
+    name_of_data,
+    naming_model,
+    parse_methods,
+    prepare_process,
+    training_of_run,
+    use_all_cores,
+)
+from hf_sharp_prompt.experiments.failures import run_script
+from hf_sharp_prompt.experiments.publishing import Publication
+from hf_sharp_prompt.experiments.results import (
+    Result,
+    Results,
+    collect,
+    in_percent,
+    name_of_row,
+    succeeded,
+    write_json,
+)
+from hf_sharp_prompt.experiments.runs import Run, check_directories, end_of, fingerprint_of_model, identify, run_all
 from hf_sharp_prompt.plots import plot_accuracy_by_group
 from hf_sharp_prompt.printable import printable
 
 
 RECIPES = Path(__file__).parent / "recipes" / "long_tail"
-DEFAULTS = experiments.DEFAULTS | {"output_dir": "runs/long_tail", "eval_strategy": "no"}
+DEFAULTS = command_line.DEFAULTS | {"output_dir": "runs/long_tail", "eval_strategy": "no"}
 PROFILES = ("exponential", "pareto", "none")
 MAX_PER_CLASS_ON_DEMO = 100  # so that with the default imbalance the rarest has one
 SHARES = (0.36, 0.35)  # of the classes that are many- and medium-shot, as in CIFAR100-LT: 36, 35 and 29 of 100

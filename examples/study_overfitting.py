@@ -21,19 +21,19 @@ from statistics import mean
 
 import run_base2novel as base2novel
 from accelerate import PartialState
-from experiments import Method, PlainConsole, make_console, prepare_process, use_all_cores
-from failures import run_script
 from peft import PeftModel
-from publishing import Publication
-from results import Results, in_percent, name_of_row, succeeded, write_json
 from rich.box import MARKDOWN
 from rich.table import Table
 from run_base2novel import Experiment
-from runs import end_of
 from torch.utils.data import DataLoader
 
 from hf_sharp_prompt import sharpness
 from hf_sharp_prompt.data import ImageFeatures
+from hf_sharp_prompt.experiments.command_line import Method, PlainConsole, make_console, prepare_process, use_all_cores
+from hf_sharp_prompt.experiments.failures import run_script
+from hf_sharp_prompt.experiments.publishing import Publication
+from hf_sharp_prompt.experiments.results import Results, in_percent, name_of_row, succeeded, write_json
+from hf_sharp_prompt.experiments.runs import end_of
 from hf_sharp_prompt.plots import plot_accuracy_by_epoch, plot_angles, plot_landscapes
 
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import datasets
 import numpy as np
 import pytest
-import runs
 
 from hf_sharp_prompt import CLIPPromptConfig, demo
 from hf_sharp_prompt.data import load_image_dataset
+from hf_sharp_prompt.experiments import command_line, runs
 
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -33,7 +33,7 @@ def example():
 def test_it_is_read(recipe, dataset, example, tmp_path):
     arguments = ["--recipes", recipe, "--dataset", dataset, "--output_dir", str(tmp_path), "--use_cpu"]
     _, (method,) = example.parse_arguments(arguments)
-    values = example.experiments.read_recipe(EXAMPLES / "recipes" / f"{recipe}.yaml", on_demo=dataset == "all")
+    values = command_line.read_recipe(EXAMPLES / "recipes" / f"{recipe}.yaml", on_demo=dataset == "all")
     made = {each.name for each in method.training.make_objectives()}
     made.add(method.training.make_sharpness_rule().name)
     assert made - {"none"} == {*(values.get("objectives") or ()), values["sharpness"]} - {"none"}

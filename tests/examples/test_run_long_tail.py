@@ -5,13 +5,13 @@ import json
 import sys
 from pathlib import Path
 
-import experiments
 import pytest
 import torch
 import transformers
 from processes import run_in_two_processes
 
 from hf_sharp_prompt import ViTPromptConfig, demo
+from hf_sharp_prompt.experiments import command_line
 
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -95,7 +95,7 @@ def test_a_recipe_is_read(recipe, dataset, example, tmp_path):
     arguments = ["--recipes", recipe, "--dataset", dataset, "--output_dir", str(tmp_path), "--use_cpu"]
     args, (method,) = example.parse_arguments(arguments)
     path = EXAMPLES / "recipes" / "long_tail" / f"{recipe}.yaml"
-    values = experiments.read_recipe(path, on_demo=example.on_demo(args))
+    values = command_line.read_recipe(path, on_demo=example.on_demo(args))
     for name, value in values.items():
         assert getattr(method.prompt if hasattr(method.prompt, name) else method.training, name) == value
     assert method.training.make_sharpness_rule([100, 1]).name == values["sharpness"]

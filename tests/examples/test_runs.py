@@ -9,10 +9,10 @@ import datasets
 import numpy as np
 import pytest
 import run_base2novel as example
-import runs
-from results import in_percent, write_json
 
 from hf_sharp_prompt import demo
+from hf_sharp_prompt.experiments import runs
+from hf_sharp_prompt.experiments.results import in_percent, write_json
 
 
 SMALL = ["--shots", "1", "--max_steps", "2", "--use_cpu", "--eval_strategy", "no", "--save_strategy", "no"]

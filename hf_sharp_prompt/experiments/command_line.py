@@ -19,13 +19,13 @@ import torch
 import transformers
 import yaml
 from accelerate import PartialState
-from publishing import name_repository
-from results import printable_lines
 from rich.console import Console
 from rich.text import Text
 from transformers import HfArgumentParser
 
 from hf_sharp_prompt import SharpPromptTrainingArguments
+from hf_sharp_prompt.experiments.publishing import name_repository
+from hf_sharp_prompt.experiments.results import printable_lines
 
 
 T = TypeVar("T")

@@ -18,9 +18,13 @@ from typing import Any
 
 import torch
 from accelerate import PartialState
-from failures import FAILED, in_one_sentence, is_users_error
-from publishing import Publication, push_missing
-from results import (
+from rich.console import Console
+from torch import nn
+
+from hf_sharp_prompt import SharpPromptTrainer, SharpPromptTrainingArguments
+from hf_sharp_prompt.experiments.failures import FAILED, in_one_sentence, is_users_error
+from hf_sharp_prompt.experiments.publishing import Publication, push_missing
+from hf_sharp_prompt.experiments.results import (
     IDENTITY_NAME,
     RESULT_NAME,
     Result,
@@ -33,10 +37,6 @@ from results import (
     without_nan,
     write_json,
 )
-from rich.console import Console
-from torch import nn
-
-from hf_sharp_prompt import SharpPromptTrainer, SharpPromptTrainingArguments
 from hf_sharp_prompt.training.checkpoint import was_interrupted
 
 
