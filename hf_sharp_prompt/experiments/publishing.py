@@ -86,9 +86,9 @@ def name_repository(training: SharpPromptTrainingArguments, *parts: str) -> str:
         ValueError: There is no token, or the Hub refuses it.
     """
     name = "-".join([training.hub_model_id or "prompts", *parts])
-    namespace, _, name = name.rpartition("/")
+    owner, _, name = name.rpartition("/")
     name = re.sub(r"[-.]{2,}", "-", re.sub(r"[^A-Za-z0-9._-]+", "-", name))[:LONGEST_NAME].strip("-.")
-    namespace = namespace or find_user(training.hub_token)
+    namespace = owner or find_user(training.hub_token)
     return f"{namespace}/{name}" if namespace else name
 
 
