@@ -8,7 +8,6 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
 from torch import nn
-from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader, TensorDataset
 
 from hf_sharp_prompt.demo import DEFAULT_TASK, TASKS
@@ -41,7 +40,7 @@ def train(rule: SharpnessRule, epochs: int, accelerator: Accelerator) -> float:
     model, optimizer, schedule, training, test = accelerator.prepare(model, optimizer, schedule, training, test)
     sharp = SharpnessAware(rule, model, accelerator, optimizer=optimizer)
     for images, labels in (batch for _ in range(epochs) for batch in training):
-        sharp.backward(lambda: cross_entropy(model(images), labels))  # noqa: B023 (called at once)
+        sharp.backward(lambda: nn.functional.cross_entropy(model(images), labels))  # noqa: B023 (called at once)
         optimizer.step()
         schedule.step()
         optimizer.zero_grad()
@@ -52,9 +51,12 @@ def train(rule: SharpnessRule, epochs: int, accelerator: Accelerator) -> float:
 
 
 if __name__ == "__main__":
-    epochs = int(sys.argv[1]) if len(sys.argv) > 1 else 16
+    words = sys.argv[1:] or ["16"]
+    if len(words) > 1 or not words[0].isdecimal() or int(words[0]) == 0:
+        print(f"Give the number of epochs as one whole number above 0, got {' '.join(words)}.", file=sys.stderr)
+        sys.exit(2)
     accelerator = Accelerator(cpu=not torch.accelerator.is_available())  # else torchrun's processes would not meet
     for rule in create("none"), create("sam", rho=0.05):
-        reached = train(rule, epochs, accelerator)
+        reached = train(rule, int(words[0]), accelerator)
         accelerator.print(f"{rule.name}: accuracy {reached:.1%} ({accelerator.num_processes} processes)")
     accelerator.end_training()

@@ -19,24 +19,25 @@ import sys
 from pathlib import Path
 from statistics import mean
 
-import run_base2novel as base2novel
 from accelerate import PartialState
-from experiments import Method, PlainConsole, make_console, prepare_process, use_all_cores
-from failures import run_script
 from peft import PeftModel
-from publishing import Publication
-from results import Results, in_percent, name_of_row, succeeded, write_json
 from rich.box import MARKDOWN
 from rich.table import Table
-from run_base2novel import Experiment
-from runs import end_of
 from torch.utils.data import DataLoader
 
 from hf_sharp_prompt import sharpness
 from hf_sharp_prompt.data import ImageFeatures
+from hf_sharp_prompt.experiments import base_to_novel
+from hf_sharp_prompt.experiments.base_to_novel import Experiment
+from hf_sharp_prompt.experiments.command_line import Method, PlainConsole, make_console, prepare_process, use_all_cores
+from hf_sharp_prompt.experiments.failures import run_script
+from hf_sharp_prompt.experiments.publishing import Publication
+from hf_sharp_prompt.experiments.results import Results, in_percent, name_of_row, succeeded, write_json
+from hf_sharp_prompt.experiments.runs import end_of
 from hf_sharp_prompt.plots import plot_accuracy_by_epoch, plot_angles, plot_landscapes
 
 
+RECIPES = Path(__file__).parent / "recipes"
 OUTPUT_DIR = "runs/study_overfitting"
 # In the figures; the tables have all.
 BY_EPOCH = ("zero-shot", "coop", "subpt", "subpt_nfl", "gcscoop", "coop_sample")
@@ -47,25 +48,25 @@ SPAN, POINTS = 3.0, 21  # of landscapes: filter norms to either side, and points
 
 def main() -> int:
     prepare_process()
-    args, methods = base2novel.parse_arguments(with_defaults(sys.argv[1:]))
+    args, methods = base_to_novel.parse_arguments(with_defaults(sys.argv[1:]), RECIPES, __doc__)
     for method in methods:
         if method.name not in BY_EPOCH:
             method.training = dataclasses.replace(method.training, eval_strategy="no")  # measured at the end
     use_all_cores()
     console = make_console()
     directory = Path(methods[0].training.output_dir)
-    waiting = base2novel.load_experiments(args, methods)
+    waiting = base_to_novel.load_experiments(args, methods)
     title = f"mean of {len(waiting)} data sets" if len(waiting) > 1 else waiting[0].name
     results: dict[str, Results] = {}
     publications: list[Publication] = []
     while waiting:
         experiment = waiting.pop(0)
-        results[experiment.dataset], pushed = base2novel.run_methods(experiment, methods, console)
+        results[experiment.dataset], pushed = base_to_novel.run_methods(experiment, methods, console)
         publications += pushed
         if PartialState().is_main_process:
             draw_landscapes(experiment, methods, args.seeds[0], results[experiment.dataset])
-    averages = base2novel.average(list(results.values()))
-    table = base2novel.make_table(f"{title}, {args.shots} shots", averages)
+    averages = base_to_novel.average(list(results.values()))
+    table = base_to_novel.make_table(f"{title}, {args.shots} shots", averages)
     console.print(table)
     if PartialState().is_main_process:
         write_json(directory / "summary.json", results)
@@ -81,7 +82,7 @@ def main() -> int:
 
 def with_defaults(argv: list[str]) -> list[str]:
     """The command line, with this script's defaults where it says nothing."""
-    recipes = sorted(path.stem for path in base2novel.RECIPES.glob("*.yaml"))
+    recipes = sorted(path.stem for path in RECIPES.glob("*.yaml"))
     defaults = {"--output_dir": [OUTPUT_DIR], "--dataset": ["all"], "--recipes": recipes}
     given = {word.partition("=")[0] for word in argv}
     return argv + [word for name, values in defaults.items() if name not in given for word in (name, *values)]
@@ -109,9 +110,9 @@ def write_tables(tables: list[Table], path: Path) -> None:
 
 def draw_by_epoch(results: list[Results], directory: Path, title: str) -> None:
     """What changes over training, as means over the data sets."""
-    runs = {name: base2novel.in_all(results, name) for name in (*BY_EPOCH, *ANGLES)}
+    runs = {name: base_to_novel.in_all(results, name) for name in (*BY_EPOCH, *ANGLES)}
     histories = {
-        name: [average_history(base2novel.histories_of(each)) for each in runs[name]]
+        name: [average_history(base_to_novel.histories_of(each)) for each in runs[name]]
         for name in BY_EPOCH
         if runs[name]
     }

@@ -6,16 +6,16 @@ import sys
 from pathlib import Path
 
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
+ROOT = Path(__file__).parents[2]
 
 
 def test_a_lone_process_uses_all_cores_under_accelerate_launch(tmp_path):
     """accelerate launch says OMP_NUM_THREADS=1, and 7 of a laptop's 8 cores would idle."""
     script = tmp_path / "script.py"
     script.write_text(
-        "import experiments, torch\n"
+        "import torch\nfrom hf_sharp_prompt.experiments import command_line\n"
         "before = torch.get_num_threads()\n"
-        "experiments.use_all_cores()\n"
+        "command_line.use_all_cores()\n"
         "print(before, torch.get_num_threads())\n"
     )
     environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
@@ -23,7 +23,7 @@ def test_a_lone_process_uses_all_cores_under_accelerate_launch(tmp_path):
     for launcher in ((), ("-m", "accelerate.commands.launch", "--num_processes", "1", "--num_machines", "1")):
         finished = subprocess.run(
             [sys.executable, *launcher, script],
-            env=environment | {"PYTHONPATH": str(EXAMPLES)},
+            env=environment | {"PYTHONPATH": str(ROOT)},
             capture_output=True,
             text=True,
             timeout=120,

@@ -3,10 +3,8 @@
 import copy
 import dataclasses
 import functools
-import importlib.util
 import math
 import re
-import sys
 from pathlib import Path
 
 import pytest
@@ -18,6 +16,7 @@ from transformers import CLIPConfig, CLIPModel, TrainerCallback, ViTConfig, ViTM
 
 from hf_sharp_prompt import CLIPPromptConfig, SharpPromptTrainer, ViTPromptConfig
 from hf_sharp_prompt.demo import CLIP_PATH
+from hf_sharp_prompt.experiments import base_to_novel, long_tail
 
 
 ROOT = Path(__file__).parents[2]
@@ -43,22 +42,16 @@ TABLE = read_table()
 RECIPES = sorted(str(path.relative_to(EXAMPLES / "recipes"))[:-5] for path in EXAMPLES.glob("recipes/**/*.yaml"))
 
 
-@functools.cache
-def script(name: str):
-    """An example script, as a module."""
-    spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
 def read_recipe(recipe: str, output_dir: Path):
     """A recipe as its script reads it for a data set of the user's."""
-    name = "run_long_tail" if recipe.startswith("long_tail/") else "run_base2novel"
     arguments = ["--recipes", recipe.removeprefix("long_tail/"), "--dataset", "me/photos", "--use_cpu"]
     arguments += ["--output_dir", str(output_dir), "--dataloader_num_workers", "0", "--save_strategy", "no"]
-    _, (method,) = script(name).parse_arguments([*arguments, "--dataloader_persistent_workers", "False"])
+    arguments += ["--dataloader_persistent_workers", "False"]
+    directory = EXAMPLES / "recipes"
+    if recipe.startswith("long_tail/"):
+        _, (method,) = long_tail.parse_arguments(arguments, directory / "long_tail", "")
+    else:
+        _, (method,) = base_to_novel.parse_arguments(arguments, directory, "")
     return method
 
 

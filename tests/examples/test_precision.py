@@ -9,9 +9,9 @@ import pytest
 
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-DEMO = ["--dataset", "colour_shape_tint", "--recipes", "coop_sam", "--seeds", "1", "--shots", "1", "--max_steps", "2"]
+DEMO = ["--dataset", "colour_shape_tint", "--recipes", "coop_sam", "--seeds", "1", "--shots", "1", "--max_steps", "1"]
 LONG_TAIL = ["--max_per_class", "2", "--imbalance_factor", "2", "--recipes", "vpt_sam", "--seeds", "1"]
-LONG_TAIL += ["--max_steps", "2", "--eval_split", "validation"]
+LONG_TAIL += ["--max_steps", "1", "--eval_split", "validation"]
 ARGUMENTS = {
     "run_base2novel": DEMO,
     "run_long_tail": LONG_TAIL,

@@ -6,14 +6,15 @@ from io import StringIO
 from pathlib import Path
 
 import huggingface_hub
-import publishing
 import pytest
 from huggingface_hub import HfApi
 from local_hub import LocalHub
-from publishing import Publication, push_missing
-from results import ADAPTER_FILES
 from rich.console import Console
-from runs import end_of
+
+from hf_sharp_prompt.experiments import publishing
+from hf_sharp_prompt.experiments.publishing import Publication, push_missing
+from hf_sharp_prompt.experiments.results import ADAPTER_FILES
+from hf_sharp_prompt.experiments.runs import end_of
 
 
 METHODS = ["coop", "gcscoop", "subpt"]

@@ -1,39 +1,31 @@
 """Every recipe says what it means: it is read without complaint, as the paper has it and on the demo."""
 
 import functools
-import importlib.util
-import sys
 from pathlib import Path
 
 import datasets
 import numpy as np
 import pytest
-import runs
 
 from hf_sharp_prompt import CLIPPromptConfig, demo
 from hf_sharp_prompt.data import load_image_dataset
+from hf_sharp_prompt.experiments import base_to_novel, command_line, runs
 
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 RECIPES = sorted(path.stem for path in (EXAMPLES / "recipes").glob("*.yaml"))
 
 
-@pytest.fixture(scope="module")
-def example():
-    """The script, as a module."""
-    spec = importlib.util.spec_from_file_location("run_base2novel", EXAMPLES / "run_base2novel.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["run_base2novel"] = module
-    spec.loader.exec_module(module)
-    return module
+def parse_arguments(arguments):
+    return base_to_novel.parse_arguments(arguments, EXAMPLES / "recipes", "")
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
 @pytest.mark.parametrize("dataset", ["all", "me/photos"])
-def test_it_is_read(recipe, dataset, example, tmp_path):
+def test_it_is_read(recipe, dataset, tmp_path):
     arguments = ["--recipes", recipe, "--dataset", dataset, "--output_dir", str(tmp_path), "--use_cpu"]
-    _, (method,) = example.parse_arguments(arguments)
-    values = example.experiments.read_recipe(EXAMPLES / "recipes" / f"{recipe}.yaml", on_demo=dataset == "all")
+    _, (method,) = parse_arguments(arguments)
+    values = command_line.read_recipe(EXAMPLES / "recipes" / f"{recipe}.yaml", on_demo=dataset == "all")
     if "nfl" in (method.training.objectives or {}):
         method.training.objectives["nfl"]["novel_class_names"] = ["grey moon"]  # as the script does for `own`
     made = {each.name for each in method.training.make_objectives()}
@@ -49,16 +41,16 @@ def test_it_is_read(recipe, dataset, example, tmp_path):
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
-def test_it_starts_on_the_demo(recipe, example, experiment, tmp_path):
+def test_it_starts_on_the_demo(recipe, experiment, tmp_path):
     """A method that is only described is none; two steps of each, on a few images, and its prompts are measured."""
     arguments = ["--recipes", recipe, "--output_dir", str(tmp_path), "--use_cpu", "--dataloader_num_workers", "0"]
     if "subspace_epochs" in (EXAMPLES / "recipes" / f"{recipe}.yaml").read_text():
         arguments += ["--num_train_epochs", "3", "--subspace_epochs", "3", "--subspace_rank", "2"]
     else:
         arguments += ["--max_steps", "2"]
-    _, (method,) = example.parse_arguments(arguments)
+    _, (method,) = parse_arguments(arguments)
     experiment.directory = tmp_path
-    result = runs.do(example.make_run(experiment, method, seed=1))
+    result = runs.do(base_to_novel.make_run(experiment, method, seed=1))
     assert 0 <= result["hm"] <= 1
     assert (Path(result["adapter"]) / "adapter_model.safetensors").is_file()
     assert len(result["cosines"]) <= len(result["history"]["base"]) == len(result["history"]["novel"]) <= 3
@@ -78,19 +70,19 @@ def few_images() -> datasets.DatasetDict:
 
 
 @pytest.fixture
-def experiment(example, monkeypatch, tmp_path):
-    monkeypatch.setattr(example, "load_image_dataset", lambda *_: few_images())
-    args = example.parse_arguments(["--shots", "2", "--output_dir", str(tmp_path)])[0]
-    return example.Experiment(demo.DEFAULT_TASK, args, str(tmp_path), 0)
+def experiment(monkeypatch, tmp_path):
+    monkeypatch.setattr(base_to_novel, "load_image_dataset", lambda *_: few_images())
+    args = parse_arguments(["--shots", "2", "--output_dir", str(tmp_path)])[0]
+    return base_to_novel.Experiment(demo.DEFAULT_TASK, args, str(tmp_path), 0)
 
 
-def test_novel_names_may_be_the_data_sets_own(example, experiment, tmp_path):
+def test_novel_names_may_be_the_data_sets_own(experiment):
     """Otherwise NFL's base-to-novel runs hold back other classes than its authors'."""
-    nfl = {"novel_class_names": example.OWN, "weight": 2.0}
+    nfl = {"novel_class_names": base_to_novel.OWN, "weight": 2.0}
     filled = experiment.fill_in({"nfl": nfl, "kgcoop": None})
     assert filled == {
-        "nfl": {**nfl, "novel_class_names": example.class_names(experiment.evaluation_pixels["novel"])},
+        "nfl": {**nfl, "novel_class_names": base_to_novel.class_names(experiment.evaluation_pixels["novel"])},
         "kgcoop": None,
     }
-    assert nfl["novel_class_names"] == example.OWN, "another data set has others"
+    assert nfl["novel_class_names"] == base_to_novel.OWN, "another data set has others"
     assert experiment.fill_in("kgcoop") == "kgcoop"

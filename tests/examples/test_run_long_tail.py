@@ -5,13 +5,13 @@ import json
 import sys
 from pathlib import Path
 
-import experiments
 import pytest
 import torch
 import transformers
 from processes import run_in_two_processes
 
 from hf_sharp_prompt import ViTPromptConfig, demo
+from hf_sharp_prompt.experiments import command_line, long_tail
 
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -44,6 +44,10 @@ def run(example, monkeypatch, capsys):
 
     yield run
     transformers.utils.logging.set_verbosity(verbosity)
+
+
+def parse_arguments(arguments):
+    return long_tail.parse_arguments(arguments, EXAMPLES / "recipes" / "long_tail", "")
 
 
 def test_the_demo_runs_and_its_adapters_are_what_was_measured(run, tmp_path, caplog):
@@ -90,12 +94,12 @@ def test_two_processes_learn_from_a_data_set_of_ones_own(tmp_path):
 
 @pytest.mark.parametrize("recipe", RECIPES)
 @pytest.mark.parametrize("dataset", [demo.LONG_TAIL_TASK.name, "me/photos"])
-def test_a_recipe_is_read(recipe, dataset, example, tmp_path):
+def test_a_recipe_is_read(recipe, dataset, tmp_path):
     """Each value reaches the run; a misspelt one would train with a default and nobody would know."""
     arguments = ["--recipes", recipe, "--dataset", dataset, "--output_dir", str(tmp_path), "--use_cpu"]
-    args, (method,) = example.parse_arguments(arguments)
+    args, (method,) = parse_arguments(arguments)
     path = EXAMPLES / "recipes" / "long_tail" / f"{recipe}.yaml"
-    values = experiments.read_recipe(path, on_demo=example.on_demo(args))
+    values = command_line.read_recipe(path, on_demo=long_tail.on_demo(args))
     for name, value in values.items():
         assert getattr(method.prompt if hasattr(method.prompt, name) else method.training, name) == value
     assert method.training.make_sharpness_rule([100, 1]).name == values["sharpness"]
@@ -103,18 +107,18 @@ def test_a_recipe_is_read(recipe, dataset, example, tmp_path):
     assert [line[0] for line in path.read_text().splitlines()[:2]] == ["#", "#"], "two lines on method and figures"
 
 
-def test_an_argument_may_need_what_the_recipe_sets(example, tmp_path):
+def test_an_argument_may_need_what_the_recipe_sets(tmp_path):
     """Epoch 50 is beyond the Trainer's own default of three epochs, but not beyond the recipe's 70."""
     arguments = ["--recipes", "rsam_pt", "--dataset", "me/photos", "--reweighting_epochs", "50", "--use_cpu"]
-    _, (method,) = example.parse_arguments([*arguments, "--output_dir", str(tmp_path)])
+    _, (method,) = parse_arguments([*arguments, "--output_dir", str(tmp_path)])
     assert method.training.reweighting_epochs == [50]
 
 
-def test_cifar_is_prepared_as_its_authors_do(example, tmp_path):
+def test_cifar_is_prepared_as_its_authors_do(tmp_path):
     """Otherwise RSAM-PT is trained and tested on other images: its mean, its deviation, its crops."""
     arguments = ["--output_dir", str(tmp_path), "--use_cpu", "--max_per_class", "10", "--imbalance_factor", "5"]
     crop, cifar = (
-        example.Experiment(example.parse_arguments([*arguments, "--preprocessing", name])[0], str(tmp_path))
+        long_tail.Experiment(parse_arguments([*arguments, "--preprocessing", name])[0], str(tmp_path))
         for name in ("crop", "cifar")
     )
     assert cifar.collator.image_processor.image_mean == [0.4914, 0.4822, 0.4465]
@@ -124,12 +128,12 @@ def test_cifar_is_prepared_as_its_authors_do(example, tmp_path):
     assert not torch.allclose(cifar.evaluation.pixel_values, crop.evaluation.pixel_values, atol=0.1)
 
 
-def test_groups_follow_the_convention_of_the_benchmark(example, tmp_path):
+def test_groups_follow_the_convention_of_the_benchmark(tmp_path):
     """CIFAR100-LT's groups are of so many classes each, those of iNaturalist and Places-LT of so many images."""
 
     def groups(*arguments: str) -> dict:
-        args, _ = example.parse_arguments(["--output_dir", str(tmp_path), "--use_cpu", *arguments])
-        experiment = example.Experiment.__new__(example.Experiment)
+        args, _ = parse_arguments(["--output_dir", str(tmp_path), "--use_cpu", *arguments])
+        experiment = long_tail.Experiment.__new__(long_tail.Experiment)
         experiment.args, experiment.counts = args, [1] * 100
         return experiment.find_groups()
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from results import in_percent
+
+from hf_sharp_prompt.experiments.results import in_percent
 
 
 EXAMPLES = Path(__file__).parents[2] / "examples"

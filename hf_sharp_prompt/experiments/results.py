@@ -131,9 +131,10 @@ def count_failures(results: Results) -> int:
 
 def in_percent(values: Sequence[float | None]) -> str:
     """The mean and, of several, the standard deviation; a dash if a value is undefined or there are none."""
-    if not values or None in values:
+    defined = [value for value in values if value is not None]
+    if not defined or len(defined) < len(values):
         return "–"
-    return f"{100 * mean(values):.1f}" + (f" ± {100 * stdev(values):.1f}" if len(values) > 1 else "")
+    return f"{100 * mean(defined):.1f}" + (f" ± {100 * stdev(defined):.1f}" if len(defined) > 1 else "")
 
 
 def in_words(result: Result, columns: dict[str, str]) -> str:

@@ -12,9 +12,9 @@ from pathlib import Path
 
 from huggingface_hub import HfApi
 from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError
-from results import ADAPTER_FILES, checksums, read_json, write_json
 
 from hf_sharp_prompt import SharpPromptTrainingArguments
+from hf_sharp_prompt.experiments.results import ADAPTER_FILES, checksums, read_json, write_json
 from hf_sharp_prompt.hub import WAITS, ask_again, is_temporary, what_the_hub_said
 from hf_sharp_prompt.training.push import make_public
 
@@ -86,9 +86,9 @@ def name_repository(training: SharpPromptTrainingArguments, *parts: str) -> str:
         ValueError: There is no token, or the Hub refuses it.
     """
     name = "-".join([training.hub_model_id or "prompts", *parts])
-    namespace, _, name = name.rpartition("/")
+    owner, _, name = name.rpartition("/")
     name = re.sub(r"[-.]{2,}", "-", re.sub(r"[^A-Za-z0-9._-]+", "-", name))[:LONGEST_NAME].strip("-.")
-    namespace = namespace or find_user(training.hub_token)
+    namespace = owner or find_user(training.hub_token)
     return f"{namespace}/{name}" if namespace else name
 
 

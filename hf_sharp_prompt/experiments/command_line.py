@@ -12,37 +12,30 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, ClassVar, NoReturn, Protocol, TypeVar
 
 import datasets
 import torch
 import transformers
 import yaml
 from accelerate import PartialState
-from publishing import name_repository
-from results import printable_lines
 from rich.console import Console
 from rich.text import Text
 from transformers import HfArgumentParser
 
 from hf_sharp_prompt import SharpPromptTrainingArguments
+from hf_sharp_prompt.experiments.publishing import name_repository
+from hf_sharp_prompt.experiments.results import printable_lines
 
 
-T = TypeVar("T")
+class MethodsArguments(Protocol):
+    """What every experiment's dataclass of arguments holds."""
 
-CORES_PER_PROCESS = (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", 1))
-DEFAULTS = {
-    "save_strategy": "epoch",
-    "logging_strategy": "epoch",
-    "save_total_limit": 1,
-    "per_device_eval_batch_size": 512,
-    "report_to": "none",
-    # Images are decoded and augmented in workers; a core is left to the process itself.
-    "dataloader_num_workers": min(8, max(0, CORES_PER_PROCESS - 1)),
-    "dataloader_persistent_workers": True,
-    "dataloader_pin_memory": torch.cuda.is_available(),
-    "disable_tqdm": not sys.stderr.isatty(),
-}
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+    recipes: list[str]
+
+
+T = TypeVar("T", bound=MethodsArguments)
 
 
 @dataclass
@@ -52,6 +45,23 @@ class Method:
     name: str
     prompt: Any  # the script's dataclass of prompt arguments
     training: SharpPromptTrainingArguments
+
+
+def make_defaults() -> dict[str, Any]:
+    """Make the training arguments' defaults that every script has, for this machine."""
+    cores = (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+    return {
+        "save_strategy": "epoch",
+        "logging_strategy": "epoch",
+        "save_total_limit": 1,
+        "per_device_eval_batch_size": 512,
+        "report_to": "none",
+        # Workers decode and augment the images; the process itself keeps a core.
+        "dataloader_num_workers": min(8, max(0, cores - 1)),
+        "dataloader_persistent_workers": True,
+        "dataloader_pin_memory": torch.cuda.is_available(),
+        "disable_tqdm": not sys.stderr.isatty(),
+    }
 
 
 def use_all_cores() -> None:

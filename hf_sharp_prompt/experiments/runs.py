@@ -18,9 +18,13 @@ from typing import Any
 
 import torch
 from accelerate import PartialState
-from failures import FAILED, in_one_sentence, is_users_error
-from publishing import Publication, push_missing
-from results import (
+from rich.console import Console
+from transformers import PreTrainedModel
+
+from hf_sharp_prompt import SharpPromptTrainer, SharpPromptTrainingArguments
+from hf_sharp_prompt.experiments.failures import FAILED, in_one_sentence, is_users_error
+from hf_sharp_prompt.experiments.publishing import Publication, push_missing
+from hf_sharp_prompt.experiments.results import (
     IDENTITY_NAME,
     RESULT_NAME,
     Result,
@@ -33,10 +37,6 @@ from results import (
     without_nan,
     write_json,
 )
-from rich.console import Console
-from torch import nn
-
-from hf_sharp_prompt import SharpPromptTrainer, SharpPromptTrainingArguments
 from hf_sharp_prompt.training.checkpoint import was_interrupted
 
 
@@ -94,7 +94,7 @@ def identify(
     return json.loads(json.dumps({**experiment, **prompt, **training.identity(), **precision}))
 
 
-def fingerprint_of_model(model: nn.Module) -> str:
+def fingerprint_of_model(model: PreTrainedModel) -> str:
     """Hash a model's configuration and tensors, so that another model under the same path or name is another."""
     digest = hashlib.blake2b(digest_size=16)
     config = {name: value for name, value in model.config.to_dict().items() if not name.startswith(("_", "transf"))}
