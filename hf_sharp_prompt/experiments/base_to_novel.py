@@ -21,15 +21,8 @@ from rich.table import Column, Table
 from torch.utils.data import DataLoader
 from transformers import AutoConfig, AutoProcessor, CLIPModel, PrinterCallback, ProcessorMixin, set_seed
 
-from hf_sharp_prompt import (
-    CLIPPromptConfig,
-    ImageEncoder,
-    SharpPromptTrainer,
-    SharpPromptTrainingArguments,
-    demo,
-    metrics,
-)
-from hf_sharp_prompt.data import (
+from .. import demo, metrics
+from ..data import (
     ImageCollator,
     ImageFeatures,
     RandomResizedCropFlip,
@@ -38,7 +31,13 @@ from hf_sharp_prompt.data import (
     fingerprint,
     load_image_dataset,
 )
-from hf_sharp_prompt.experiments.command_line import (
+from ..plots import plot_accuracy_by_epoch
+from ..printable import printable
+from ..training.arguments import SharpPromptTrainingArguments
+from ..training.trainer import SharpPromptTrainer
+from ..tuners import CLIPPromptConfig
+from ..tuners.image_encoder import ImageEncoder
+from .command_line import (
     Method,
     check_at_least,
     check_names_of_data,
@@ -49,8 +48,8 @@ from hf_sharp_prompt.experiments.command_line import (
     parse_methods,
     training_of_run,
 )
-from hf_sharp_prompt.experiments.publishing import Publication
-from hf_sharp_prompt.experiments.results import (
+from .publishing import Publication
+from .results import (
     Result,
     Results,
     collect,
@@ -59,9 +58,7 @@ from hf_sharp_prompt.experiments.results import (
     succeeded,
     write_json,
 )
-from hf_sharp_prompt.experiments.runs import Run, check_directories, fingerprint_of_model, identify, run_all
-from hf_sharp_prompt.plots import plot_accuracy_by_epoch
-from hf_sharp_prompt.printable import printable
+from .runs import Run, check_directories, fingerprint_of_model, identify, run_all
 
 
 logger = logging.getLogger(__name__)

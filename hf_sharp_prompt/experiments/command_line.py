@@ -23,9 +23,9 @@ from rich.console import Console
 from rich.text import Text
 from transformers import HfArgumentParser
 
-from hf_sharp_prompt import SharpPromptTrainingArguments
-from hf_sharp_prompt.experiments.publishing import name_repository
-from hf_sharp_prompt.experiments.results import printable_lines
+from ..training.arguments import SharpPromptTrainingArguments
+from .publishing import name_repository
+from .results import printable_lines
 
 
 class MethodsArguments(Protocol):

@@ -11,7 +11,7 @@ import torch
 import yaml
 from datasets.exceptions import DatasetsError
 
-from hf_sharp_prompt.printable import printable
+from ..printable import printable
 
 
 USERS_ERRORS = (ValueError, OSError, DatasetsError, yaml.YAMLError)

@@ -19,8 +19,8 @@ from rich.table import Column, Table
 from torch.utils.data import DataLoader, Dataset
 from transformers import AutoImageProcessor, AutoModel, EvalPrediction, PreTrainedModel, PrinterCallback, set_seed
 
-from hf_sharp_prompt import SharpPromptTrainer, SharpPromptTrainingArguments, ViTPromptConfig, demo, metrics
-from hf_sharp_prompt.data import (
+from .. import demo, metrics
+from ..data import (
     CIFAR_MEAN,
     CIFAR_STD,
     CIFARAugmentation,
@@ -34,7 +34,12 @@ from hf_sharp_prompt.data import (
     pareto_counts,
     subsample,
 )
-from hf_sharp_prompt.experiments.command_line import (
+from ..plots import plot_accuracy_by_group
+from ..printable import printable
+from ..training.arguments import SharpPromptTrainingArguments
+from ..training.trainer import SharpPromptTrainer
+from ..tuners import ViTPromptConfig
+from .command_line import (
     Method,
     check_at_least,
     check_seeds,
@@ -44,17 +49,15 @@ from hf_sharp_prompt.experiments.command_line import (
     parse_methods,
     training_of_run,
 )
-from hf_sharp_prompt.experiments.publishing import Publication
-from hf_sharp_prompt.experiments.results import (
+from .publishing import Publication
+from .results import (
     Result,
     Results,
     in_percent,
     name_of_row,
     succeeded,
 )
-from hf_sharp_prompt.experiments.runs import Run, fingerprint_of_model, identify
-from hf_sharp_prompt.plots import plot_accuracy_by_group
-from hf_sharp_prompt.printable import printable
+from .runs import Run, fingerprint_of_model, identify
 
 
 DEFAULTS = {"output_dir": "runs/long_tail", "eval_strategy": "no"}

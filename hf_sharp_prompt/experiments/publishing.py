@@ -13,10 +13,10 @@ from pathlib import Path
 from huggingface_hub import HfApi
 from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError
 
-from hf_sharp_prompt import SharpPromptTrainingArguments
-from hf_sharp_prompt.experiments.results import ADAPTER_FILES, checksums, read_json, write_json
-from hf_sharp_prompt.hub import WAITS, ask_again, is_temporary, what_the_hub_said
-from hf_sharp_prompt.training.push import make_public
+from ..hub import WAITS, ask_again, is_temporary, what_the_hub_said
+from ..training.arguments import SharpPromptTrainingArguments
+from ..training.push import make_public
+from .results import ADAPTER_FILES, checksums, read_json, write_json
 
 
 logger = logging.getLogger(__name__)

@@ -12,7 +12,7 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
-from hf_sharp_prompt.printable import printable
+from ..printable import printable
 
 
 logger = logging.getLogger(__name__)

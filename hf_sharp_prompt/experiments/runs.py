@@ -21,10 +21,12 @@ from accelerate import PartialState
 from rich.console import Console
 from transformers import PreTrainedModel
 
-from hf_sharp_prompt import SharpPromptTrainer, SharpPromptTrainingArguments
-from hf_sharp_prompt.experiments.failures import FAILED, in_one_sentence, is_users_error
-from hf_sharp_prompt.experiments.publishing import Publication, push_missing
-from hf_sharp_prompt.experiments.results import (
+from ..training.arguments import SharpPromptTrainingArguments
+from ..training.checkpoint import was_interrupted
+from ..training.trainer import SharpPromptTrainer
+from .failures import FAILED, in_one_sentence, is_users_error
+from .publishing import Publication, push_missing
+from .results import (
     IDENTITY_NAME,
     RESULT_NAME,
     Result,
@@ -37,7 +39,6 @@ from hf_sharp_prompt.experiments.results import (
     without_nan,
     write_json,
 )
-from hf_sharp_prompt.training.checkpoint import was_interrupted
 
 
 logger = logging.getLogger(__name__)
