@@ -47,7 +47,7 @@ Samples = tuple[torch.Tensor, torch.Tensor]
 
 @dataclass
 class Cost:
-    """Of one or more steps: seconds until the direction is there, those of gradient evaluations, and their number."""
+    """What steps cost: seconds until the direction is there, those of gradient evaluations, and their number."""
 
     seconds: float = 0.0
     in_evaluations: float = 0.0

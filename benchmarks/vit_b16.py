@@ -14,7 +14,7 @@ from hf_sharp_prompt import CLIPPromptConfig
 
 IMAGE_SIZE = 224
 FULL_STOP, SOS, EOS = 269, 49406, 49407
-# Of the tokens that a class name has: one to five, 2.25 in the mean.
+# A class name has one to five tokens, 2.25 in the mean.
 NAME_LENGTHS = {1: 0.30, 2: 0.35, 3: 0.20, 4: 0.10, 5: 0.05}
 
 

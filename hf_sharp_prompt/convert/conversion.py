@@ -100,7 +100,7 @@ def checkpoint_from_adapter(adapter: str | Path, checkpoint: str | Path) -> None
     """Write an adapter as a checkpoint that the repository of its design loads for evaluation.
 
     It holds what was learned, in float32: no optimizer to go on training with, and no embeddings of class names, which
-    these repositories make anew. Their own configuration has to ask for the same design.
+    these repositories make again. Their own configuration has to ask for the same design.
 
     Args:
         adapter: The adapter's directory.

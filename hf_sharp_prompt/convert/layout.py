@@ -31,7 +31,7 @@ def learned_tensors(state_dict: dict[str, torch.Tensor]) -> dict[str, torch.Tens
         is_of_clip = name == "logit_scale" or name.startswith(("image_encoder.", "text_encoder."))
         if not is_of_clip or is_in_tower(name):
             learned[name.removeprefix("prompt_learner.")] = tensor
-    unused = ["token_prefix", "token_suffix"]  # embeddings around the context, which class names give anew
+    unused = ["token_prefix", "token_suffix"]  # embeddings around the context, which class names give again
     if "bias_vectors" in learned:  # KgCoOp's, which has these but no use for them
         unused += ["bias_vectors", "meta_net.linear1.weight", "meta_net.linear1.bias"]
     return {name: tensor for name, tensor in learned.items() if name not in unused}

@@ -14,8 +14,8 @@ class ClassFrequencySampler(Sampler[int]):
     """Draws classes with probability `p_c ∝ n_c^q`, and each draw's sample evenly from its class, with replacement.
 
     Every process draws the same indices, and Accelerate gives each process its share of the batches, as it does with
-    a shuffled data set. Each epoch draws anew: the epoch is set by `set_epoch`, which Accelerate and the Trainer call,
-    or else counts up by itself. The global random numbers are not touched.
+    a shuffled data set. Each epoch draws again. `set_epoch`, which Accelerate and the Trainer call, sets the epoch;
+    otherwise it counts up. The global random numbers are not touched.
 
     Args:
         labels: The label of each sample.

@@ -113,7 +113,7 @@ class ExperimentArguments:
         metadata={
             "help": "Encode each image once, and train and measure on its features, kept in memory or, for later runs "
             "as well, on disk (in HF_ASSETS_CACHE), which is what the flag alone means. With 'no', training images "
-            "are augmented and encoded anew in every step, as in the papers. Default: memory on the demo or with "
+            "are augmented and encoded again in every step, as in the papers. Default: memory on the demo or with "
             "--augmented_views, else no.",
             "choices": ["memory", "disk", "no"],
             "nargs": "?",
@@ -289,7 +289,7 @@ class Experiment:
         return self.views is not None and not method.prompt.learns_in_image_tower
 
     def draw_shots(self, seed: int, method: Method) -> tuple[Images, ImageCollator]:
-        """The base classes' training images, encoded unless they are anew in every step, and what batches them."""
+        """The base classes' training images, encoded unless every step draws its own, and what batches them."""
         size = self.processor.image_processor.crop_size["height"]
         collator = ImageCollator(self.processor, None if self.views == 0 else RandomResizedCropFlip(size))
         as_pixels = not self.trains_on_features(method)
