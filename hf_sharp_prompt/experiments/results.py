@@ -18,8 +18,8 @@ from ..printable import printable
 logger = logging.getLogger(__name__)
 
 Result = dict[str, Any]
-"""Of a run: what was measured, its seed, the seconds that training took and the adapter's directory; or, under
-`failed`, one sentence that says why there is nothing of these."""
+"""The result of a run: what was measured, its seed, the seconds that training took and the adapter's directory. A run
+that failed has one sentence under `failed` instead."""
 Results = dict[str, list[Result]]
 """By method, a result per seed."""
 

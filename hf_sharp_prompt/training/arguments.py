@@ -96,7 +96,7 @@ class SharpPromptTrainingArguments(TrainingArguments):
             Over what the rule is applied: the step's whole `"batch"`; or each `"micro_batch"`, or each `"process"`'s
             share of the batch, by itself, with the mean of their directions followed.
         reweighting_epochs (`list[int]`, *optional*):
-            The epochs, from 0, at whose beginning the classes are weighted anew: from the first on `reweighting_beta`
+            The epochs, from 0, at whose beginning the classes are weighted again: from the first on `reweighting_beta`
             holds, and at each `gnm` halves its noise.
         reweighting_beta (`float`, *optional*):
             β of the class weights by effective number, `(1-β)/(1-β^n_c)` (LDAM: 0.9999, RSAM-PT: 0.9998); the loss is
@@ -184,7 +184,7 @@ class SharpPromptTrainingArguments(TrainingArguments):
         },
     )
     reweighting_epochs: list[int] | None = field(
-        default=None, metadata={"help": "Epochs, from 0, at whose beginning the classes are weighted anew."}
+        default=None, metadata={"help": "Epochs, from 0, at whose beginning the classes are weighted again."}
     )
     reweighting_beta: float | None = field(
         default=None,

@@ -119,8 +119,8 @@ class SeededTrainer(Trainer):
         finally:
             self.data_collator = collator
         if not _streams(loader.dataset):
-            # Of the workers' seeds. By default they are drawn from the random numbers that models see, when workers
-            # start, which in a resumed run is at other times.
+            # This seeds the workers. By default their seeds are drawn from the random numbers that models see, when
+            # workers start, which in a resumed run is at other times.
             _loader_of_torch(loader).generator = torch.Generator().manual_seed(self._data_seed)
         return loader
 

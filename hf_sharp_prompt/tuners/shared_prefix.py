@@ -77,7 +77,7 @@ def encode_shared_prefix(
     if chunk_size >= prompts:
         features = _encode(tower, prefixes, texts, deep)
     else:
-        # Whole images where they fit: every chunk computes its prefixes anew.
+        # Whole images where they fit: every chunk computes its prefixes again.
         some_texts = _split(texts, chunk_size)
         some_prefixes = prefixes.split(max(1, chunk_size // len(texts)))
         features = torch.cat(

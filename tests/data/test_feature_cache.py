@@ -1,4 +1,4 @@
-"""Features kept in a file: those of these very images, weights and crops, or made anew."""
+"""Features kept in a file: those of these very images, weights and crops, or made again."""
 
 import os
 import signal

@@ -154,7 +154,7 @@ class LossSurface:
         return (noise.sign() if signs else noise).to(like)
 
     def _losses(self) -> Iterator[tuple[float, torch.Tensor]]:
-        """Of each batch its share of all samples and, where the parameters are now, its mean loss."""
+        """Yield for each batch its share of all samples, and its mean loss where the parameters are now."""
         for share, batch in zip(self._shares, self.batches, strict=True):
             yield share, self._loss(self.model, send_to_device(batch, self.origin[0].device)).mean()
 

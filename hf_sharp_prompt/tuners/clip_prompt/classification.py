@@ -394,7 +394,7 @@ class NameClassifier:
     ) -> CLIPOutput:
         """What the model's forward returns, with every text's features made for every image.
 
-        (Position ids are made anew for the longer texts.)
+        (Position ids are made again for the longer texts.)
         """
         if return_loss:
             raise ValueError("A conditional context has no contrastive loss; train it with labels, as a classifier.")
