@@ -7,21 +7,25 @@ import sys
 from collections.abc import Callable
 from typing import NoReturn
 
-import torch
 import yaml
-from datasets.exceptions import DatasetsError
 
 from ..printable import printable
 
 
-USERS_ERRORS = (ValueError, OSError, DatasetsError, yaml.YAMLError)
 FAILED, WRONG_ARGUMENTS, INTERRUPTED = 1, 2, 130
 """Exit codes: of runs or a bug, of what the user can put right before anything has run, and of Ctrl-C."""
 
 
 def is_users_error(error: BaseException) -> bool:
     """True if the error is about what a script was given; others are bugs."""
-    return isinstance(error, USERS_ERRORS) and not isinstance(error, UnicodeError)
+    return isinstance(error, users_errors()) and not isinstance(error, UnicodeError)
+
+
+def users_errors() -> tuple[type[Exception], ...]:
+    """The errors that are about what a script was given."""
+    from datasets.exceptions import DatasetsError  # Its import takes a second, which a command without errors saves.
+
+    return ValueError, OSError, DatasetsError, yaml.YAMLError
 
 
 def in_one_sentence(error: BaseException) -> str:
@@ -36,7 +40,9 @@ def exit_code_of(main: Callable[[], int]) -> int:
         return main()
     except KeyboardInterrupt:
         message, code = "Interrupted. The same command continues where it stopped.", INTERRUPTED
-    except USERS_ERRORS as error:
+    except Exception as error:
+        if not isinstance(error, users_errors()):
+            raise
         message, code = in_one_sentence(error), WRONG_ARGUMENTS
     if os.environ.get("RANK", "0") == "0":
         print(message, file=sys.stderr)
@@ -46,6 +52,9 @@ def exit_code_of(main: Callable[[], int]) -> int:
 def run_script(main: Callable[[], int]) -> NoReturn:
     """Run a script, leave the other processes in good order, and exit."""
     code = exit_code_of(main)
-    if torch.distributed.is_initialized():
-        torch.distributed.destroy_process_group()
+    if "torch" in sys.modules:  # A command that does not train does without.
+        import torch
+
+        if torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
     sys.exit(code)

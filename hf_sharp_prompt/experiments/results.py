@@ -6,12 +6,12 @@ import hashlib
 import json
 import logging
 import math
-import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
+from ..files import written_whole
 from ..printable import printable
 
 
@@ -30,10 +30,8 @@ IDENTITY_NAME = "_settings.json"  # The underscore keeps it from being pushed to
 
 def write_json(path: Path, content: Any) -> None:
     """Write a JSON file completely or not at all. Numbers that JSON does not have, NaN and infinities, become null."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(without_nan(content), indent=2, allow_nan=False), encoding="utf-8")
-    os.replace(temporary, path)
+    with written_whole(path) as unfinished:
+        unfinished.write_text(json.dumps(without_nan(content), indent=2, allow_nan=False), encoding="utf-8")
 
 
 def without_nan(content: Any) -> Any:
@@ -137,7 +135,7 @@ def in_percent(values: Sequence[float | None]) -> str:
     return f"{100 * mean(defined):.1f}" + (f" ± {100 * stdev(defined):.1f}" if len(defined) > 1 else "")
 
 
-def in_words(result: Result, columns: dict[str, str]) -> str:
+def in_words(result: Result, columns: Mapping[str, str]) -> str:
     """One run's line: what was measured, under the names of the table's columns."""
     if "failed" in result:
         return f"FAILED: {result['failed']}"

@@ -10,11 +10,11 @@ import os
 import shutil
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import torch
 from accelerate import PartialState
@@ -51,8 +51,11 @@ PATIENCE = timedelta(minutes=5)
 """How long a process waits for the others to end the same run."""
 
 
+T = TypeVar("T", bound=SharpPromptTrainer)
+
+
 @dataclass
-class Run:
+class Run(Generic[T]):
     """One method with one seed.
 
     Args:
@@ -73,9 +76,9 @@ class Run:
     label: str
     directory: Path
     identity: dict[str, Any]
-    make_trainer: Callable[[], SharpPromptTrainer]
-    load_trainer: Callable[[], SharpPromptTrainer]
-    measure: Callable[[SharpPromptTrainer], Result]
+    make_trainer: Callable[[], T]
+    load_trainer: Callable[[], T]
+    measure: Callable[[T], Result]
     measured: Sequence[str]
     publication: Publication | None = None
 
@@ -106,7 +109,7 @@ def fingerprint_of_model(model: PreTrainedModel) -> str:
     return digest.hexdigest()
 
 
-def check_directories(runs: Sequence[Run]) -> None:
+def check_directories(runs: Sequence[Run[Any]]) -> None:
     """Make sure, before anything is trained, that the runs may be written where they are to be.
 
     A directory belongs to the run that left a result or a complete checkpoint in it. All seeds of a method belong to
@@ -162,7 +165,7 @@ def find_checkpoints(directory: Path) -> list[Path]:
     ]
 
 
-def run_all(runs: Sequence[Run], console: Console, columns: dict[str, str]) -> Results:
+def run_all(runs: Sequence[Run[Any]], console: Console, columns: Mapping[str, str]) -> Results:
     """Do the runs, one after the other, whether or not one fails, and push their adapters if that is asked for.
 
     Returns:
@@ -197,7 +200,7 @@ def end_of(results: Sequence[Results], publications: Sequence[Publication], cons
     return FAILED if failures or missing else 0
 
 
-def attempt(run: Run) -> Result:
+def attempt(run: Run[Any]) -> Result:
     """Do a run; if it fails, say so in its result, and keep the traceback in its directory."""
     failure, result = None, {}
     try:
@@ -231,7 +234,7 @@ def agree(failure: str | None) -> str | None:
     return next((each for each in failures if each is not None), None)
 
 
-def do(run: Run) -> Result:
+def do(run: Run[Any]) -> Result:
     """Train, measure, save and load back; what an earlier call began is continued, or just returned.
 
     Raises:
@@ -267,7 +270,7 @@ def do(run: Run) -> Result:
     return result
 
 
-def check_same(measured: Result, reloaded: Result, run: Run) -> None:
+def check_same(measured: Result, reloaded: Result, run: Run[Any]) -> None:
     """Compare what the trained and the reloaded model reach.
 
     Raises:

@@ -13,9 +13,9 @@ def test_a_lone_process_uses_all_cores_under_accelerate_launch(tmp_path):
     """accelerate launch says OMP_NUM_THREADS=1, and 7 of a laptop's 8 cores would idle."""
     script = tmp_path / "script.py"
     script.write_text(
-        "import torch\nfrom hf_sharp_prompt.experiments import command_line\n"
+        "import torch\nfrom hf_sharp_prompt.experiments import console\n"
         "before = torch.get_num_threads()\n"
-        "command_line.use_all_cores()\n"
+        "console.use_all_cores()\n"
         "print(before, torch.get_num_threads())\n"
     )
     environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}

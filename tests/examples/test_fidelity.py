@@ -17,11 +17,12 @@ from transformers import CLIPConfig, CLIPModel, TrainerCallback, ViTConfig, ViTM
 from hf_sharp_prompt import CLIPPromptConfig, SharpPromptTrainer, ViTPromptConfig
 from hf_sharp_prompt.demo import CLIP_PATH
 from hf_sharp_prompt.experiments import base_to_novel, long_tail
+from hf_sharp_prompt.experiments.methods import parse_methods
+from hf_sharp_prompt.experiments.recipes import RECIPES, list_recipes
 
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "fidelity.md"
-EXAMPLES = ROOT / "examples"
 RUN_EPOCHS = 2
 NOVEL = ["orange wedge", "pink cross"]
 
@@ -39,7 +40,7 @@ def read_table() -> dict[str, dict[str, str]]:
 
 
 TABLE = read_table()
-RECIPES = sorted(str(path.relative_to(EXAMPLES / "recipes"))[:-5] for path in EXAMPLES.glob("recipes/**/*.yaml"))
+NAMES = sorted(list_recipes())
 
 
 def read_recipe(recipe: str, output_dir: Path):
@@ -47,11 +48,8 @@ def read_recipe(recipe: str, output_dir: Path):
     arguments = ["--recipes", recipe.removeprefix("long_tail/"), "--dataset", "me/photos", "--use_cpu"]
     arguments += ["--output_dir", str(output_dir), "--dataloader_num_workers", "0", "--save_strategy", "no"]
     arguments += ["--dataloader_persistent_workers", "False"]
-    directory = EXAMPLES / "recipes"
-    if recipe.startswith("long_tail/"):
-        _, (method,) = long_tail.parse_arguments(arguments, directory / "long_tail", "")
-    else:
-        _, (method,) = base_to_novel.parse_arguments(arguments, directory, "")
+    protocol = long_tail if recipe.startswith("long_tail/") else base_to_novel
+    _, (method,) = parse_methods(protocol.argument_groups(), "", arguments)
     return method
 
 
@@ -131,18 +129,16 @@ def steps_of(rule: str, samples: int) -> int:
 
 def test_the_page_has_every_recipe():
     """Otherwise a recipe is there that nobody compared with its paper's code."""
-    assert sorted(TABLE) == RECIPES
+    assert sorted(TABLE) == NAMES
     text = PAGE.read_text()
-    for recipe in RECIPES:
+    for recipe in NAMES:
         assert text.count(f"| `{recipe}` |") == 2, f"{recipe} has numbers, and a line on what it follows"
-        header = [
-            line for line in (EXAMPLES / "recipes" / f"{recipe}.yaml").read_text().splitlines() if line[:1] == "#"
-        ]
+        header = [line for line in (RECIPES / f"{recipe}.yaml").read_text().splitlines() if line[:1] == "#"]
         assert any(line.startswith("# Follows: ") for line in header)
         assert any(line.startswith("# Differs: ") for line in header)
 
 
-@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize("recipe", NAMES)
 def test_what_is_run_is_what_the_page_says(recipe, tmp_path):
     """Otherwise a run under a paper's name has another optimizer, schedule or number of steps."""
     row, method = TABLE[recipe], read_recipe(recipe, tmp_path)

@@ -9,23 +9,25 @@ import pytest
 
 from hf_sharp_prompt import CLIPPromptConfig, demo
 from hf_sharp_prompt.data import load_image_dataset
-from hf_sharp_prompt.experiments import base_to_novel, command_line, runs
+from hf_sharp_prompt.experiments import base_to_novel, clip, runs
+from hf_sharp_prompt.experiments.images import class_names
+from hf_sharp_prompt.experiments.methods import parse_methods
+from hf_sharp_prompt.experiments.recipes import OWN, RECIPES, read_recipe
 
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
-RECIPES = sorted(path.stem for path in (EXAMPLES / "recipes").glob("*.yaml"))
+NAMES = sorted(path.stem for path in RECIPES.glob("*.yaml"))
 
 
 def parse_arguments(arguments):
-    return base_to_novel.parse_arguments(arguments, EXAMPLES / "recipes", "")
+    return parse_methods(base_to_novel.argument_groups(), "", arguments)
 
 
-@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize("recipe", NAMES)
 @pytest.mark.parametrize("dataset", ["all", "me/photos"])
 def test_it_is_read(recipe, dataset, tmp_path):
     arguments = ["--recipes", recipe, "--dataset", dataset, "--output_dir", str(tmp_path), "--use_cpu"]
     _, (method,) = parse_arguments(arguments)
-    values = command_line.read_recipe(EXAMPLES / "recipes" / f"{recipe}.yaml", on_demo=dataset == "all")
+    values = read_recipe(recipe).resolve(on_demo=dataset == "all")
     if "nfl" in (method.training.objectives or {}):
         method.training.objectives["nfl"]["novel_class_names"] = ["grey moon"]  # as the script does for `own`
     made = {each.name for each in method.training.make_objectives()}
@@ -36,21 +38,21 @@ def test_it_is_read(recipe, dataset, tmp_path):
     assert all(fields[name] == values[name] for name in fields.keys() & values.keys())
     CLIPPromptConfig(**{name: value for name, value in fields.items() if name != "class_template"})
     assert method.training.learning_rate == values["learning_rate"]
-    text = (EXAMPLES / "recipes" / f"{recipe}.yaml").read_text().splitlines()
+    text = (RECIPES / f"{recipe}.yaml").read_text().splitlines()
     assert [line[0] for line in text[:2]] == ["#", "#"], "two lines on the method and its figures"
 
 
-@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize("recipe", NAMES)
 def test_it_starts_on_the_demo(recipe, experiment, tmp_path):
     """A method that is only described is none; two steps of each, on a few images, and its prompts are measured."""
     arguments = ["--recipes", recipe, "--output_dir", str(tmp_path), "--use_cpu", "--dataloader_num_workers", "0"]
-    if "subspace_epochs" in (EXAMPLES / "recipes" / f"{recipe}.yaml").read_text():
+    if "subspace_epochs" in read_recipe(recipe).values:
         arguments += ["--num_train_epochs", "3", "--subspace_epochs", "3", "--subspace_rank", "2"]
     else:
         arguments += ["--max_steps", "2"]
     _, (method,) = parse_arguments(arguments)
     experiment.directory = tmp_path
-    result = runs.do(base_to_novel.make_run(experiment, method, seed=1))
+    result = runs.do(experiment.make_run(method, seed=1))
     assert 0 <= result["hm"] <= 1
     assert (Path(result["adapter"]) / "adapter_model.safetensors").is_file()
     assert len(result["cosines"]) <= len(result["history"]["base"]) == len(result["history"]["novel"]) <= 3
@@ -71,18 +73,19 @@ def few_images() -> datasets.DatasetDict:
 
 @pytest.fixture
 def experiment(monkeypatch, tmp_path):
-    monkeypatch.setattr(base_to_novel, "load_image_dataset", lambda *_: few_images())
-    args = parse_arguments(["--shots", "2", "--output_dir", str(tmp_path)])[0]
-    return base_to_novel.Experiment(demo.DEFAULT_TASK, args, str(tmp_path), 0)
+    monkeypatch.setattr(clip, "load_image_dataset", lambda *_: few_images())
+    arguments = ["--shots", "2", "--output_dir", str(tmp_path), "--dataloader_num_workers", "0", "--use_cpu"]
+    args, methods = parse_arguments([*arguments, "--dataloader_persistent_workers", "False"])
+    return base_to_novel.BaseToNovel(demo.DEFAULT_TASK, args, methods[0].training)
 
 
 def test_novel_names_may_be_the_data_sets_own(experiment):
     """Otherwise NFL's base-to-novel runs hold back other classes than its authors'."""
-    nfl = {"novel_class_names": base_to_novel.OWN, "weight": 2.0}
-    filled = experiment.fill_in({"nfl": nfl, "kgcoop": None})
+    nfl = {"novel_class_names": OWN, "weight": 2.0}
+    filled = experiment.with_novel_class_names({"nfl": nfl, "kgcoop": None})
     assert filled == {
-        "nfl": {**nfl, "novel_class_names": base_to_novel.class_names(experiment.evaluation_pixels["novel"])},
+        "nfl": {**nfl, "novel_class_names": class_names(experiment.evaluation_pixels["novel"])},
         "kgcoop": None,
     }
-    assert nfl["novel_class_names"] == base_to_novel.OWN, "another data set has others"
-    assert experiment.fill_in("kgcoop") == "kgcoop"
+    assert nfl["novel_class_names"] == OWN, "another data set has others"
+    assert experiment.with_novel_class_names("kgcoop") == "kgcoop"

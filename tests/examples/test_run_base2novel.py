@@ -211,7 +211,10 @@ print("accuracy", (predicted == batch["labels"]).float().mean().item())
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--recipes", "coup"], "There is no recipe 'coup'. Give the path of a YAML file, or one of: cocoop, "),
+        (
+            ["--recipes", "coup"],
+            "There is no recipe 'coup'; did you mean 'coop'? Give the path of a YAML file, or one of: cocoop, ",
+        ),
         (["--dataset", "no/such_dataset_or_folder_here"], "no/such_dataset_or_folder_here"),
         (["--sharpness", "sma"], "no sharpness rule 'sma'; did you mean 'sam'?"),
         (["--eval_split", "dev"], "has no dev split; it has"),

@@ -11,12 +11,14 @@ import transformers
 from processes import run_in_two_processes
 
 from hf_sharp_prompt import ViTPromptConfig, demo
-from hf_sharp_prompt.experiments import command_line, long_tail
+from hf_sharp_prompt.experiments import long_tail
+from hf_sharp_prompt.experiments.methods import parse_methods
+from hf_sharp_prompt.experiments.recipes import RECIPES, read_recipe
 
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 SCRIPT = str(EXAMPLES / "run_long_tail.py")
-RECIPES = sorted(path.stem for path in (EXAMPLES / "recipes" / "long_tail").glob("*.yaml"))
+NAMES = sorted(path.stem for path in (RECIPES / "long_tail").glob("*.yaml"))
 SMALL = ["--max_per_class", "10", "--imbalance_factor", "10", "--seeds", "1", "--num_train_epochs", "2"]
 SMALL += ["--eval_split", "validation", "--recipes", "vpt_imbsam", "rsam_pt", "--reweighting_epochs", "1"]
 
@@ -47,7 +49,12 @@ def run(example, monkeypatch, capsys):
 
 
 def parse_arguments(arguments):
-    return long_tail.parse_arguments(arguments, EXAMPLES / "recipes" / "long_tail", "")
+    return parse_methods(long_tail.argument_groups(), "", arguments)
+
+
+def make_experiment(arguments):
+    args, methods = parse_arguments(arguments)
+    return long_tail.LongTail(args.dataset[0], args, methods[0].training)
 
 
 def test_the_demo_runs_and_its_adapters_are_what_was_measured(run, tmp_path, caplog):
@@ -92,14 +99,14 @@ def test_two_processes_learn_from_a_data_set_of_ones_own(tmp_path):
     assert 0 <= result["few"] == result["overall"]
 
 
-@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize("recipe", NAMES)
 @pytest.mark.parametrize("dataset", [demo.LONG_TAIL_TASK.name, "me/photos"])
 def test_a_recipe_is_read(recipe, dataset, tmp_path):
     """Each value reaches the run; a misspelt one would train with a default and nobody would know."""
     arguments = ["--recipes", recipe, "--dataset", dataset, "--output_dir", str(tmp_path), "--use_cpu"]
     args, (method,) = parse_arguments(arguments)
-    path = EXAMPLES / "recipes" / "long_tail" / f"{recipe}.yaml"
-    values = command_line.read_recipe(path, on_demo=long_tail.on_demo(args))
+    path = RECIPES / "long_tail" / f"{recipe}.yaml"
+    values = read_recipe(recipe, RECIPES / "long_tail").resolve(args.on_demo)
     for name, value in values.items():
         assert getattr(method.prompt if hasattr(method.prompt, name) else method.training, name) == value
     assert method.training.make_sharpness_rule([100, 1]).name == values["sharpness"]
@@ -117,10 +124,7 @@ def test_an_argument_may_need_what_the_recipe_sets(tmp_path):
 def test_cifar_is_prepared_as_its_authors_do(tmp_path):
     """Otherwise RSAM-PT is trained and tested on other images: its mean, its deviation, its crops."""
     arguments = ["--output_dir", str(tmp_path), "--use_cpu", "--max_per_class", "10", "--imbalance_factor", "5"]
-    crop, cifar = (
-        long_tail.Experiment(parse_arguments([*arguments, "--preprocessing", name])[0], str(tmp_path))
-        for name in ("crop", "cifar")
-    )
+    crop, cifar = (make_experiment([*arguments, "--preprocessing", name]) for name in ("crop", "cifar"))
     assert cifar.collator.image_processor.image_mean == [0.4914, 0.4822, 0.4465]
     assert cifar.train_collator.image_processor.image_std == [0.2023, 0.1994, 0.2010]
     assert type(cifar.train_collator.augment).__name__ == "CIFARAugmentation"
@@ -133,7 +137,7 @@ def test_groups_follow_the_convention_of_the_benchmark(tmp_path):
 
     def groups(*arguments: str) -> dict:
         args, _ = parse_arguments(["--output_dir", str(tmp_path), "--use_cpu", *arguments])
-        experiment = long_tail.Experiment.__new__(long_tail.Experiment)
+        experiment = long_tail.LongTail.__new__(long_tail.LongTail)
         experiment.args, experiment.counts = args, [1] * 100
         return experiment.find_groups()
 
@@ -145,7 +149,10 @@ def test_groups_follow_the_convention_of_the_benchmark(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--recipes", "rsam"], "There is no recipe 'rsam'. Give the path of a YAML file, or one of: ce, rsam_pt"),
+        (
+            ["--recipes", "rsam"],
+            "There is no recipe 'rsam'; did you mean 'rsam_pt'.* Give the path of a YAML file, or one of: ce, rsam_pt",
+        ),
         (["--imbalance_factor", "1000"], "the smallest class would have none; lower the imbalance to at most 100"),
         (["--reweighting_epochs", "99"], "reweighting_epochs has 99, but the last of"),
         (["--imbalance_factor", "0"], "--imbalance_factor must be at least 1, got 0."),

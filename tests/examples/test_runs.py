@@ -11,7 +11,7 @@ import pytest
 import run_base2novel as example
 
 from hf_sharp_prompt import demo
-from hf_sharp_prompt.experiments import base_to_novel, runs
+from hf_sharp_prompt.experiments import clip, runs
 from hf_sharp_prompt.experiments.results import in_percent, write_json
 
 
@@ -40,7 +40,7 @@ def run(monkeypatch, tmp_path, capsys):
     """Runs the main job with arguments; returns its exit code and what it prints."""
     monkeypatch.setenv("COLUMNS", "200")
     load = pytest.MonkeyPatch()
-    load.setattr(base_to_novel, "load_image_dataset", load_few)
+    load.setattr(clip, "load_image_dataset", load_few)
 
     def run(*arguments: object) -> tuple[int, str]:
         words = ["run_base2novel.py", *SMALL, "--output_dir", str(tmp_path), *map(str, arguments)]
@@ -93,7 +93,7 @@ def test_a_failed_run_costs_no_other_and_is_reported(run, directory, monkeypatch
 
 
 def test_a_run_that_failed_before_its_first_step_blocks_nothing(run, monkeypatch):
-    monkeypatch.setattr(base_to_novel, "make_trainer", lambda *_: 1 / 0)
+    monkeypatch.setattr(clip.CLIPExperiment, "make_trainer", lambda *_: 1 / 0)
     assert run("--recipes", "coop", "--seeds", "1")[0] == 1
     monkeypatch.undo()
     monkeypatch.setenv("COLUMNS", "200")

@@ -2,33 +2,28 @@
 
 import json
 import re
-import sys
-from pathlib import Path
 
 import pytest
 from PIL import Image
 
+from hf_sharp_prompt.experiments import overfitting
+from hf_sharp_prompt.experiments.recipes import RECIPES
 from hf_sharp_prompt.experiments.results import in_percent
 
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
 SMALL = ["--dataset", "colour_shape_tint", "--shots", "1", "--max_steps", "2", "--use_cpu"]
 
 
 @pytest.fixture
 def study(monkeypatch):
-    monkeypatch.syspath_prepend(str(EXAMPLES))
-    import study_overfitting
-
-    monkeypatch.setattr(study_overfitting, "POINTS", 3)
-    return study_overfitting
+    monkeypatch.setattr(overfitting, "POINTS", 3)
+    return overfitting
 
 
-def test_tables_and_figures_come_from_one_command(study, monkeypatch, tmp_path, capsys):
+def test_tables_and_figures_come_from_one_command(study, tmp_path, capsys):
     arguments = [*SMALL, "--recipes", "coop", "gcscoop", "kgcoop", "--seeds", "1", "2", "--output_dir", str(tmp_path)]
     arguments += ["--eval_strategy", "steps", "--eval_steps", "1"]
-    monkeypatch.setattr(sys, "argv", ["study_overfitting.py", *arguments])
-    assert study.main() == 0
+    assert study.main(arguments) == 0
     assert "colour_shape_tint, 1 shots" in capsys.readouterr().out
     summary = json.loads((tmp_path / "summary.json").read_text())["colour_shape_tint"]
     assert [len(summary[name]) for name in ("zero-shot", "coop", "gcscoop")] == [1, 2, 2]
@@ -45,7 +40,7 @@ def test_tables_and_figures_come_from_one_command(study, monkeypatch, tmp_path, 
 
 def test_without_arguments_every_method_runs_on_every_task(study):
     arguments = study.with_defaults(["--seeds", "1"])
-    recipes = {path.stem for path in (EXAMPLES / "recipes").glob("*.yaml")}
+    recipes = {path.stem for path in RECIPES.glob("*.yaml")}
     assert recipes < set(arguments)
     assert arguments[arguments.index("--dataset") + 1] == "all"
     assert study.with_defaults(["--dataset=mine"]).count("--dataset") == 0, "what is given stays"

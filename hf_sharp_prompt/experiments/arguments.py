@@ -1,0 +1,188 @@
+"""What the protocols' command lines ask for: groups of arguments, their defaults, and their checks."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+
+
+RECIPES_HELP = (
+    "The methods to run: names of recipes (`sharp-prompt recipes` lists them), or paths of YAML files like them. A "
+    "sharpness rule, an objective or a loss may be added with a plus, as in coop+asam."
+)
+
+
+@dataclass
+class ExperimentArguments:
+    """The arguments of every protocol: a subclass sets the defaults and adds its own."""
+
+    demo_tasks: ClassVar[Collection[str]] = ()
+    """The tasks of the embedded demo that the protocol runs on."""
+
+    model: str = field(default="", metadata={"help": "A Hub id or a directory."})
+    dataset: list[str] = field(default_factory=list, metadata={"help": "One or more data sets."})
+    image_column: str | None = field(
+        default=None, metadata={"help": "The column of the images. Default: the one whose feature is an Image."}
+    )
+    label_column: str | None = field(
+        default=None, metadata={"help": "The column of the labels. Default: the one whose feature is a ClassLabel."}
+    )
+    recipes: list[str] = field(default_factory=list, metadata={"help": RECIPES_HELP})
+    seeds: list[int] = field(
+        default_factory=lambda: [1, 2, 3],
+        metadata={"help": "Seeds, each one run per method: of what is drawn, the initialisation and the order."},
+    )
+    eval_split: str = field(
+        default="test",
+        metadata={"help": "The split to measure on: test, or validation to choose hyperparameters."},
+    )
+
+    def __post_init__(self) -> None:
+        check_seeds(self.seeds)
+        check_distinct([name_of_data(dataset) for dataset in self.dataset], "--dataset")
+
+    @property
+    def datasets(self) -> list[str]:
+        """The data sets, each by its name."""
+        return list(self.demo_tasks) if self.dataset == ["all"] else self.dataset
+
+    @property
+    def on_demo(self) -> bool:
+        """Whether all is on the embedded demo, so that what a recipe says for it applies."""
+        return all(dataset in self.demo_tasks for dataset in self.datasets)
+
+
+def describe_dataset(tasks: Collection[str]) -> str:
+    """The help of `--dataset`."""
+    return (
+        "One or more of: a Hub id, a folder in imagefolder layout, a data set saved with save_to_disk, a task of the "
+        f"embedded demo ({', '.join(tasks)}), or 'all' for all of the demo's."
+    )
+
+
+@dataclass
+class CLIPPromptArguments:
+    """The fields of `CLIPPromptConfig` that recipes and command lines set."""
+
+    num_text_tokens: int = field(default=4, metadata={"help": "Number of learned context tokens."})
+    text_init: str | None = field(
+        default=None, metadata={"help": "Words whose embeddings initialise the context. Default: random."}
+    )
+    text_init_rest: str = field(
+        default="normal",
+        metadata={"help": "The context tokens that text_init does not reach.", "choices": ["normal", "zeros"]},
+    )
+    text_depth: int = field(default=1, metadata={"help": "Text layers that get tokens of their own."})
+    class_token_position: str = field(
+        default="end",
+        metadata={"help": "Where the text stands in the context.", "choices": ["end", "middle", "front"]},
+    )
+    conditional: bool = field(
+        default=False, metadata={"help": "Shift the context by what a meta-net makes of the image (CoCoOp)."}
+    )
+    class_template: str = field(
+        default="{}.", metadata={"help": "The text after the context tokens; {} is the class name."}
+    )
+    num_vision_tokens: int = field(
+        default=0, metadata={"help": "Number of learned tokens in the image tower; images are then never cached."}
+    )
+    vision_depth: int = field(default=1, metadata={"help": "Image layers that get tokens of their own."})
+    coupled: bool = field(
+        default=False, metadata={"help": "Make the vision tokens from the text tokens by linear maps (MaPLe)."}
+    )
+
+    @property
+    def learns_in_image_tower(self) -> bool:
+        """Whether an image's features change in training, so that pixels have to be trained on."""
+        return self.num_vision_tokens > 0
+
+
+@dataclass
+class ViTPromptArguments:
+    """The fields of `ViTPromptConfig` that recipes and command lines set."""
+
+    num_tokens: int = field(default=10, metadata={"help": "Number of learned tokens in every prompted layer."})
+    depth: int | None = field(default=None, metadata={"help": "Number of prompted layers. Default: every layer."})
+    init: str = field(
+        default="xavier",
+        metadata={
+            "help": "How the tokens are initialised: as in VPT, or normal with deviation 0.02, cut at two deviations.",
+            "choices": ["xavier", "trunc_normal"],
+        },
+    )
+    dropout: float = field(default=0.0, metadata={"help": "Dropout of the learned tokens."})
+    pooling: str = field(
+        default="model",
+        metadata={
+            "help": "What the head sees: what the model's own classifier does, CLS, or CLS mixed with the learned "
+            "tokens' outputs.",
+            "choices": ["model", "cls", "cls_prompt"],
+        },
+    )
+    head: str = field(default="linear", metadata={"help": "The head.", "choices": ["linear", "cosine"]})
+    head_dropout: float = field(default=0.0, metadata={"help": "Dropout of the feature before the head."})
+    scale: float = field(default=25.0, metadata={"help": "Scale of a cosine head's logits."})
+
+
+def make_defaults() -> dict[str, Any]:
+    """Return the defaults of training arguments that every protocol has, for this machine."""
+    cores = (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+    return {
+        "save_strategy": "epoch",
+        "logging_strategy": "epoch",
+        "save_total_limit": 1,
+        "per_device_eval_batch_size": 512,
+        "report_to": "none",
+        # Workers decode and augment the images; the process itself keeps a core.
+        "dataloader_num_workers": min(8, max(0, cores - 1)),
+        "dataloader_persistent_workers": True,
+        "dataloader_pin_memory": torch.cuda.is_available(),
+        "disable_tqdm": not sys.stderr.isatty(),
+    }
+
+
+def check_distinct(values: Sequence[Any], argument: str) -> None:
+    """Refuse what is given twice: it would be run once and counted twice, with a deviation of 0."""
+    if repeated := sorted({str(value) for value in values if list(values).count(value) > 1}):
+        raise ValueError(f"{argument} has {', '.join(repeated)} more than once; give each one once.")
+
+
+def check_seeds(seeds: Sequence[int]) -> None:
+    check_distinct(seeds, "--seeds")
+    if wrong := [seed for seed in seeds if not 0 <= seed < 2**32]:
+        raise ValueError(f"--seeds must be from 0 to 2**32 - 1, got {wrong[0]}.")
+
+
+def check_at_least(lowest: int, **arguments: float | None) -> None:
+    """Refuse arguments below the lowest value that has a meaning; None is a default."""
+    for name, value in arguments.items():
+        if value is not None and value < lowest:
+            raise ValueError(f"--{name} must be at least {lowest}, got {value:g}.")
+
+
+def name_of_data(dataset: str) -> str:
+    """What a data set is called in directories and cards: the last part of its id or path."""
+    path = Path(dataset).expanduser()
+    return path.resolve().name if path.exists() else dataset.rstrip("/").rpartition("/")[2]
+
+
+@contextmanager
+def naming_model(model: str) -> Iterator[None]:
+    """Name the model where it cannot be loaded; a library's message may not.
+
+    Raises:
+        ValueError: Loading it failed.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise ValueError(
+            f"--model {model} cannot be loaded; give a directory or a Hub id. ({' '.join(str(error).split())})"
+        ) from error

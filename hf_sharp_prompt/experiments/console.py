@@ -1,0 +1,71 @@
+"""What a script prints, and how its process is set up."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import warnings
+from typing import Any
+
+import datasets
+import torch
+import transformers
+from accelerate import PartialState
+from rich.console import Console
+from rich.text import Text
+
+from .results import printable_lines
+
+
+def use_all_cores() -> None:
+    """Undo that `accelerate launch` leaves a process without a GPU one thread, however many cores there are."""
+    state = PartialState()
+    if "ACCELERATE_MIXED_PRECISION" in os.environ and state.device.type == "cpu" and state.num_processes == 1:
+        # OpenMP keeps to its limit, and oneDNN's bfloat16 products are wrong where torch counts on more threads.
+        torch.set_num_threads(min(os.cpu_count() or 1, int(os.environ.get("OMP_THREAD_LIMIT", 2**10))))
+
+
+def prepare_process() -> None:
+    """Let torchrun's processes meet on a CPU, and print only what is of use: a line per run, from one process.
+
+    To be called first: Accelerate decides once whether processes meet.
+    """
+    several = int(os.environ.get("WORLD_SIZE", 1)) > 1
+    if several and not torch.accelerator.is_available():
+        os.environ.setdefault("ACCELERATE_USE_CPU", "true")
+    handler = logging.StreamHandler()
+    handler.setFormatter(PrintableFormatter("%(message)s"))
+    logging.basicConfig(handlers=[handler])
+    logging.getLogger("hf_sharp_prompt").setLevel(logging.INFO)
+    if os.environ.get("RANK", "0") != "0":
+        logging.disable(logging.WARNING)
+        warnings.simplefilter("ignore")
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    datasets.disable_progress_bars()
+    # PEFT asks transformers about its gradient checkpointing under the old name.
+    warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated", category=FutureWarning)
+
+
+class PrintableFormatter(logging.Formatter):
+    """A formatter whose messages hold no control characters, whatever the names in them."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return printable_lines(super().format(record))
+
+
+class PlainConsole(Console):
+    """A console that prints names as they are: no markup, no emoji codes, no control characters."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(markup=False, emoji=False, highlight=False, **options)
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        return super().render_str(printable_lines(text), **options)
+
+
+def make_console() -> PlainConsole:
+    """The main process's; wide enough for every table where it is not a terminal whose width counts."""
+    width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 160
+    return PlainConsole(width=width, quiet=not PartialState().is_main_process)

@@ -1,0 +1,173 @@
+"""An experiment: one data set under a protocol, the runs on it, and where their results go.
+
+A protocol is a file with a subclass of [`Experiment`] and its arguments; `protocol.py` runs it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar, Generic, TypeVar
+
+from accelerate import PartialState
+from datasets import DatasetDict
+from rich.console import Console
+from rich.table import Table
+from transformers import PreTrainedModel, set_seed
+
+from ..training.arguments import SharpPromptTrainingArguments
+from ..training.trainer import SharpPromptTrainer
+from .arguments import ExperimentArguments, name_of_data
+from .images import fingerprint_on_main
+from .methods import Method
+from .publishing import Publication, name_repository
+from .results import Result, Results, collect, write_json
+from .runs import Run, fingerprint_of_model, identify, run_all
+from .tables import COSTS, make_table
+
+
+P = TypeVar("P")
+T = TypeVar("T", bound=SharpPromptTrainer)
+
+
+class Experiment(ABC, Generic[P, T]):
+    """One data set under a protocol.
+
+    Args:
+        dataset: The data set, as the command line names it.
+        args: The experiment's arguments.
+        training: Training arguments: the output directory, and how many workers decode images.
+
+    Attributes:
+        columns: Heading in tables → key of a result, in [0, 1].
+        costs: Heading in tables → key of a result, and its decimal places.
+        figure: The name of the file that `draw` writes.
+        name: What the data set is called.
+        directory: Where results go; `METHOD/seedN` in it are the directories of runs.
+    """
+
+    columns: ClassVar[Mapping[str, str]]
+    costs: ClassVar[Mapping[str, tuple[str, int]]] = COSTS
+    figure: ClassVar[str]
+
+    def __init__(self, dataset: str, args: ExperimentArguments, training: SharpPromptTrainingArguments) -> None:
+        self.dataset, self.seeds = dataset, args.seeds
+        self.name = name_of_data(dataset)
+        self.directory = Path(training.output_dir or "", self.name)
+
+    @abstractmethod
+    def load_model(self) -> PreTrainedModel:
+        """Load the base model."""
+
+    @abstractmethod
+    def used_splits(self) -> DatasetDict:
+        """The splits that are trained and measured on."""
+
+    @abstractmethod
+    def settings(self) -> dict[str, Any]:
+        """What else all runs have in common, by argument."""
+
+    @abstractmethod
+    def make_trainer(self, method: Method[P], training: SharpPromptTrainingArguments) -> T:
+        """Make the Trainer of a new prompt."""
+
+    @abstractmethod
+    def load_trainer(self, method: Method[P], training: SharpPromptTrainingArguments) -> T:
+        """Make a Trainer of what a run saved, on a fresh base model; it measures as the run's own does."""
+
+    @abstractmethod
+    def measure(self, trainer: T) -> Result:
+        """Measure what a Trainer's model reaches."""
+
+    @abstractmethod
+    def draw(self, results: Results) -> None:
+        """Draw the figure into the experiment's directory."""
+
+    def describe(self) -> str:
+        """What is said of the data before the runs; empty if nothing is."""
+        return ""
+
+    def decodes_images(self, method: Method[P]) -> bool:
+        """Whether a method trains on images that are decoded in every step, for which it needs workers."""
+        return True
+
+    def measure_baselines(self, training: SharpPromptTrainingArguments) -> Results:
+        """Measure what the methods are compared with and nothing is trained for."""
+        return {}
+
+    @cached_property
+    def identity(self) -> dict[str, Any]:
+        """What all runs have in common: other data or another model under the same name make another experiment."""
+        set_seed(0)  # A head that the checkpoint lacks is drawn at random.
+        return {
+            "model_fingerprint": fingerprint_of_model(self.load_model()),
+            "data_fingerprint": fingerprint_on_main(self.used_splits()),
+            **self.settings(),
+        }
+
+    def run(self, methods: Sequence[Method[P]], console: Console) -> tuple[Results, list[Publication]]:
+        """Do the runs and write their summary.
+
+        Returns:
+            The runs' results by method: baselines first, then the methods, then what earlier commands left of others;
+            and the runs' publications.
+        """
+        runs = self.list_runs(methods)
+        baselines = self.measure_baselines(methods[0].training)
+        done = run_all(runs, console, self.columns)
+        results = {**baselines, **collect(self.directory, self.identity, done)}
+        if PartialState().is_main_process:
+            write_json(self.directory / "summary.json", results)
+        return results, [run.publication for run in runs if run.publication is not None]
+
+    def list_runs(self, methods: Sequence[Method[P]]) -> list[Run[T]]:
+        """One run for each method and seed."""
+        return [self.make_run(method, seed) for method in methods for seed in self.seeds]
+
+    def make_run(self, method: Method[P], seed: int) -> Run[T]:
+        """One method with one seed."""
+        directory, asked = self.directory_of(method, seed), method.training
+        training = self.training_of(method, seed)
+        publication = None
+        if asked.push_to_hub:
+            repository = name_repository(asked, self.name, method.name, f"seed{seed}")
+            publication = Publication(directory, repository, asked.hub_token, asked.hub_private_repo)
+            training.hub_model_id = repository
+        return Run(
+            method.name,
+            seed,
+            f"{self.name}, {method.name}, seed {seed}",
+            directory,
+            identify(self.identity, vars(method.prompt), training),
+            make_trainer=lambda: self.make_trainer(method, training),
+            load_trainer=lambda: self.load_trainer(method, training),
+            measure=self.measure,
+            measured=list(self.columns.values()),
+            publication=publication,
+        )
+
+    def directory_of(self, method: Method[P], seed: int) -> Path:
+        """Where a run's checkpoints, adapter and result go."""
+        return self.directory / method.name / f"seed{seed}"
+
+    def training_of(self, method: Method[P], seed: int) -> SharpPromptTrainingArguments:
+        """A method's training arguments for one run."""
+        asked = method.training
+        num_workers = asked.dataloader_num_workers if self.decodes_images(method) else 0
+        return dataclasses.replace(
+            asked,
+            output_dir=str(self.directory_of(method, seed)),
+            seed=seed,
+            dataloader_num_workers=num_workers,
+            dataloader_persistent_workers=asked.dataloader_persistent_workers and num_workers > 0,
+            dataset_name=self.name if Path(self.dataset).expanduser().exists() else self.dataset,
+            hub_model_id=None,
+            push_to_hub=False,  # A run is pushed when it has ended, so that the Hub cannot end it.
+        )
+
+    def make_table(self, title: str, results: Results) -> Table:
+        """Make the table of the methods."""
+        return make_table(title, results, self.columns, self.costs)
