@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from ..printable import printable
@@ -29,16 +30,23 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def main() -> None:
-    """Convert what the command line names."""
+def main(argv: Sequence[str] | None = None) -> int:
+    """Convert what the command line names.
+
+    Args:
+        argv: The arguments; by default those of the process.
+
+    Returns:
+        The exit code.
+    """
     parser = make_parser()
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     if not args.source.is_dir() and args.base is None:
         parser.error("--base is needed: the CLIP that the prompt was trained on")
     try:
         if args.source.is_dir():
             checkpoint_from_adapter(args.source, args.target)
-            return
+            return 0
         names = read_names(args.class_names)
         config = adapter_from_checkpoint(
             args.source, args.target, args.base, names, args.class_template, args.class_token_position
@@ -48,6 +56,7 @@ def main() -> None:
         sys.exit(2)
     if config.class_names is None:
         print(f"To classify with it, call model.set_classes(names, tokenizer, template={config.class_template!r}).")
+    return 0
 
 
 def read_names(given: list[str] | None) -> list[str] | None:
@@ -58,4 +67,4 @@ def read_names(given: list[str] | None) -> list[str] | None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

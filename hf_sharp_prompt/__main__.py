@@ -1,0 +1,84 @@
+"""The command line: `sharp-prompt COMMAND …`, or `python -m hf_sharp_prompt`, also under `accelerate launch -m`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from functools import partial
+from importlib import import_module
+from typing import NamedTuple
+
+from .experiments.failures import run_script
+from .hyperparameters import nearest
+
+
+PROGRAM = "sharp-prompt"
+
+
+class Command(NamedTuple):
+    """A subcommand.
+
+    Args:
+        module: A module of the package. Its `main` takes the words behind the command, and returns the exit code.
+        summary: One line for `--help`.
+    """
+
+    module: str
+    summary: str
+
+
+COMMANDS = {
+    "base2novel": Command("experiments.base_to_novel", "learn from few images of some classes, measure on others too"),
+    "long_tail": Command("experiments.long_tail", "learn from classes of which most are rare, with a ViT"),
+    "recipes": Command("experiments.show_recipes", "list the recipes, or show what one resolves to"),
+    "convert": Command("convert.__main__", "convert prompts from CoOp's repository and its successors', and back"),
+}
+"""The subcommands by name. Modules are imported when they are run: torch alone takes seconds."""
+
+
+def main() -> None:
+    """Run the command line, and exit."""
+    run_script(lambda: run(sys.argv[1:]))
+
+
+def run(argv: Sequence[str]) -> int:
+    """Run a subcommand.
+
+    Args:
+        argv: The subcommand's name and what it takes.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        ValueError: There is no such subcommand.
+    """
+    if not argv or argv[0] in ("-h", "--help"):
+        print(manual(), end="")
+        return 0
+    name, *words = argv
+    if name not in COMMANDS:
+        raise ValueError(f"There is no command {name!r}{nearest(name, COMMANDS)} Known are: {', '.join(COMMANDS)}.")
+    sys.argv = [f"{PROGRAM} {name}", *words]  # argparse names the program by it.
+    return import_module(f".{COMMANDS[name].module}", __package__).main(words)
+
+
+def manual() -> str:
+    """The text of `--help`."""
+    parser = argparse.ArgumentParser(
+        prog=PROGRAM,
+        usage=f"{PROGRAM} COMMAND …",
+        formatter_class=partial(argparse.HelpFormatter, max_help_position=20),
+        description="Sharpness-aware prompt learning for CLIP and ViT.",
+        epilog=f"`{PROGRAM} COMMAND --help` is a command's manual. Training commands run in several processes and on "
+        "several GPUs under `accelerate launch -m hf_sharp_prompt COMMAND …`.",
+    )
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
+    for name, command in COMMANDS.items():
+        commands.add_parser(name, help=command.summary)
+    return parser.format_help()
+
+
+if __name__ == "__main__":
+    main()
