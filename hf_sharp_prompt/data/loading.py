@@ -45,8 +45,9 @@ def load_image_dataset(
             one whose feature is a `ClassLabel` or whose name ends in `_label`. It may hold strings, or with
             `class_names` whole numbers.
         class_names: The names of the classes: a list by label, or a dictionary from the data set's names to others;
-            names that a dictionary does not have stay, whatever they are. By default the catalogue's or the data set's
-            own, which must be words.
+            names that a dictionary does not have stay. By default the catalogue's, or else the data set's own, which
+            must be words: codes such as `n01440764` and bare numbers are refused. `{}` lets them pass, for models
+            that make no prompts of names.
 
     Returns:
         Splits `train` and `test`, and `validation` where there is one, each with an `image` column that is not yet
@@ -65,7 +66,7 @@ def load_image_dataset(
     splits = _with_usual_columns(
         splits, image_column or entry.image_column, label_column or entry.label_column, dataset
     )
-    splits = with_named_labels(splits, entry.class_names if class_names is None else class_names, dataset)
+    splits = with_named_labels(splits, class_names or entry.class_names or class_names, dataset)
     splits = _without_unlabelled(splits, dataset)
     _check_images(splits, dataset)
     _say_which_classes_have_no_images(splits["train"], dataset)
