@@ -1,5 +1,6 @@
-"""On which examples: image data sets, the published sampling protocols, and batches of them."""
+"""Image data sets, the published sampling protocols, and batches."""
 
+from . import catalogue, layouts
 from .augment import RandomResizedCropFlip
 from .auto_augment import CIFARAutoAugment
 from .cifar import CIFAR_MEAN, CIFAR_STD, CIFARAugmentation, ResizeCenterCrop
@@ -7,7 +8,7 @@ from .collator import ImageCollator
 from .features.dataset import ImageFeatures
 from .fingerprint import fingerprint
 from .labels import class_counts, labels_of
-from .loading import canonical_name, load_image_dataset
+from .loading import canonical_name, find_facts, load_image_dataset
 from .long_tail import exponential_counts, pareto_counts, subsample, tail_classes
 from .protocols import base_to_novel, few_shot
 from .samplers import ClassFrequencySampler
@@ -25,11 +26,14 @@ __all__ = [
     "ResizeCenterCrop",
     "base_to_novel",
     "canonical_name",
+    "catalogue",
     "class_counts",
     "exponential_counts",
     "few_shot",
+    "find_facts",
     "fingerprint",
     "labels_of",
+    "layouts",
     "load_image_dataset",
     "pareto_counts",
     "subsample",

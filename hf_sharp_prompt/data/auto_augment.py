@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -107,7 +108,7 @@ OPERATIONS: dict[str, Operation] = {
     "sharpness": _enhance(ImageEnhance.Sharpness),
     "brightness": _enhance(ImageEnhance.Brightness),
     "posterize": lambda image, strength, sign: ImageOps.posterize(image, round(8 - 4 * strength / 9)),
-    "solarize": lambda image, strength, sign: ImageOps.solarize(image, 256 - 256 * strength / 9),
+    "solarize": lambda image, strength, sign: ImageOps.solarize(image, math.ceil(256 - 256 * strength / 9)),
     "auto_contrast": lambda image, strength, sign: ImageOps.autocontrast(image),
     "equalize": lambda image, strength, sign: ImageOps.equalize(image),
     "invert": lambda image, strength, sign: ImageOps.invert(image),

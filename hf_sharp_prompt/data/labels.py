@@ -7,6 +7,7 @@ from numbers import Integral
 from typing import Any
 
 import numpy as np
+import torch
 from datasets import ClassLabel, Dataset
 
 from .columns import describe, find_label_column
@@ -73,7 +74,9 @@ def class_counts(dataset: Any, label_column: str | None = None) -> list[int]:
     return np.bincount(labels_of(dataset, label_column), minlength=len(names)).tolist()
 
 
-def check_labels(labels: Sequence[int | None], names: Sequence[str], where: str) -> np.ndarray:
+def check_labels(
+    labels: Sequence[int | None] | np.ndarray | torch.Tensor, names: Sequence[str], where: str
+) -> np.ndarray:
     """Check that every sample has a label, and that of a class.
 
     Args:
@@ -87,7 +90,7 @@ def check_labels(labels: Sequence[int | None], names: Sequence[str], where: str)
     Raises:
         ValueError: Labels that are None, negative, no whole numbers, or not below the number of names.
     """
-    values = labels.tolist() if hasattr(labels, "tolist") else list(labels)
+    values = labels.tolist() if isinstance(labels, np.ndarray | torch.Tensor) else list(labels)
     if wrong := [value for value in values if not (value is None or is_whole(value))]:
         raise ValueError(
             f"The labels in {where} are not the numbers of classes but, for instance, {wrong[0]!r}; load the data "

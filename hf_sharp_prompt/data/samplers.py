@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Sized
 
 import numpy as np
 from torch.utils.data import RandomSampler, Sampler
@@ -33,14 +33,14 @@ class ClassFrequencySampler(Sampler[int]):
     def __init__(self, labels: Sequence[int], exponent: float, seed: int = 0) -> None:
         if not 0 <= exponent <= 1:
             raise ValueError(f"exponent must be between 0 (class-balanced) and 1 (the data's own), got {exponent!r}.")
-        labels = check_labels(labels, (), "the labels to sample from")
-        if not len(labels):
+        numbers = check_labels(labels, (), "the labels to sample from")
+        if not len(numbers):
             raise ValueError("There are no samples to draw from; give the label of at least one.")
-        counts = np.bincount(labels)
+        counts = np.bincount(numbers)
         self.exponent = exponent
         self.seed = seed
         self.epoch = 0
-        weights = counts[labels] ** (exponent - 1.0)
+        weights = counts[numbers] ** (exponent - 1.0)
         self._probabilities = weights / weights.sum()
 
     @classmethod
@@ -95,13 +95,15 @@ def only_whole_batches(sampler: Sampler[int], batch_size: int) -> Sampler[int]:
 
     Args:
         sampler: Draws an epoch's samples.
-        batch_size: The samples of one optimizer step: of all its micro-batches and processes.
+        batch_size: The samples of one optimizer step, over all its micro-batches and processes.
 
     Returns:
-        The sampler itself where nothing is left out. A random one stays a `RandomSampler`, which Accelerate seeds.
+        The sampler itself where nothing is left out, or where it does not know its length. A random one stays a
+        `RandomSampler`, which Accelerate seeds.
     """
-    count = len(sampler) // batch_size * batch_size
-    if count in (0, len(sampler)):
+    length = len(sampler) if isinstance(sampler, Sized) else 0
+    count = length // batch_size * batch_size
+    if count in (0, length):
         return sampler
     if isinstance(sampler, RandomSampler) and not sampler.replacement:
         return RandomSampler(sampler.data_source, num_samples=count, generator=sampler.generator)

@@ -23,7 +23,7 @@ from torch.utils.data import DataLoader
 from transformers import AutoConfig, AutoProcessor, CLIPModel, PrinterCallback, ProcessorMixin, set_seed
 
 from .. import demo, metrics
-from ..data import ImageCollator, ImageFeatures, RandomResizedCropFlip, load_image_dataset
+from ..data import ImageCollator, ImageFeatures, RandomResizedCropFlip, find_facts, load_image_dataset
 from ..training.arguments import SharpPromptTrainingArguments
 from ..training.trainer import SharpPromptTrainer
 from ..tuners import CLIPPromptConfig
@@ -57,7 +57,7 @@ class CLIPArguments(ExperimentArguments):
     template: str | None = field(
         default=None,
         metadata={
-            "help": "The hand-written prompt of zero-shot CLIP. Default: 'a photo of a {}.', or the task's own."
+            "help": "The hand-written prompt of zero-shot CLIP. Default: the data set's own, or 'a photo of a {}.'."
         },
     )
     shots: int = field(default=16, metadata={"help": "Training images per class."})
@@ -136,7 +136,7 @@ class CLIPExperiment(Experiment[CLIPPromptArguments, CLIPTrainer]):
         super().__init__(dataset, args, training)
         self.args, self.num_workers = args, training.dataloader_num_workers
         task, views = demo.TASKS.get(dataset), args.augmented_views
-        self.template = args.template or (task.template if task else "a photo of a {}.")
+        self.template = args.template or find_facts(dataset).template or "a photo of a {}."
         self.cache = args.cache_features or ("memory" if task or views is not None else "no")
         self.views = None if self.cache == "no" else views if views is not None else 0 if task else VIEWS
         check_is_clip(args.model)

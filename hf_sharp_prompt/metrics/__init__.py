@@ -1,8 +1,7 @@
-"""Judged how: the field's metrics as `evaluate` modules, one folder each, loaded without a network."""
+"""The field's metrics as `evaluate` modules, one folder each, loaded without a network."""
 
 from __future__ import annotations
 
-import difflib
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,8 @@ import numpy as np
 import torch
 from datasets import Value
 from transformers import EvalPrediction
+
+from ..hyperparameters import nearest
 
 
 __all__ = ["PATH", "compute", "load", "names"]
@@ -31,7 +32,7 @@ def load(name: str) -> evaluate.EvaluationModule:
 
     Returns:
         A module with `compute`, `add_batch` and the rest of `evaluate`'s interface; its `inputs_description` says
-        what it takes and gives.
+        what it takes and returns.
 
     Raises:
         ValueError: There is no such metric; the message names the nearest.
@@ -42,10 +43,7 @@ def load(name: str) -> evaluate.EvaluationModule:
         0.6666666666666666
     """
     if name not in names():
-        nearest = difflib.get_close_matches(name, names(), n=1)
-        raise ValueError(
-            f"There is no metric {name!r}" + (f"; did you mean {nearest[0]!r}?" if nearest else f": {names()}.")
-        )
+        raise ValueError(f"There is no metric {name!r}{nearest(name, names())} Known are: {', '.join(names())}.")
     # In memory, because processes that evaluate at once would wait for each other's lock on evaluate's cache file.
     return evaluate.load(str(PATH / name), keep_in_memory=True)
 
@@ -53,23 +51,25 @@ def load(name: str) -> evaluate.EvaluationModule:
 def compute(name: str, prediction: EvalPrediction, **options: Any) -> dict[str, float]:
     """Compute a metric from a classifier's logits and labels, as `Trainer` gives them to `compute_metrics`.
 
-    Args:
-        name: One of `names()`.
-        prediction: Logits (samples × classes) and labels. Their argmax or softmax, whichever the metric is about, are
-            its predictions.
-        **options: What else the metric's `compute` takes.
+        Args:
+            name: One of `names()`.
+            prediction: Logits (samples × classes) and labels. The metric gets their argmax or softmax, whichever
+                it is defined for.
+            **options: What else the metric's `compute` takes.
 
-    Returns:
-        The metric's numbers; lists, which a Trainer cannot log, are left out.
+        Returns:
+            The metric's numbers; lists, which a Trainer cannot log, are left out.
 
-    Example:
-        >>> import numpy as np
-        >>> from functools import partial
-        >>> from hf_sharp_prompt import metrics
-        >>> from transformers import EvalPrediction
-        >>> compute_metrics = partial(metrics.compute, "shot_groups", train_counts=[500, 50, 5])
-        >>> compute_metrics(EvalPrediction(predictions=np.eye(3), label_ids=np.array([0, 1, 1])))
-        {'overall': 0.6666666666666666, 'many': 1.0, 'medium': 0.5, 'few': nan}
+        Example:
+            >>> import numpy as np
+            >>> from functools import partial
+            >>> from hf_sharp_prompt import metrics
+            >>> from transformers import EvalPrediction
+
+    from ..hyperparameters import nearest
+            >>> compute_metrics = partial(metrics.compute, "shot_groups", train_counts=[500, 50, 5])
+            >>> compute_metrics(EvalPrediction(predictions=np.eye(3), label_ids=np.array([0, 1, 1])))
+            {'overall': 0.6666666666666666, 'many': 1.0, 'medium': 0.5, 'few': nan}
     """
     metric = load(name)
     if metric.features["predictions"] == Value("int64"):

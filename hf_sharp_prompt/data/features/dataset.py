@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -18,11 +18,11 @@ from huggingface_hub.utils import WeakFileLock
 from torch.utils.data import Dataset
 
 from ..collator import ImageCollator
-from ..columns import find_image_column, find_label_column
 from ..fingerprint import fingerprint
 from ..labels import check_labels, class_names_of, labels_of
 from . import file as feature_file
-from .encoding import encode_images
+from .encoding import Encoder, Encoding, FingerprintedEncoder, encode_images
+from .file import Contents
 
 
 logger = logging.getLogger(__name__)
@@ -67,7 +67,7 @@ class ImageFeatures(Dataset):
     def compute(
         cls,
         dataset: datasets.Dataset,
-        encode: Callable[[torch.Tensor], torch.Tensor],
+        encode: Encoder,
         collator: ImageCollator,
         views: int = 1,
         seed: int = 0,
@@ -77,7 +77,7 @@ class ImageFeatures(Dataset):
     ) -> ImageFeatures:
         """Encode a data set, in memory.
 
-        To be called by all processes: each encodes a share and gets the whole, the same bits as one process alone.
+        Call it in all processes: each encodes a share and gets the whole, the same bits as one process alone.
 
         Args:
             dataset: With a column of images and one of labels, a `ClassLabel`, named as [`ImageCollator`] takes them.
@@ -85,7 +85,7 @@ class ImageFeatures(Dataset):
                 [`~hf_sharp_prompt.ImageEncoder`].
             collator: Makes the pixel values, augmenting or not.
             views: How often each image is encoded, at least once; more makes sense with augmentation.
-            seed: Of the augmentation's random numbers, which are torch's; each view of each image has its own.
+            seed: Seed of the augmentation; each view of each image has its own stream of torch's random numbers.
             dtype: What the features are kept as.
             batch_size: Images encoded at a time.
             num_workers: Processes that decode and augment.
@@ -94,15 +94,15 @@ class ImageFeatures(Dataset):
             ValueError: No images; fewer than one view; no column of images or labels; images without a label or that
                 cannot be decoded; features that are not finite.
         """
+        encoding = Encoding(dataset, encode, collator, views, seed, dtype, batch_size, num_workers)
         labels_and_names = _labels_of(dataset, collator)
-        batches = encode_images(dataset, encode, collator, views, seed, dtype, batch_size, num_workers)
-        return cls(torch.cat(list(batches)), *labels_and_names)
+        return cls(torch.cat(list(encode_images(encoding))), *labels_and_names)
 
     @classmethod
     def cached(
         cls,
         dataset: datasets.Dataset,
-        encode: Callable[[torch.Tensor], torch.Tensor],
+        encode: FingerprintedEncoder,
         collator: ImageCollator,
         views: int = 1,
         seed: int = 0,
@@ -119,7 +119,7 @@ class ImageFeatures(Dataset):
         is replaced, and a sentence says so. Files are only added: delete the directory to get the space back.
 
         Args:
-            dataset, collator, views, seed, batch_size, num_workers: As of [`ImageFeatures.compute`].
+            dataset, collator, views, seed, batch_size, num_workers: As for [`ImageFeatures.compute`].
             encode: An encoder with a `fingerprint`, such as [`~hf_sharp_prompt.ImageEncoder`].
             dtype: `torch.float32`, or `torch.float16` for half the space.
             cache_dir: The directory of the files, which all processes share. Defaults to
@@ -127,33 +127,36 @@ class ImageFeatures(Dataset):
                 `~/.cache/huggingface/assets`).
 
         Raises:
-            ValueError: As of [`ImageFeatures.compute`]; an encoder without a fingerprint, or another dtype.
+            ValueError: As for [`ImageFeatures.compute`]; an encoder without a fingerprint, or another dtype.
         """
-        if not hasattr(encode, "fingerprint"):
+        if not isinstance(encode, FingerprintedEncoder):
             raise ValueError(
                 "Features are cached by what they were made from, and this encoder has no fingerprint of its weights; "
                 "give ImageEncoder(model), or use ImageFeatures.compute."
             )
         if dtype not in feature_file.DTYPES:
             raise ValueError(f"Features are cached as torch.float16 or torch.float32, not as {dtype}.")
+        encoding = Encoding(dataset, encode, collator, views, seed, dtype, batch_size, num_workers)
         main = PartialState().is_main_process
         labels, class_names = _labels_of(dataset, collator)
         directory = Path(cache_dir or cached_assets_path("hf_sharp_prompt", "image_features")).expanduser()
         directory.mkdir(parents=True, exist_ok=True)
-        made_from = _made_from(dataset, encode, collator, views, seed, dtype) if main else {}
-        (path,) = broadcast_object_list([directory / f"{Hasher.hash(made_from)}.safetensors" if main else None])
+        contents = Contents(
+            _made_from(encoding, encode.fingerprint) if main else {}, labels, class_names, views, dtype
+        )
+        name = f"{Hasher.hash(contents.made_from)}.safetensors"
+        (path,) = broadcast_object_list([directory / name if main else None])
         # Runs that want the same features at the same time wait for the first of them.
         with WeakFileLock(path.with_suffix(".lock")) if main else nullcontext():
-            held = main and feature_file.holds(path, made_from, labels, class_names, views, dtype)
-            (held,) = broadcast_object_list([held])
-            if not held:
-                batches = encode_images(dataset, encode, collator, views, seed, dtype, batch_size, num_workers)
+            (found,) = broadcast_object_list([main and feature_file.holds(path, contents)])
+            if not found:
+                batches = encode_images(encoding)
                 if main:
-                    feature_file.write(path, batches, labels, class_names, made_from)
+                    feature_file.write(path, contents, batches)
                 deque(batches, maxlen=0)  # the other processes encode their shares
             PartialState().wait_for_everyone()
         if main:
-            logger.info(f"{len(dataset)} images' features are {'read from' if held else 'encoded into'} {path}.")
+            logger.info(f"{len(dataset)} images' features are {'read from' if found else 'encoded into'} {path}.")
         return cls(*feature_file.read(path))
 
     def __len__(self) -> int:
@@ -167,7 +170,7 @@ class ImageFeatures(Dataset):
 
 
 @fingerprint.register(ImageFeatures)
-def _of_features(features: ImageFeatures) -> str:
+def _fingerprint_features(features: ImageFeatures) -> str:
     described = features.class_names, tuple(features.features.shape), str(features.features.dtype)
     digest = xxhash.xxh3_128(repr(described).encode())
     for tensor in (features.labels, features.features):
@@ -176,26 +179,17 @@ def _of_features(features: ImageFeatures) -> str:
     return digest.hexdigest()
 
 
-def _made_from(
-    dataset: datasets.Dataset,
-    encode: Callable[[torch.Tensor], torch.Tensor],
-    collator: ImageCollator,
-    views: int,
-    seed: int,
-    dtype: torch.dtype,
-) -> dict[str, str]:
-    columns = [
-        collator.image_column or find_image_column(dataset.features),
-        collator.label_column or find_label_column(dataset.features),
-    ]
+def _made_from(encoding: Encoding, encoder_fingerprint: str) -> dict[str, str]:
+    dataset = encoding.dataset
+    columns = [column for column in (encoding.image_column, encoding.label_column) if column is not None]
     return {
-        "encoder": encode.fingerprint,
-        "preprocessing": collator.fingerprint,
-        "data": fingerprint(dataset.select_columns([column for column in columns if column is not None])),
+        "encoder": encoder_fingerprint,
+        "preprocessing": encoding.collator.fingerprint,
+        "data": fingerprint(dataset.select_columns(columns)),
         "transform": Hasher.hash(dataset.format["format_kwargs"].get("transform")),
-        "views": str(views),
-        "seed": str(seed),
-        "dtype": str(dtype),
+        "views": str(encoding.views),
+        "seed": str(encoding.seed),
+        "dtype": str(encoding.dtype),
         "transformers": transformers.__version__,
     }
 

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import islice
+from typing import Protocol, runtime_checkable
 
 import datasets
 import numpy as np
@@ -12,58 +14,91 @@ from datasets.utils import tqdm
 from torch.utils.data import DataLoader, Dataset
 
 from ..collator import ImageCollator
-from ..columns import describe, find_image_column
+from ..columns import describe, find_image_column, find_label_column
+
+
+class Encoder(Protocol):
+    """An image tower: pixel values (batch × channels × height × width) to features (batch × width)."""
+
+    def __call__(self, pixel_values: torch.Tensor, /) -> torch.Tensor: ...
+
+
+@runtime_checkable
+class FingerprintedEncoder(Encoder, Protocol):
+    """An encoder whose features can be kept in a file, such as [`~hf_sharp_prompt.ImageEncoder`]."""
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash of all that decides the features."""
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """Which images are encoded, by what and how: the arguments of `ImageFeatures.compute`.
+
+    Raises:
+        ValueError: No images, or no column of them; fewer than one view or image at a time.
+    """
+
+    dataset: datasets.Dataset
+    encode: Encoder
+    collator: ImageCollator
+    views: int = 1
+    seed: int = 0
+    dtype: torch.dtype = torch.float32
+    batch_size: int = 64
+    num_workers: int = 0
+
+    def __post_init__(self) -> None:
+        if self.views < 1 or self.batch_size < 1 or self.num_workers < 0:
+            raise ValueError(
+                "views and batch_size must be at least 1 and num_workers at least 0, got "
+                f"views={self.views!r}, batch_size={self.batch_size!r} and num_workers={self.num_workers!r}."
+            )
+        if len(self.dataset) == 0:
+            raise ValueError("There are no images to encode; give a data set that has some.")
+        if self.image_column is None:
+            columns = describe(self.dataset.features)
+            raise ValueError(f"There is no column of images to encode; there are {columns}.")
+
+    @property
+    def image_column(self) -> str | None:
+        return self.collator.image_column or find_image_column(self.dataset.features)
+
+    @property
+    def label_column(self) -> str | None:
+        return self.collator.label_column or find_label_column(self.dataset.features)
 
 
 @torch.no_grad()
-def encode_images(
-    dataset: datasets.Dataset,
-    encode: Callable[[torch.Tensor], torch.Tensor],
-    collator: ImageCollator,
-    views: int,
-    seed: int,
-    dtype: torch.dtype,
-    batch_size: int,
-    num_workers: int,
-) -> Iterator[torch.Tensor]:
+def encode_images(encoding: Encoding) -> Iterator[torch.Tensor]:
     """Encode images once, by all processes together.
 
-    The processes take turns with the batches, and every process is given all of the features. Batches are the same
-    ones, and views drawn the same, whatever the number of processes and workers, and so are the features, bit for bit.
+    The processes take turns with the batches, and every process gets all of the features. Batches are the same ones,
+    and views drawn the same, whatever the number of processes and workers, and so are the features, bit for bit.
 
     Args:
-        dataset, encode, collator, views, seed, dtype, batch_size, num_workers: As of `ImageFeatures.compute`.
+        encoding: The images, the encoder and its settings.
 
     Yields:
         Batch by batch in the order of the images: images × views × width, on the CPU.
 
     Raises:
-        ValueError: No images, or no column of them; fewer than one view or image at a time; features that are not
-            finite.
+        ValueError: An image that cannot be decoded; features that are not finite.
     """
-    if views < 1 or batch_size < 1 or num_workers < 0:
-        raise ValueError(
-            "views and batch_size must be at least 1 and num_workers at least 0, got "
-            f"views={views!r}, batch_size={batch_size!r} and num_workers={num_workers!r}."
-        )
-    if len(dataset) == 0:
-        raise ValueError("There are no images to encode; give a data set that has some.")
-    image_column = collator.image_column or find_image_column(dataset.features)
-    if image_column is None:
-        raise ValueError(f"There is no column of images to encode; there are {describe(dataset.features)}.")
     state = PartialState()
-    batches = _Batches(dataset.select_columns(image_column), collator, views, seed, batch_size)
+    batches = _Batches(encoding)
     loader = DataLoader(
         batches,
         batch_size=None,
         sampler=range(state.process_index, len(batches), state.num_processes),
-        num_workers=num_workers,
+        num_workers=encoding.num_workers,
         pin_memory=state.device.type == "cuda",
-        generator=torch.Generator(),  # its own, so that random numbers go on the same whether this runs or not
+        generator=torch.Generator(),  # so that the global random numbers are not touched
     )
-    share = (encode(pixel_values).to("cpu", dtype) for pixel_values in loader)
+    share = (encoding.encode(pixel_values).to("cpu", encoding.dtype) for pixel_values in loader)
     progress = tqdm(
-        total=len(dataset) * views,
+        total=len(encoding.dataset) * encoding.views,
         desc="Encoding images",
         unit=" images",
         leave=False,
@@ -73,13 +108,13 @@ def encode_images(
     def in_order() -> Iterator[torch.Tensor]:
         for _ in range(0, len(batches), state.num_processes):
             for features in gather_object(list(islice(share, 1))):
-                _check_finite(features, dtype)
+                _check_finite(features, encoding.dtype)
                 progress.update(len(features))
                 yield features
 
     with progress:
         all_features = in_order()
-        while views_of_batch := list(islice(all_features, views)):
+        while views_of_batch := list(islice(all_features, encoding.views)):
             yield torch.stack(views_of_batch, dim=1)
 
 
@@ -94,18 +129,16 @@ def _check_finite(features: torch.Tensor, dtype: torch.dtype) -> None:
 class _Batches(Dataset):
     """Pixel values of every view of every batch of images: those of all views of the first batch come first.
 
-    Each view of each image is augmented from a random stream of its own.
+    Each view of each image has its own random stream for its augmentation.
     """
 
-    def __init__(
-        self, images: datasets.Dataset, collator: ImageCollator, views: int, seed: int, batch_size: int
-    ) -> None:
-        self.images = images
-        self.collator = collator
-        self.views = views
-        self.seed = seed
-        self.starts = range(0, len(images), batch_size)
-        self.batch_size = batch_size
+    def __init__(self, encoding: Encoding) -> None:
+        self.images = encoding.dataset.select_columns(encoding.image_column)
+        self.collator = encoding.collator
+        self.views = encoding.views
+        self.seed = encoding.seed
+        self.starts = range(0, len(self.images), encoding.batch_size)
+        self.batch_size = encoding.batch_size
 
     def __len__(self) -> int:
         return len(self.starts) * self.views

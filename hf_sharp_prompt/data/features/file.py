@@ -13,6 +13,7 @@ import math
 import os
 import struct
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -27,25 +28,37 @@ from ...files import written_whole
 logger = logging.getLogger(__name__)
 
 DTYPES = {torch.float16: "F16", torch.float32: "F32"}
-"""What features are kept as, and what safetensors calls it."""
+"""The data types of features in files → their names in safetensors."""
 
 
-def holds(
-    path: Path,
-    made_from: dict[str, str],
-    labels: torch.Tensor,
-    class_names: Sequence[str],
-    views: int,
-    dtype: torch.dtype,
-) -> bool:
-    """Whether a file has the very features that were made from just this; what is wrong with it is logged.
+@dataclass(frozen=True)
+class Contents:
+    """What a file of features must have.
+
+    Args:
+        made_from: Name of a source, such as `encoder` → its fingerprint.
+        labels: The label of each image.
+        class_names: The names of the classes.
+        views: The features of each image.
+        dtype: The data type of the features, one of `DTYPES`.
+    """
+
+    made_from: dict[str, str]
+    labels: torch.Tensor
+    class_names: Sequence[str]
+    views: int
+    dtype: torch.dtype
+
+
+def holds(path: Path, contents: Contents) -> bool:
+    """Tell whether a file has the very features that were made from these sources; what is wrong with it is logged.
 
     The file is read once for its checksum, 4 GB in a second where it is in the page cache.
     """
     if not path.is_file():
         return False
     try:
-        problem = _find_problem(path, made_from, labels, class_names, views, dtype)
+        problem = _find_problem(path, contents)
     except (SafetensorError, OSError, ValueError, TypeError) as error:
         problem = f"is incomplete or not a feature file ({error})"
     if problem is not None:
@@ -53,26 +66,22 @@ def holds(
     return problem is None
 
 
-def _find_problem(
-    path: Path,
-    made_from: dict[str, str],
-    labels: torch.Tensor,
-    class_names: Sequence[str],
-    views: int,
-    dtype: torch.dtype,
-) -> str | None:
+def _find_problem(path: Path, contents: Contents) -> str | None:
     with safe_open(path, "pt") as file:  # compares the sizes in its header with the file's
         metadata = file.metadata() or {}
         slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 (it cannot be iterated over)
-        found = {name: (each.get_dtype(), each.get_shape()) for name, each in slices.items()}
-    held = dict(json.loads(metadata.get("made_from", "{}")))
-    if stale := sorted(name for name in made_from if held.get(name) != made_from[name]):
+        tensors = {name: (each.get_dtype(), each.get_shape()) for name, each in slices.items()}
+    made_from = dict(json.loads(metadata.get("made_from", "{}")))
+    if stale := sorted(name for name, source in contents.made_from.items() if made_from.get(name) != source):
         return f"was made from another {', '.join(stale)}"
-    width = found.get("image_features", ("", []))[1][-1:]
-    expected = {"labels": ("I64", [len(labels)]), "image_features": (DTYPES[dtype], [len(labels), views, *width])}
-    if found != expected or json.loads(metadata.get("class_names", "[]")) != list(class_names):
+    count, width = len(contents.labels), tensors.get("image_features", ("", []))[1][-1:]
+    expected = {
+        "labels": ("I64", [count]),
+        "image_features": (DTYPES[contents.dtype], [count, contents.views, *width]),
+    }
+    if tensors != expected or json.loads(metadata.get("class_names", "[]")) != list(contents.class_names):
         return "has tensors or class names that do not fit the data"
-    if _checksum(path) != metadata.get("checksum") or not torch.equal(read(path)[1], labels):
+    if _checksum(path) != metadata.get("checksum") or not torch.equal(read(path)[1], contents.labels):
         return "was changed after it had been written"
     return None
 
@@ -97,25 +106,23 @@ def read(path: Path) -> tuple[torch.Tensor, torch.Tensor, list[str]]:
         )
 
 
-def write(
-    path: Path,
-    batches: Iterator[torch.Tensor],
-    labels: torch.Tensor,
-    class_names: Sequence[str],
-    made_from: dict[str, str],
-) -> None:
+def write(path: Path, contents: Contents, batches: Iterator[torch.Tensor]) -> None:
     """Write features that come in batches of images × views × width, whole or not at all."""
-    metadata = {"made_from": json.dumps(made_from), "class_names": json.dumps(list(class_names))}
+    labels = contents.labels
+    metadata = {
+        "made_from": json.dumps(contents.made_from),
+        "class_names": json.dumps(list(contents.class_names)),
+    }
     digest = xxhash.xxh3_128()
     with written_whole(path) as unfinished, unfinished.open("wb") as file:
         first = next(batches)
         shape = len(labels), *first.shape[1:]
         file.write(_header(labels, shape, first.dtype, metadata | {"checksum": digest.hexdigest()}))
         for tensor in chain([labels, first], batches):
-            content = tensor.contiguous().numpy()
+            content = tensor.contiguous().numpy().data
             digest.update(content)
             file.write(content)
-        file.seek(0)  # a checksum of the same length takes the place of that of nothing
+        file.seek(0)  # the true checksum is as long as the placeholder
         file.write(_header(labels, shape, first.dtype, metadata | {"checksum": digest.hexdigest()}))
         file.flush()
         os.fsync(file.fileno())

@@ -1,0 +1,143 @@
+"""The names of classes: from a data set's own labels to words that a prompt can be made of."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Mapping, Sequence
+
+from datasets import ClassLabel, DatasetDict, Value
+
+from ..hyperparameters import nearest
+from .labels import shortened
+
+
+HIDDEN = ("Cc", "Cf", "Cs")
+"""Unicode's categories of characters that act on a terminal or a text, or are no characters at all."""
+
+JOINERS = "\u200c\u200d"
+"""Hidden characters that some scripts, and emoji, are written with."""
+
+CODE = re.compile(r"n\d{8}|\d+")
+"""A name that is no word: a WordNet id, as ImageNet's folders have, or a number."""
+
+
+def with_named_labels(
+    splits: DatasetDict, class_names: Sequence[str] | Mapping[str, str] | None, dataset: str
+) -> DatasetDict:
+    """Make the `label` column of all splits the same `ClassLabel`, with names that prompts can be made of.
+
+    Args:
+        splits: Splits with a `label` column: a `ClassLabel`, strings, or whole numbers.
+        class_names: The names by label, or the data set's name → name; None for the data set's own in words. Strings
+            are numbered in the order of a list, else sorted. Whole numbers need a list.
+        dataset: The data set, for errors.
+
+    Raises:
+        ValueError: Labels without names; names that do not fit the labels, that are empty, repeated, codes or numbers,
+            or have control characters; fewer than two; splits that number their classes differently.
+    """
+    splits = _with_class_labels(splits, class_names, dataset)
+    names = choose_names(splits["train"].features["label"].names, class_names, dataset)
+    return splits.cast_column("label", ClassLabel(names=names))
+
+
+def choose_names(
+    names: Sequence[str], class_names: Sequence[str] | Mapping[str, str] | None, dataset: str
+) -> list[str]:
+    """Choose the names of classes for prompts.
+
+    Args:
+        names: The data set's own, by label.
+        class_names: The names by label, or the data set's name → name; None for the data set's own in words.
+        dataset: The data set, for errors.
+
+    Returns:
+        The names by label.
+
+    Raises:
+        ValueError: As of [`with_named_labels`].
+    """
+    if isinstance(class_names, Mapping):
+        if unknown := [name for name in class_names if name not in names]:
+            raise ValueError(f"class_names has {unknown[0]!r}, no class of {dataset}{nearest(unknown[0], names)}")
+        chosen = [class_names.get(name, in_words(name)) for name in names]
+    elif class_names is not None:
+        if len(class_names) != len(names):
+            raise ValueError(f"class_names has {len(class_names)} names, but {dataset} has {len(names)} classes.")
+        chosen = list(class_names)
+    else:
+        chosen = [in_words(name) for name in names]
+        _check_are_words(chosen, dataset)
+    for name in chosen:
+        _check_is_printable(name, dataset)
+    if len(chosen) < 2:
+        raise ValueError(f"Classification needs at least two classes, but {dataset} has {len(chosen)}: {chosen}.")
+    if empty := [index for index, name in enumerate(chosen) if not name.strip()]:
+        raise ValueError(f"In {dataset}, classes {empty} have no name; a prompt needs one. Name them.")
+    check_distinct(chosen, dataset)
+    return chosen
+
+
+def in_words(name: str) -> str:
+    """Write a name as it stands in a text: words between single spaces."""
+    return " ".join(name.replace("_", " ").split())
+
+
+def check_distinct(names: Sequence[str], dataset: str) -> None:
+    """Refuse names that several classes have.
+
+    Args:
+        names: The names by label.
+        dataset: The data set, for errors.
+
+    Raises:
+        ValueError: A name that occurs more than once.
+    """
+    if repeated := sorted({name for name in names if names.count(name) > 1}):
+        raise ValueError(f"In {dataset}, several classes are named {repeated}; rename or merge them.")
+
+
+def _with_class_labels(
+    splits: DatasetDict, class_names: Sequence[str] | Mapping[str, str] | None, dataset: str
+) -> DatasetDict:
+    label = splits["train"].features["label"]
+    ordered = None if class_names is None or isinstance(class_names, Mapping) else list(class_names)
+    if isinstance(label, ClassLabel):
+        if others := [name for name, split in splits.items() if split.features["label"] != label]:
+            raise ValueError(
+                f"In {dataset}, the labels of the {others[0]} split do not name the same classes in the same order as "
+                "those of the train split; cast both to the same ClassLabel."
+            )
+        return splits
+    if isinstance(label, Value) and label.dtype in ("string", "large_string"):
+        found = sorted({name for split in splits.values() for name in split.unique("label") if name is not None})
+        if ordered is not None and (unknown := sorted({*found} - {*ordered})):
+            raise ValueError(f"{dataset} has labels that class_names has not: {shortened(unknown)}.")
+        return splits.cast_column("label", ClassLabel(names=found if ordered is None else ordered))
+    if isinstance(label, Value) and "int" in label.dtype and ordered is not None:
+        highest = max(max(filter(None, split.unique("label")), default=0) for split in splits.values())
+        if highest >= len(ordered):
+            raise ValueError(f"{dataset} has a label {highest}, but class_names has only {len(ordered)} names.")
+        return splits.cast_column("label", ClassLabel(names=ordered))
+    kind = f"{label.dtype} numbers" if isinstance(label, Value) else f"of type {type(label).__name__}, numbers"
+    raise ValueError(
+        f"The labels of {dataset} are {kind} without names, and prompts need names; cast the column to a ClassLabel "
+        "with names, pass their names as class_names (a list by label), or name a column of strings with label_column."
+    )
+
+
+def _check_are_words(names: Sequence[str], dataset: str) -> None:
+    if codes := [name for name in names if CODE.fullmatch(name)]:
+        raise ValueError(
+            f"{len(codes)} of the {len(names)} classes of {dataset} are named by a code or number, and prompts need "
+            f"words: {shortened(codes)}. Pass class_names, a list of names by label or a dictionary from code to name."
+        )
+
+
+def _check_is_printable(name: str, dataset: str) -> None:
+    hidden = [c for c in name if not c.isspace() and unicodedata.category(c) in HIDDEN and c not in JOINERS]
+    if hidden:
+        raise ValueError(
+            f"In {dataset}, the name of class {name!r} has the control character {hidden[0]!r}; rename the class."
+        )

@@ -1,0 +1,75 @@
+"""Which images are trained on, and which are tested on?"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections import Counter
+from collections.abc import Mapping
+
+from datasets import Dataset, DatasetDict
+
+
+logger = logging.getLogger(__name__)
+
+HELD_OUT = 0.3
+"""The share of the training images that is tested on where there is no other split."""
+
+VALIDATION_NAMES = ("val", "valid", "dev")
+"""Other names of the validation split."""
+
+
+def with_usual_names(data: Dataset | DatasetDict, source_names: Mapping[str, str], dataset: str) -> DatasetDict:
+    """Name the splits `train`, `validation` and `test`.
+
+    Args:
+        data: What a layout has read. Data without splits are the training split.
+        source_names: Usual name → the name of the split to use for it. Empty: all splits are kept, and `val`, `valid`
+            and `dev` are `validation`.
+        dataset: The data set, for errors.
+
+    Raises:
+        ValueError: A split that is not there; no training split.
+    """
+    splits = DatasetDict(train=data) if isinstance(data, Dataset) else DatasetDict(data)
+    if lacking := [name for name in source_names.values() if name not in splits]:
+        raise ValueError(f"{dataset} has no split named {lacking[0]!r}; it has {', '.join(splits)}.")
+    if source_names:
+        return DatasetDict({usual: splits[name] for usual, name in source_names.items()})
+    for name in VALIDATION_NAMES:
+        if name in splits and "validation" not in splits:
+            splits["validation"] = splits.pop(name)
+    if "train" not in splits:
+        raise ValueError(f"{dataset} has no split named 'train'; it has {', '.join(splits)}.")
+    return splits
+
+
+def with_test_split(splits: DatasetDict, dataset: str) -> DatasetDict:
+    """Add a test split where there is none: the validation split, or else a part of the training split.
+
+    Args:
+        splits: Splits with a `label` column, a `ClassLabel`.
+        dataset: The data set, for messages.
+
+    Raises:
+        ValueError: Too few training images to hold some of every class out.
+    """
+    if "test" in splits:
+        return splits
+    if "validation" in splits:
+        logger.warning(f"{dataset} has no test split; its validation split is used for testing.")
+        return DatasetDict(train=splits["train"], test=splits["validation"])
+    _check_enough_to_hold_out(splits["train"], dataset)
+    logger.warning(f"{dataset} has no test split; 30 % of its training split is held out, stratified by class.")
+    return splits["train"].train_test_split(test_size=HELD_OUT, stratify_by_column="label", seed=0)
+
+
+def _check_enough_to_hold_out(train: Dataset, dataset: str) -> None:
+    counts = Counter(train["label"])
+    label, count = min(counts.items(), key=lambda item: item[1])
+    if count < 2 or math.ceil(HELD_OUT * len(train)) < len(counts):
+        raise ValueError(
+            f"{dataset} has no test split, and too few images to hold some of every class out: {len(train)} for "
+            f"{len(counts)} classes, of which {train.features['label'].names[label]!r} has {count}. Add images (4 per "
+            "class are enough) or a test split."
+        )
