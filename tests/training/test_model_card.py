@@ -94,7 +94,7 @@ def test_names_from_outside_stay_text(tmp_path):
 def test_plain_training_is_called_so(tmp_path):
     trainer = make_trainer(tmp_path, ["a", "b"], sharpness="none")
     trainer.train()
-    assert "CoOp, plain training" in model_card(trainer._describe_prompt()).text
+    assert "custom prompts, plain training" in model_card(trainer._describe_prompt()).text
 
 
 def test_model_and_trainer_push_the_card_and_the_prompt(tmp_path):
@@ -135,7 +135,10 @@ def test_a_long_list_of_classes_is_cut():
 @pytest.mark.parametrize(
     ("config", "words"),
     [
-        (CLIPPromptConfig(num_text_tokens=3), ["CoOp", "3 context tokens", "`[SOS][V1 … V3][text][EOS]`"]),
+        (
+            CLIPPromptConfig.coop(num_text_tokens=3, text_init=None),
+            ["CoOp", "3 context tokens", "`[SOS][V1 … V3][text][EOS]`"],
+        ),
         (CLIPPromptConfig.cocoop(text_init=None), ["CoCoOp", "shifted by what a meta-net makes of the image"]),
         (
             CLIPPromptConfig.maple(text_init=None, text_depth=2, vision_depth=2),

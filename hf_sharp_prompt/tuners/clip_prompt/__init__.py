@@ -1,9 +1,10 @@
 from ..registration import PromptPeftType, register
 from .config import CLIPPromptConfig
+from .designs import CLIPDesign
 from .layer import PromptedTextEmbeddings
 from .model import CLIPPromptModel
 
 
-__all__ = ["CLIPPromptConfig", "CLIPPromptModel", "PromptedTextEmbeddings"]
+__all__ = ["CLIPDesign", "CLIPPromptConfig", "CLIPPromptModel", "PromptedTextEmbeddings"]
 
 register(PromptPeftType.CLIP_PROMPT, CLIPPromptConfig, CLIPPromptModel)
