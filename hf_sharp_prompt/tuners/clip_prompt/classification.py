@@ -17,6 +17,7 @@ from transformers.models.clip.modeling_clip import CLIPOutput
 
 from ..call import asked, asking
 from ..class_loss import class_loss
+from ..prompted_classifier import PromptedClassifier
 from ..vision_tower import find_vision_tower
 from .classes import check_class_names, check_class_texts, check_texts, tokenize_names
 
@@ -40,7 +41,7 @@ class CLIPPromptOutput(ImageClassifierOutput):
     image_features: torch.FloatTensor | None = None
 
 
-class NameClassifier:
+class NameClassifier(PromptedClassifier):
     """The part of a [`CLIPPromptModel`] that classifies, once the tokens are in their places."""
 
     def set_classes(
