@@ -86,8 +86,8 @@ def difference(found: Shapes, expected: Shapes, who: str) -> str | None:
     """
     for key in sorted(found.keys() | expected.keys()):
         if found.get(key) != expected.get(key):
-            here = _by(found[key]) if key in found else "missing"
-            there = _by(expected[key]) if key in expected else "not there"
+            here = _shape_in_words(found[key]) if key in found else "missing"
+            there = _shape_in_words(expected[key]) if key in expected else "not there"
             return f"{key!r} is {here} in its file, but with its config on this {who} it is {there}"
     return None
 
@@ -190,8 +190,8 @@ def check_state_dict(
     made = {key: tensor for key, tensor in model.state_dict().items() if belongs(key) or kept in key}
     config = model.peft_config[adapter_name]
     who = f"The adapter {adapter_name!r}, made for {config.base_model_name_or_path},"
-    shapes = [{key: tuple(tensor.shape) for key, tensor in each.items()} for each in (state_dict, made)]
-    if (problem := difference(*shapes, type(model.get_base_model()).__name__)) is not None:
+    found, expected = ({key: tuple(tensor.shape) for key, tensor in each.items()} for each in (state_dict, made))
+    if (problem := difference(found, expected, type(model.get_base_model()).__name__)) is not None:
         raise ValueError(f"{who} does not fit its own config: {problem}. Load the adapter as it was saved.")
     for key, tensor in state_dict.items():
         if tensor.is_floating_point() != made[key].is_floating_point():
@@ -203,5 +203,5 @@ def check_state_dict(
             )
 
 
-def _by(shape: tuple[int, ...]) -> str:
+def _shape_in_words(shape: tuple[int, ...]) -> str:
     return " × ".join(map(str, shape)) or "one number"

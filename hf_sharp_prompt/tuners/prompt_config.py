@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import inspect
 import json
 import math
 import types
@@ -12,17 +13,21 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from huggingface_hub import hf_hub_download
 from peft import PeftConfig
 from peft.utils import CONFIG_NAME
 
 from .adapter_file import AdapterFile, find_file, find_tensors
 
 
+HUB_ARGUMENTS = inspect.signature(hf_hub_download).parameters.keys()
+
+
 class PromptConfig(PeftConfig):
     """A config whose file is checked field by field, and whose adapter's tensors are known before they are made."""
 
     # What PEFT asks of every config; found from the base model, so neither the user's business nor saved.
-    target_modules = None
+    target_modules: str | None = None
 
     _file: AdapterFile | None = None  # the tensors beside the file that the config was read from
     _as_read: Mapping[str, Any] | None = None  # the fields then
@@ -43,7 +48,7 @@ class PromptConfig(PeftConfig):
             ValueError: The config's file is damaged or a field is not what it should be, which is named; or the
                 tensors beside it are damaged, not finite, or pickled; or the Hub fails, with what it answered.
         """
-        hub = {name: value for name, value in cls._split_kwargs(kwargs)[0].items() if value is not None}
+        hub = {name: kwargs[name] for name in HUB_ARGUMENTS & kwargs.keys() if kwargs[name] is not None}
         path = find_file(CONFIG_NAME, pretrained_model_name_or_path, subfolder, **hub)
         is_local = Path(pretrained_model_name_or_path).exists()
         name = str(path) if is_local else f"{CONFIG_NAME} of {pretrained_model_name_or_path}"

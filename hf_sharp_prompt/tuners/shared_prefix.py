@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib import import_module
 from itertools import accumulate, chain, groupby
 from math import ceil
 from typing import Any
@@ -24,14 +23,17 @@ from torch import nn
 from torch.nn.functional import dropout as drop
 from torch.nn.functional import scaled_dot_product_attention
 from torch.utils.checkpoint import checkpoint
-from transformers import AttentionInterface, PretrainedConfig
+from transformers import AttentionInterface
+
+from ..compat import RoutedConfig, configured_attention
+from .text_tower import TextModel
 
 
 ATTENTION = "shared_prefix"
 
 
 def encode_shared_prefix(
-    tower: nn.Module,
+    tower: TextModel,
     prefix: torch.Tensor,
     texts: Sequence[Sequence[int]],
     deep: torch.Tensor | None = None,
@@ -48,7 +50,7 @@ def encode_shared_prefix(
         deep: What replaces V1 … Vn in front of layers 1, 2, …; layers × n × width.
         class_chunk_size: How many prompts (texts, times images) to hold the activations of. More are encoded in
             chunks, which are computed again in the backward pass. By default no chunks are made, unless all at once
-            would take more than half of the device's free memory.
+            would take more than half of the device's free memory; compiled code decides it when it is traced.
 
     Returns:
         Features after the tower's last layer norm, texts × width or images × texts × width.
@@ -65,7 +67,7 @@ def encode_shared_prefix(
         torch.Size([2, 512])
         ```
     """
-    if not all(isinstance(layer.self_attn.config, _RoutedConfig) for layer in tower.encoder.layers):
+    if not all(isinstance(layer.self_attn.config, RoutedConfig) for layer in tower.encoder.layers):
         raise ValueError("The tower's attention knows nothing of a shared prefix; call route_attention(tower) first.")
     prefixes = prefix.reshape(-1, *prefix.shape[-2:])
     # Texts of equal length side by side, so that their attention is one batched product.
@@ -90,21 +92,21 @@ def encode_shared_prefix(
     return features.reshape(*prefix.shape[:-2], len(texts), -1)
 
 
-def route_attention(tower: nn.Module) -> None:
+def route_attention(tower: TextModel) -> None:
     """Let the tower's attention modules look up their attention function by way of this module.
 
     It leads every call of the tower itself on to the function that its config names, so that nothing else changes.
-    To be done once, before threads use the tower; [`restore_attention`] undoes it.
+    Do it once, before threads use the tower; [`restore_attention`] undoes it.
     """
     for layer in tower.encoder.layers:
-        if not isinstance(layer.self_attn.config, _RoutedConfig):
-            layer.self_attn.config = _RoutedConfig(layer.self_attn.config)
+        if not isinstance(layer.self_attn.config, RoutedConfig):
+            layer.self_attn.config = RoutedConfig(layer.self_attn.config, ATTENTION)
 
 
-def restore_attention(tower: nn.Module) -> None:
+def restore_attention(tower: TextModel) -> None:
     """Let the tower's attention modules look up their attention function as they did before `route_attention`."""
     for layer in tower.encoder.layers:
-        if isinstance(layer.self_attn.config, _RoutedConfig):
+        if isinstance(layer.self_attn.config, RoutedConfig):
             layer.self_attn.config = layer.self_attn.config.base
 
 
@@ -126,7 +128,7 @@ class _Row:
 
 
 def _encode(
-    tower: nn.Module, prefixes: torch.Tensor, texts: Sequence[Sequence[int]], deep: torch.Tensor | None
+    tower: TextModel, prefixes: torch.Tensor, texts: Sequence[Sequence[int]], deep: torch.Tensor | None
 ) -> torch.Tensor:
     """Features of texts sorted by length, images × texts × width."""
     row, device = _Row.of(prefixes, texts), prefixes.device
@@ -184,19 +186,19 @@ def shared_prefix_attention(
         The attended values, images × tokens × heads × head width, and None for the weights.
     """
     if shared_prefix is None:
-        function = _configured_attention(module)
+        function = configured_attention(module)
         return function(module, query, key, value, attention_mask, scaling=scaling, dropout=dropout, **kwargs)
     n = shared_prefix.prefix
     if attended is not None:
         key, value = (
-            projection(attended).unflatten(-1, (-1, query.shape[-1])).transpose(1, 2)
-            for projection in (module.k_proj, module.v_proj)
+            module.get_submodule(projection)(attended).unflatten(-1, (-1, query.shape[-1])).transpose(1, 2)
+            for projection in ("k_proj", "v_proj")
         )
         outputs = _attend_from_texts(query * scaling, key, value, shared_prefix, dropout)
     else:
-        of_prefix = (states[:, :, :n] for states in (query, key, value))
+        q, k, v = (states[:, :, :n] for states in (query, key, value))
         outputs = [
-            scaled_dot_product_attention(*of_prefix, dropout_p=dropout, is_causal=True, scale=scaling),
+            scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=True, scale=scaling),
             *_attend_from_texts(query[:, :, n:] * scaling, key, value, shared_prefix, dropout),
         ]
     return torch.cat(outputs, dim=2).transpose(1, 2), None
@@ -232,34 +234,7 @@ def _attend_from_texts(
 AttentionInterface.register(ATTENTION, shared_prefix_attention)
 
 
-class _RoutedConfig:
-    """A tower's config as its attention modules see it: the same, but that it names `shared_prefix_attention`.
-
-    The choice of attention function stays with the modules because it has to outlast the call: layers under gradient
-    checkpointing run again in the backward pass, and other threads may be using the tower.
-    """
-
-    _attn_implementation = ATTENTION
-
-    def __init__(self, base: PretrainedConfig) -> None:
-        object.__setattr__(self, "base", base)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.base, name)
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        setattr(self.base, name, value)
-
-    def __reduce__(self) -> tuple:
-        return type(self), (self.base,)
-
-
-def _configured_attention(module: nn.Module) -> Any:
-    eager = import_module(type(module).__module__).eager_attention_forward
-    return AttentionInterface().get_interface(module.config.base._attn_implementation, eager)
-
-
-def _affordable_chunk_size(tower: nn.Module, prefixes: torch.Tensor, texts: Sequence[Sequence[int]]) -> int:
+def _affordable_chunk_size(tower: TextModel, prefixes: torch.Tensor, texts: Sequence[Sequence[int]]) -> int:
     """The number of prompts whose activations take at most half of the free memory."""
     config, prompts = tower.config, len(prefixes) * len(texts)
     held_layers = config.num_hidden_layers if torch.is_grad_enabled() else 1
@@ -269,7 +244,9 @@ def _affordable_chunk_size(tower: nn.Module, prefixes: torch.Tensor, texts: Sequ
     return ceil(prompts / ceil(needed / (_free_memory(prefixes.device) / 2)))
 
 
+@torch.compiler.assume_constant_result
 def _free_memory(device: torch.device) -> int:
+    """Bytes; compiled code reads them once, when it is traced, so that looking does not break its graph."""
     if device.type == "cpu":
         return psutil.virtual_memory().available
     cached = torch.accelerator.memory_reserved(device) - torch.accelerator.memory_allocated(device)

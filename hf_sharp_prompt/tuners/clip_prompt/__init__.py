@@ -1,9 +1,10 @@
-from ..registration import PromptPeftType, register
+from ...compat import register_method
+from ..registration import PromptPeftType
 from .config import CLIPPromptConfig
-from .layer import PromptedTextEmbeddings
 from .model import CLIPPromptModel
+from .text_layer import PromptedTextEmbeddings
 
 
 __all__ = ["CLIPPromptConfig", "CLIPPromptModel", "PromptedTextEmbeddings"]
 
-register(PromptPeftType.CLIP_PROMPT, CLIPPromptConfig, CLIPPromptModel)
+register_method(PromptPeftType.CLIP_PROMPT, CLIPPromptConfig, CLIPPromptModel)

@@ -17,10 +17,10 @@ def nearest_tokens(
         tokenizer: Gives the tokens' names.
         count: How many per vector.
     """
-    # By way of matrix products the distance of a vector to itself would not be 0.
-    exact = {"compute_mode": "donot_use_mm_for_euclid_dist"}
-    distances, tokens = torch.cdist(vectors.float(), vocabulary.float(), **exact).topk(count, largest=False)
+    # Computed by matrix products, the distance of a vector to itself would not be 0.
+    all_distances = torch.cdist(vectors.float(), vocabulary.float(), compute_mode="donot_use_mm_for_euclid_dist")
+    distances, tokens = all_distances.topk(count, largest=False)
     return [
-        list(zip(tokenizer.convert_ids_to_tokens(of_vector.tolist()), distance.tolist()))
-        for of_vector, distance in zip(tokens, distances)
+        list(zip(tokenizer.convert_ids_to_tokens(ids.tolist()), distance.tolist()))
+        for ids, distance in zip(tokens, distances)
     ]
