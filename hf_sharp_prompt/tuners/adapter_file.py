@@ -30,7 +30,7 @@ class AdapterFile:
 
     Args:
         name: What errors call it: its path, or file and repository.
-        shapes: By the tensor's name its shape.
+        shapes: The tensors' shapes, by name.
     """
 
     name: str
@@ -66,23 +66,23 @@ class AdapterFile:
         """Compare names and shapes with what a config and a model make.
 
         Args:
-            expected: By name the shape of each tensor of the adapter.
-            who: The model, for the error.
+            expected: The shape of each tensor of the adapter, by name.
+            who: The model's name, for the error.
 
         Raises:
-            ValueError: A tensor is missing, of another shape, or none of the adapter's.
+            ValueError: A tensor is missing, has another shape, or is not of the adapter.
         """
         if (problem := difference(self.shapes, expected, who)) is not None:
             raise ValueError(f"{self.name} does not fit its own config: {problem}. Load the adapter as it was saved.")
 
 
 def difference(found: Shapes, expected: Shapes, who: str) -> str | None:
-    """Describe the first tensor of a file that a config does not make so on a model; None if there is none.
+    """Describe the first tensor of a file that differs from what a config makes on a model; None if there is none.
 
     Args:
         found: The file's shapes, by name.
-        expected: Those of the config on the model.
-        who: The model.
+        expected: The shapes that the config makes on the model, by name.
+        who: The model's name.
     """
     for key in sorted(found.keys() | expected.keys()):
         if found.get(key) != expected.get(key):
@@ -93,7 +93,7 @@ def difference(found: Shapes, expected: Shapes, who: str) -> str | None:
 
 
 def find_file(name: str, model_id: str | Path, subfolder: str | None, **hub: Any) -> Path:
-    """The path of an adapter's file in a directory, or in the Hub's cache after a download.
+    """Return the path of an adapter's file in a directory, or in the Hub's cache after a download.
 
     Args:
         name: The file's name.
@@ -155,9 +155,9 @@ def _has_pickle(model_id: str | Path, subfolder: str | None, hub: Mapping[str, A
 
 
 def shapes_of_saved_modules(model: nn.Module, names: Iterable[str] | None) -> dict[str, tuple[int, ...]]:
-    """What a file holds of the base model's modules that a config's `modules_to_save` names."""
+    """Return the shapes that a file holds of the base model's modules that a config's `modules_to_save` names."""
     shapes = {}
-    inside: tuple[str, ...] = ()  # what PEFT has put around modules already
+    inside: tuple[str, ...] = ()  # the modules that PEFT has wrapped already
     for key, module in model.named_modules():
         if key.startswith(inside or ("\0",)) or not any(key.endswith(name) for name in names or ()):
             continue
@@ -180,11 +180,11 @@ def check_state_dict(
     Args:
         model: The model.
         adapter_name: The adapter.
-        state_dict: By the names of `model.state_dict()`, what will be copied there.
-        belongs: Whether one of these names is of the adapter's prompt.
+        state_dict: What will be copied into `model.state_dict()`, by its names there.
+        belongs: True for the names of the adapter's prompt.
 
     Raises:
-        ValueError: A tensor is missing, of another shape, none of the adapter's, or not finite.
+        ValueError: A tensor is missing, has another shape, is not of the adapter, or is not finite.
     """
     kept = f".modules_to_save.{adapter_name}."
     made = {key: tensor for key, tensor in model.state_dict().items() if belongs(key) or kept in key}

@@ -12,11 +12,11 @@ IGNORED = -100
 def class_loss(
     logits: torch.Tensor, labels: torch.Tensor, num_items_in_batch: int | torch.Tensor | None = None
 ) -> torch.Tensor:
-    """Cross entropy, divided by the number of samples.
+    """Return the cross entropy, divided by the number of samples.
 
     Args:
         logits: batch × classes.
-        labels: Class indices, batch, of which -100 are ignored; or probabilities of the classes, batch × classes.
+        labels: Class indices, batch, where -100 is ignored; or probabilities of the classes, batch × classes.
         num_items_in_batch: What the summed loss is divided by; by default the number of samples that count.
 
     Raises:

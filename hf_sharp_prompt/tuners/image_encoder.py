@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 from .clip_prompt import CLIPPromptConfig
 
 
-# Parts of a model's parameter names that images never meet.
+# Parts of the names of parameters that images do not pass.
 NOT_OF_IMAGES = {"text_model", "text_projection", "logit_scale", "logit_bias"}
 
 

@@ -1,4 +1,4 @@
-"""What the layers that hold learned tokens have in common: which adapter answers a call."""
+"""What all layers that hold learned tokens share: which adapter answers a call."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class PromptLayer(OpenTunerLayer):
     def enable_adapters(self, enabled: bool) -> None:
         """Let adapters take part in the model or not.
 
-        Unlike PEFT's own this changes no `requires_grad`, so that a frozen adapter is still frozen afterwards.
+        Unlike PEFT's method this changes no `requires_grad`, so a frozen adapter is still frozen afterwards.
         """
         self._is_enabled = enabled
 

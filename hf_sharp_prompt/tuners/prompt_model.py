@@ -1,4 +1,4 @@
-"""What the tuners that put learned tokens into a model have in common: PEFT's verbs, and what a call may choose."""
+"""What all tuners that put learned tokens into a model share: PEFT's verbs, and what a call may choose."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class PromptModel(OpenTuner):
 
     @contextmanager
     def using_adapter(self, adapter_name: str) -> Iterator[None]:
-        """Within the block, and in this thread only, another adapter than the active one answers.
+        """Within the block, and in this thread only, let another adapter than the active one answer.
 
         Nothing on the model changes: other threads are not disturbed, and every `requires_grad` stays as it is.
 
@@ -86,7 +86,7 @@ class PromptModel(OpenTuner):
             yield
 
     def without_prompts(self) -> AbstractContextManager[None]:
-        """Within the block, and in this thread only, the base model as it was, bit for bit."""
+        """Within the block, and in this thread only, let the base model answer as it was, bit for bit."""
         return self.using_adapter(BASE)
 
     def set_adapter(self, adapter_name: str | list[str], inference_mode: bool = False) -> None:
@@ -121,15 +121,15 @@ class PromptModel(OpenTuner):
         self._name_classes()
 
     def enable_adapter_layers(self) -> None:
-        """Let adapters take part in the model; every `requires_grad` stays as it is, of copies of modules, too."""
+        """Let adapters take part in the model; every `requires_grad` stays as it is, also in copies of modules."""
         self._switch_adapter_layers(super().enable_adapter_layers)
 
     def disable_adapter_layers(self) -> None:
-        """Let the base model answer; every `requires_grad` stays as it is, of copies of modules, too."""
+        """Let the base model answer; every `requires_grad` stays as it is, also in copies of modules."""
         self._switch_adapter_layers(super().disable_adapter_layers)
 
     def inject_adapter(self, model: nn.Module, adapter_name: str, *args: Any, **kwargs: Any) -> None:
-        """As PEFT's; copies of modules that are trained and saved besides listen to a call's adapter as well."""
+        """Inject as PEFT does; copies of modules in `modules_to_save` listen to a call's adapter, too."""
         super().inject_adapter(model, adapter_name, *args, **kwargs)
         for module in model.modules():
             if isinstance(module, ModulesToSaveWrapper):
@@ -152,18 +152,18 @@ class PromptModel(OpenTuner):
         return self.model
 
     def unload(self) -> nn.Module:
-        """Take out all that adapters brought, and return the base model as it was."""
+        """Remove all adapters, and return the base model as it was."""
         self._replaced_forward.restore()
         if self._own_labels is not None:
             self.model.config.id2label, self.model.config.label2id = self._own_labels
         for module in self.model.modules():
             if isinstance(module, ModulesToSaveWrapper):
-                module.set_adapter([])  # or else PEFT would leave the trained copy in the place of the original
+                module.set_adapter([])  # else PEFT leaves the trained copy in the place of the original
         return super().unload()
 
     @contextmanager
     def answering_rows(self, adapter_names: Sequence[str]) -> Iterator[None]:
-        """Within the block, a forward pass answers each row of its batch with the row's adapter.
+        """Within the block, let each row of a batch be answered by the row's adapter.
 
         Args:
             adapter_names: For each row an adapter's name, or `"__base__"`.
@@ -187,7 +187,7 @@ class PromptModel(OpenTuner):
         """Check what is about to be loaded into an adapter.
 
         Raises:
-            ValueError: A tensor is missing, of another shape, none of the adapter's, or not finite.
+            ValueError: A tensor is missing, has another shape, is not of the adapter, or is not finite.
         """
         check_state_dict(model, adapter_name, state_dict, lambda key: cls.belongs_to(key, adapter_name))
 
@@ -207,7 +207,7 @@ class PromptModel(OpenTuner):
         raise NotImplementedError
 
     def _answer(self, **inputs: Any) -> Any:
-        """What `forward` answers to inputs by name."""
+        """Return what `forward` answers to inputs by name."""
         raise NotImplementedError
 
     def _answer_by_rows(self, adapter_names: Sequence[str], inputs: dict[str, Any]) -> Any:
@@ -232,7 +232,7 @@ class PromptModel(OpenTuner):
         return outputs.to_tuple() if return_dict is False else outputs
 
     def _forward_or_classify(self, *args: Any, **kwargs: Any) -> Any:
-        """Stands in the place of the base model's `forward`, and takes what that takes and `classify`."""
+        """Replaces the base model's `forward`; takes the arguments of that and of `classify`."""
         inputs = dict(zip(inspect.signature(self._base_forward).parameters, args)) | kwargs
         adapter_names = asked(self, ROWS)
         return self._answer(**inputs) if adapter_names is None else self._answer_by_rows(adapter_names, inputs)

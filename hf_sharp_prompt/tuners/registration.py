@@ -4,7 +4,7 @@ import enum
 
 
 class PromptPeftType(str, enum.Enum):
-    """The PEFT types of this project, str-valued like [`peft.PeftType`] so that they look up and serialise alike."""
+    """The PEFT types of this project; being `str`-valued, they look up and serialise as those of `peft.PeftType`."""
 
     CLIP_PROMPT = "CLIP_PROMPT"
     VIT_PROMPT = "VIT_PROMPT"

@@ -1,4 +1,4 @@
-"""Exact encoding of many texts that begin alike: `[SOS][V1 … Vn]` once, and of each text only the rest.
+"""Exact encoding of many texts with the same beginning: `[SOS][V1 … Vn]` once, and of each text only the rest.
 
 In a causal text tower a token sees nothing of what comes after it, so the keys and values of a shared prefix are the
 same for every text. All texts stand in one row behind one prefix, without padding,
@@ -39,7 +39,7 @@ def encode_shared_prefix(
     deep: torch.Tensor | None = None,
     class_chunk_size: int | None = None,
 ) -> torch.Tensor:
-    """Features of texts that share a prefix, as the tower computes them for each text by itself.
+    """Return the features of texts that share a prefix, equal to those that the tower computes for each text.
 
     Args:
         tower: A causal text tower laid out as CLIP's: `embeddings.token_embedding`, `embeddings.position_embedding`,
@@ -48,7 +48,7 @@ def encode_shared_prefix(
             the context is conditioned on images.
         texts: For each text the token ids that follow the prefix. The last is the one whose feature is read (EOS).
         deep: What replaces V1 … Vn in front of layers 1, 2, …; layers × n × width.
-        class_chunk_size: How many prompts (texts, times images) to hold the activations of. More are encoded in
+        class_chunk_size: The number of prompts (texts, times images) whose activations are held. More are encoded in
             chunks, which are computed again in the backward pass. By default no chunks are made, unless all at once
             would take more than half of the device's free memory; compiled code decides it when it is traced.
 
@@ -93,9 +93,9 @@ def encode_shared_prefix(
 
 
 def route_attention(tower: TextModel) -> None:
-    """Let the tower's attention modules look up their attention function by way of this module.
+    """Let the tower's attention modules call [`shared_prefix_attention`].
 
-    It leads every call of the tower itself on to the function that its config names, so that nothing else changes.
+    That calls the function of the tower's config for all other passes, so nothing else changes.
     Do it once, before threads use the tower; [`restore_attention`] undoes it.
     """
     for layer in tower.encoder.layers:
@@ -130,7 +130,7 @@ class _Row:
 def _encode(
     tower: TextModel, prefixes: torch.Tensor, texts: Sequence[Sequence[int]], deep: torch.Tensor | None
 ) -> torch.Tensor:
-    """Features of texts sorted by length, images × texts × width."""
+    """Return the features of texts sorted by length, images × texts × width."""
     row, device = _Row.of(prefixes, texts), prefixes.device
     ids = torch.tensor(list(chain.from_iterable(texts)), device=device)
     following = chain.from_iterable(range(row.prefix, row.prefix + len(text)) for text in texts)
@@ -154,7 +154,7 @@ def _encode(
 
 
 def _with_deep_prompts(hidden_states: torch.Tensor, deep: torch.Tensor | None, depth: int) -> torch.Tensor:
-    """What goes into layer `depth`."""
+    """Return the hidden states that go into layer `depth`."""
     if deep is None or not 1 <= depth <= len(deep):
         return hidden_states
     prompts = deep[depth - 1].to(hidden_states).expand(len(hidden_states), -1, -1)
@@ -173,7 +173,7 @@ def shared_prefix_attention(
     attended: torch.Tensor | None = None,
     **kwargs: Any,
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """Causal attention within the prefix, and from every text to the prefix and itself.
+    """Attend causally within the prefix, and from every text to the prefix and itself.
 
     Args:
         module: The attention module that asks.
@@ -207,7 +207,7 @@ def shared_prefix_attention(
 def _attend_from_texts(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, row: _Row, dropout: float
 ) -> list[torch.Tensor]:
-    """What the texts' tokens, or the last token of each alone, get from the prefix and their own text, by group."""
+    """Return the attended values of the texts' tokens, or of the last token of each alone, by group."""
     lengths = [length for _, length in row.groups]
     asking = lengths if query.shape[2] == key.shape[2] - row.prefix else [1] * len(lengths)
     query_sizes = [count * asks for (count, _), asks in zip(row.groups, asking)]
@@ -235,7 +235,7 @@ AttentionInterface.register(ATTENTION, shared_prefix_attention)
 
 
 def _affordable_chunk_size(tower: TextModel, prefixes: torch.Tensor, texts: Sequence[Sequence[int]]) -> int:
-    """The number of prompts whose activations take at most half of the free memory."""
+    """Return the number of prompts whose activations take at most half of the free memory."""
     config, prompts = tower.config, len(prefixes) * len(texts)
     held_layers = config.num_hidden_layers if torch.is_grad_enabled() else 1
     values_per_token = 9 * config.hidden_size + 3 * config.intermediate_size
@@ -246,7 +246,7 @@ def _affordable_chunk_size(tower: TextModel, prefixes: torch.Tensor, texts: Sequ
 
 @torch.compiler.assume_constant_result
 def _free_memory(device: torch.device) -> int:
-    """Bytes; compiled code reads them once, when it is traced, so that looking does not break its graph."""
+    """Return the device's free bytes. Compiled code reads them when it is traced, which keeps its graph whole."""
     if device.type == "cpu":
         return psutil.virtual_memory().available
     cached = torch.accelerator.memory_reserved(device) - torch.accelerator.memory_allocated(device)

@@ -79,7 +79,7 @@ class TextTower:
     """What has to be known of a text tower besides its modules' common names.
 
     Args:
-        end: Where each text ends: from token ids (texts × length) and the tower's config to the positions of its EOS.
+        end: Called with token ids (texts × length) and the tower's config; returns the position of each text's EOS.
         starts_with_token: Whether every text begins with a token (SOS), behind which the context goes.
         causal: Whether tokens attend to earlier ones only.
         pools_at_end: Whether the feature is read at the text's end; else at the last position, padding or not.
@@ -102,12 +102,12 @@ def highest_id(input_ids: torch.Tensor, config: PreTrainedConfig) -> torch.Tenso
 
 
 def first_eos_or_highest_id(input_ids: torch.Tensor, config: PreTrainedConfig) -> torch.Tensor:
-    """CLIP's checkpoints from before EOS was configured rightly say 2, and are read at the highest id."""
+    """Return the position of each text's EOS. Old CLIP checkpoints wrongly say EOS is 2; they read the highest id."""
     return (highest_id if config.eos_token_id == 2 else first_eos)(input_ids, config)
 
 
 def first_padding(input_ids: torch.Tensor, config: PreTrainedConfig) -> torch.Tensor:
-    """SigLIP's tokenizers close a text with the id that its config calls padding."""
+    """Return the position of the id that SigLIP's config calls padding; its tokenizers close a text with it."""
     is_padding = input_ids == config.pad_token_id
     last = input_ids.shape[1] - 1
     return torch.where(is_padding.any(dim=1), is_padding.int().argmax(dim=1), last)

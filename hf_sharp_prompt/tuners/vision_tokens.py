@@ -21,7 +21,7 @@ from .vision_tower import VisionModel, VisionTower
 
 
 class LayerTokens(Protocol):
-    """Tokens of layers, layers × number × width: a tensor, or what computes a layer's when it is asked for them."""
+    """Tokens of layers, layers × number × width: a tensor, or what computes the tokens of a layer on request."""
 
     @property
     def shape(self) -> torch.Size: ...
@@ -45,9 +45,9 @@ class VisionTokens:
     Args:
         tower: The vision tower; see `find_vision_tower`.
         parts: Where its parts are.
-        tokens: Gives the tokens, layers × number × width: index 0 enters at the input, index i > 0 before layer i.
-            None leaves the tower as it is, bit for bit. Called at every layer, so let it be cheap; each layer's item
-            is asked for once in a pass.
+        tokens: Returns the tokens, layers × number × width: index 0 enters at the input, index i > 0 before layer i.
+            None leaves the tower as it is, bit for bit. It is called at every layer, so it must be cheap; each
+            layer's item is read once in a pass.
         dropout: Applied to the tokens once per image, batch × number × width.
     """
 
@@ -74,7 +74,7 @@ class VisionTokens:
             bias = dict(layer.named_children()).get(parts.position_bias or "")
             if bias is not None:
                 self._hooks.append(bias.register_forward_hook(self._widen_bias, with_kwargs=True))
-        # First of all hooks, so that the last of the recorded hidden states is one without the tokens.
+        # This hook comes first, so that the last of the recorded hidden states is one without the tokens.
         self._hooks.append(layers[-1].register_forward_hook(self._take_out, prepend=True))
         self._hooks.append(tower.get_submodule(parts.recorder).register_forward_hook(self._cut_hidden_states))
 
@@ -98,7 +98,7 @@ class VisionTokens:
         if tokens is None:
             return None
         hidden_states = args[0]
-        return (torch.cat([hidden_states, self._of_batch(tokens[0], hidden_states)], dim=1), *args[1:]), kwargs
+        return (torch.cat([hidden_states, self._for_each_image(tokens[0], hidden_states)], dim=1), *args[1:]), kwargs
 
     def _replace(self, index: int, layer: nn.Module, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict] | None:
         """Put a layer's own tokens in the place of the earlier ones, and make room for them in its mask."""
@@ -108,7 +108,7 @@ class VisionTokens:
         hidden_states, *rest = args
         depth, number, _ = tokens.shape
         if 0 < index < depth:
-            own = self._of_batch(tokens[index], hidden_states)
+            own = self._for_each_image(tokens[index], hidden_states)
             hidden_states = torch.cat([hidden_states[:, :-number], own], dim=1)
         # Layers take the mask as their second argument, by position or by name.
         if rest and rest[0] is not None:
@@ -117,7 +117,7 @@ class VisionTokens:
             kwargs = kwargs | {"attention_mask": widen_mask(kwargs["attention_mask"], number)}
         return (hidden_states, *rest), kwargs
 
-    def _of_batch(self, tokens: torch.Tensor, hidden_states: torch.Tensor) -> torch.Tensor:
+    def _for_each_image(self, tokens: torch.Tensor, hidden_states: torch.Tensor) -> torch.Tensor:
         tokens = tokens.to(hidden_states).expand(len(hidden_states), -1, -1)
         return tokens if self.dropout is None else self.dropout(tokens)
 
@@ -127,7 +127,7 @@ class VisionTokens:
         """Give the learned tokens a bias of zero: they are nowhere in the image.
 
         BEiT's biases, 1 × heads × length × length, are made for the image and then resized to the sequence's length,
-        which changes nothing in an image of its own; with learned tokens it would distort them.
+        which changes nothing for the image alone; with learned tokens it would distort them.
         """
         (height, width), length = args[0], kwargs["dim_size"]
         number = length - (height * width + 1)
@@ -148,7 +148,7 @@ class VisionTokens:
         return hidden_states[:, :-number]
 
     def _cut_hidden_states(self, recorder: nn.Module, args: tuple, outputs: Any) -> Any:
-        """Cut the tokens off the recorded hidden states, all of which have them but the last."""
+        """Cut the tokens off the recorded hidden states; all but the last have them."""
         tokens = self.tokens()
         if tokens is None:
             return None
@@ -158,7 +158,7 @@ class VisionTokens:
             *earlier, last = hidden_states
             return (*(states if states is None else states[:, :-number] for states in earlier), last)
 
-        if isinstance(outputs, tuple):  # of nameless parts, among which attentions have four dimensions
+        if isinstance(outputs, tuple):  # without names; its attentions have four dimensions
             return tuple(
                 cut(part)
                 if isinstance(part, tuple) and all(states is None or states.dim() == 3 for states in part)
@@ -171,7 +171,7 @@ class VisionTokens:
 
 
 def widen_mask(mask: torch.Tensor, number: int) -> torch.Tensor:
-    """An attention mask with room for tokens at the end; they attend to all that is not padding, and all to them.
+    """Return an attention mask with room for tokens at the end; they attend to all but padding, and all to them.
 
     Args:
         mask: Batch × length as flash attention takes it, or batch × heads × length × length, True or 0 where a token

@@ -36,7 +36,7 @@ class VisionTower:
             is the module that holds it.
         layers: Path from the tower to its layers.
         final_norm: Path to the norm after the last layer.
-        pre_norm: Path to the norm between embeddings and layers, which the tokens pass as well; None if there is none.
+        pre_norm: Path to the norm between embeddings and layers, which the tokens pass, too; None if there is none.
         recorder: Path to the module whose outputs list the `hidden_states`; by default the tower itself.
         position_bias: Name, in a layer, of the module that makes its relative position biases.
     """
@@ -54,7 +54,7 @@ ANYWHERE = r"(.+\.)?embeddings"
 
 
 def clip_layout(embeddings: str, pre_norm: str | None = None) -> VisionTower:
-    """Return where the parts of a vision tower are that is laid out as CLIP's."""
+    """Return the places of the parts of a vision tower that is laid out as CLIP's."""
     return VisionTower(embeddings, layers="encoder.layers", final_norm="post_layernorm", pre_norm=pre_norm)
 
 

@@ -76,7 +76,8 @@ def test_a_clip_of_a_new_type_is_prompted_in_both_towers(tokenizer, tmp_path):
     loss = model(pixel_values=PIXELS, labels=torch.tensor([0, 1])).loss
     loss.backward()
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    assert len(trained) == 3 and all(parameter.grad.abs().max() > 0 for parameter in trained)
+    assert len(trained) == 3
+    assert all(parameter.grad.abs().max() > 0 for parameter in trained)
     model.save_pretrained(tmp_path)
     logits = model.eval()(pixel_values=PIXELS).logits
     assert torch.equal(PeftModel.from_pretrained(model.unload(), tmp_path)(pixel_values=PIXELS).logits, logits)

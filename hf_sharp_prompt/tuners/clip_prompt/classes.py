@@ -12,7 +12,7 @@ from ..text_tower import TextModel, kind_of, max_positions
 
 
 def check_class_names(names: Sequence[str]) -> None:
-    """Check that one can classify among these names.
+    """Check that images can be classified by these names.
 
     Raises:
         ValueError: Fewer than two names, an empty or repeated one.
@@ -43,7 +43,7 @@ def tokenize_names(
     """Return the token ids of every name's text, and the positions behind the names in them.
 
     Args:
-        names: Not empty. Their underscores become spaces in the texts, as in CoOp's code.
+        names: The names, not empty. Their underscores become spaces in the texts, as in CoOp's code.
         tokenizer: The base model's tokenizer, or the processor that holds it.
         template: The text around a name; its one `{}` is the name.
         tower: The base model's text tower.
@@ -74,13 +74,13 @@ def check_class_texts(
     """Check that the classes' texts can be told apart, and fit the tower together with the context.
 
     Raises:
-        ValueError: Classes whose texts have the same tokens; a text that does not fit, as of `check_texts`.
+        ValueError: Classes whose texts have the same tokens; a text that does not fit, as in `check_texts`.
     """
     check_texts(names, token_ids, num_text_tokens, tower)
     by_text: dict[tuple[int, ...], list[str]] = {}
     for name, ids in zip(names, token_ids, strict=True):
         by_text.setdefault(tuple(ids), []).append(name)
-    if same := [alike for alike in by_text.values() if len(alike) > 1]:
+    if same := [group for group in by_text.values() if len(group) > 1]:
         raise ValueError(
             f"The tokenizer makes the same tokens of {' and of '.join(', '.join(map(repr, each)) for each in same)}, "
             "so that these classes could never be told apart; rename or merge them."
@@ -90,7 +90,7 @@ def check_class_texts(
 def check_texts(
     names: Sequence[str], token_ids: Sequence[Sequence[int]], num_text_tokens: int, tower: TextModel
 ) -> None:
-    """Check that names' texts are of the tower's vocabulary and fit it together with the context.
+    """Check that the texts of names are of the tower's vocabulary, and fit it together with the context.
 
     Raises:
         ValueError: A text that is too long, or made by another model's tokenizer.
@@ -124,9 +124,9 @@ def check_texts(
 
 
 def _start_token(token_ids: Sequence[Sequence[int]], tower: TextModel) -> int:
-    """The token that every text starts with: the config's SOS.
+    """Return the token that every text starts with: the config's SOS.
 
-    Configs of CLIP from before EOS was configured rightly (2) have a wrong SOS as well; there it is the first text's.
+    Old configs of CLIP, in which EOS is wrongly 2, have a wrong SOS, too; there it is the first text's.
     """
-    is_wrong = getattr(tower.config, "eos_token_id", None) == 2  # a config may have none
+    is_wrong = getattr(tower.config, "eos_token_id", None) == 2  # a config may lack it
     return token_ids[0][0] if is_wrong else tower.config.bos_token_id

@@ -40,7 +40,7 @@ class CLIPPromptOutput(ImageClassifierOutput):
 
 
 class NameClassifier(PromptedEncoders, PromptedClassifier):
-    """The part of a [`CLIPPromptModel`] that classifies, once the tokens are in their places."""
+    """The part of a [`CLIPPromptModel`] that classifies images by the texts of class names."""
 
     def set_classes(
         self,
@@ -70,13 +70,13 @@ class NameClassifier(PromptedEncoders, PromptedClassifier):
         if not self._compares:
             raise ValueError(
                 f"{type(self.model).__name__} does not compare images with texts; use a CLIPModel, or the like, to "
-                "classify among names."
+                "classify by names."
             )
         config = self.active_config
         if config.class_specific and list(names) != config.class_names:
             raise ValueError(
                 f"The adapter has a context for each of its {len(config.class_names or ())} classes and none for "
-                "others; use an adapter with class_specific=False to classify among other names."
+                "others; use an adapter with class_specific=False to classify by other names."
             )
         tower = self._text_tower
         check_class_names(names)
@@ -95,7 +95,7 @@ class NameClassifier(PromptedEncoders, PromptedClassifier):
         tokenizer: PreTrainedTokenizerBase | ProcessorMixin,
         template: str = "{}",
     ) -> AbstractContextManager[None]:
-        """Within the block, and in this thread only, classify among other classes; arguments as in `set_classes`.
+        """Within the block, and in this thread only, classify into other classes; arguments as in `set_classes`.
 
         They hold for the adapter that answers at the start of the block; `active_config` shows them. Nothing on the
         model changes.
@@ -117,7 +117,7 @@ class NameClassifier(PromptedEncoders, PromptedClassifier):
         """Return the text features of the classes, not normalised.
 
         Args:
-            image_features: Of the images that a conditional context is shifted by, normalised, images × projection
+            image_features: Features of the images that shift a conditional context, normalised, images × projection
                 width. Without them the context is as it is.
 
         Returns:
@@ -153,9 +153,9 @@ class NameClassifier(PromptedEncoders, PromptedClassifier):
         adapter: str | None = None,
         **kwargs: Any,
     ) -> CLIPPromptOutput:
-        """Classify images among the classes of `set_classes`; what `model(pixel_values=…, labels=…)` calls.
+        """Classify images into the classes of `set_classes`; what `model(pixel_values=…, labels=…)` calls.
 
-        Other classes and another adapter can be given for this call; they change nothing on the model.
+        This call may name other classes and another adapter; they change nothing on the model.
 
         `logits = exp(logit_scale) · cos(image feature, class feature)`; the loss is their cross entropy.
 
@@ -163,8 +163,8 @@ class NameClassifier(PromptedEncoders, PromptedClassifier):
             pixel_values: Images as the model's processor makes them, batch × channels × height × width.
             labels: Class indices, batch, or probabilities, batch × classes; without them no loss is computed.
             image_features: Instead of `pixel_values`: the pooled outputs of `get_image_features`, batch × width.
-            num_items_in_batch: What the summed loss is divided by when the batch is part of a larger one, as the
-                Trainer asks; by default the batch's own size.
+            num_items_in_batch: What the summed loss is divided by when the batch is part of a larger one, as in the
+                Trainer; by default the batch's own size.
             names: Class names for this call instead of those of `set_classes`.
             tokenizer: What reads `names`; by default loaded from the base model's checkpoint.
             template: The text around each of `names`; by default the adapter's.
@@ -178,7 +178,7 @@ class NameClassifier(PromptedEncoders, PromptedClassifier):
 
         Raises:
             ValueError: No classes are set; `image_features` of a frozen tower, where vision tokens train; a label
-                outside the classes; names as in `set_classes`, or an adapter that there is not.
+                outside the classes; names as in `set_classes`, or an adapter that does not exist.
         """
         with ExitStack() as call:
             if adapter is not None:
@@ -216,7 +216,7 @@ class NameClassifier(PromptedEncoders, PromptedClassifier):
         return CLIPPromptOutput(loss, logits, class_features=class_features, image_features=image_features)
 
     def compare(self, image_features: torch.Tensor, text_features: torch.Tensor) -> torch.Tensor:
-        """Return the logits of images among texts, from normalised features: cosines, scaled as the model itself does.
+        """Return the logits of images over texts, from normalised features: cosines, scaled as the model itself does.
 
         Args:
             image_features: images × width.

@@ -9,11 +9,11 @@ from torch import nn
 
 
 class CoupledTokens:
-    """Vision tokens of every layer, made of the text tokens of the same layer when they are asked for.
+    """Vision tokens of every layer, made of the text tokens of the same layer when they are read.
 
     Args:
-        projections: Of each layer, from text width to vision width.
-        tokens: Of each layer, n × text width.
+        projections: For each layer a map from text width to vision width.
+        tokens: For each layer the text tokens, n × text width.
     """
 
     def __init__(self, projections: Sequence[nn.Linear], tokens: Sequence[torch.Tensor]) -> None:
@@ -22,7 +22,7 @@ class CoupledTokens:
 
     @property
     def shape(self) -> torch.Size:
-        """Layers × n × vision width."""
+        """The shape of all vision tokens: layers × n × vision width."""
         return torch.Size([len(self.projections), len(self.tokens[0]), self.projections[0].out_features])
 
     def __getitem__(self, layer: int) -> torch.Tensor:

@@ -42,16 +42,16 @@ class EncodesTexts(Protocol):
 
 
 class PromptedEncoders(PromptModel):
-    """The part of a [`CLIPPromptModel`] that encodes images and texts, once the tokens are in their places."""
+    """The part of a [`CLIPPromptModel`] that encodes images and texts."""
 
     @property
     def active_config(self) -> CLIPPromptConfig:
         """The config of the adapter that answers this call, with the classes of this call (see `using_classes`).
 
-        Without prompts it is that of the active adapter.
+        Without prompts it is the config of the active adapter.
 
         Raises:
-            ValueError: No adapter is active, the last one having been deleted.
+            ValueError: No adapter is left.
         """
         name = self._adapter_of_config
         config, classes = self._config_of(name), asked(self, CLASSES) or {}
@@ -154,7 +154,7 @@ class PromptedEncoders(PromptModel):
         Args:
             token_ids: As from `tokenize_names`.
             name_ends: As from `tokenize_names`.
-            image_features: Of the images that a conditional context is shifted by, normalised, images × projection
+            image_features: Features of the images that shift a conditional context, normalised, images × projection
                 width. Without them the context is as it is.
 
         Returns:
@@ -187,7 +187,7 @@ class PromptedEncoders(PromptModel):
         return not self.active_config.num_text_tokens and not self._any_trains(self._text_tower, "text_projection")
 
     def _any_trains(self, tower: TextModel | VisionModel, projection: str) -> bool:
-        """True if a parameter trains of a tower, or of the model's projection of its features, if it has one."""
+        """True if a parameter of a tower trains, or of the model's projection of its features, if it has one."""
         modules = [tower, *(module for name, module in self.model.named_children() if name == projection)]
         return any(parameter.requires_grad for module in modules for parameter in module.parameters())
 

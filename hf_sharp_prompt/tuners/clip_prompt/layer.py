@@ -1,4 +1,4 @@
-"""What the prompted embeddings of both towers have in common."""
+"""What the prompted embeddings of both towers share."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ..prompt_layer import PromptLayer
 
 
 class PromptedEmbeddings(PromptLayer):
-    """The embeddings of a tower, which an adapter's tokens are kept with.
+    """The embeddings of a tower, with the learned tokens of its adapters.
 
     Args:
         base_layer: The tower's own embeddings.
@@ -38,5 +38,5 @@ class PromptedEmbeddings(PromptLayer):
 
 
 def device_and_dtype(weight: torch.Tensor) -> dict[str, Any]:
-    """Return the device and precision of what is learned beside a weight; float32 beside a quantised one."""
+    """Return the device and precision of what is learned beside a weight: float32 beside a quantised one."""
     return {"device": weight.device, "dtype": weight.dtype if weight.is_floating_point() else torch.float32}

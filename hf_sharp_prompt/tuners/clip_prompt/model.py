@@ -24,7 +24,7 @@ from .vision_layer import PromptedVisionEmbeddings
 class CLIPPromptModel(NameClassifier):
     """Puts learned tokens into the towers of a CLIP-like model, and classifies images with it.
 
-    Made by `get_peft_model(clip, CLIPPromptConfig(...))`; its methods are called on the `PeftModel` that returns.
+    `get_peft_model(clip, CLIPPromptConfig(...))` makes it; call its methods on the `PeftModel` that this returns.
 
     Args:
         model: A `CLIPModel` or one like it (SigLIP, SigLIP 2, CLIPSeg, OWL-ViT, OWLv2, MetaCLIP 2), one of its towers,
@@ -50,7 +50,7 @@ class CLIPPromptModel(NameClassifier):
     tuner_layer_cls = PromptedEmbeddings
 
     def unload(self) -> nn.Module:
-        """Take the prompts out and return the base model as it was."""
+        """Remove the prompts, and return the base model as it was."""
         if (tower := find_text_tower(self.model)) is not None:
             restore_attention(tower[1])
         return super().unload()
@@ -135,7 +135,7 @@ class CLIPPromptModel(NameClassifier):
         config.made_for = here
 
     def _read_words(self, config: CLIPPromptConfig, tower: TextModel) -> None:
-        """Fill in the token ids of what the config gives as words."""
+        """Fill in the token ids of the words in the config."""
         if config.text_init is not None and config.text_init_token_ids is None:
             tokenizer = self.load_tokenizer(config, f"text_init={config.text_init!r}", "text_init_token_ids")
             config.text_init_token_ids = tokenizer(config.text_init, add_special_tokens=False)["input_ids"]

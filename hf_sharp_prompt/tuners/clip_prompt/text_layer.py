@@ -1,4 +1,4 @@
-"""The learned context of texts: where its vectors stand, and how they come there."""
+"""The learned context of texts: where its vectors stand, and how they get there."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ CONTEXT, NAME_ENDS = "context", "name_ends"
 
 
 class PromptedTextEmbeddings(PromptedEmbeddings):
-    """The embeddings of a text tower, with learned context tokens among those of the text.
+    """The embeddings of a text tower, with learned context tokens beside those of the text.
 
     Three places have to know of the context: the tower, whose mask, positions and pooling count tokens; the
     embeddings, where the vectors go; and, for deep prompts, the layers, where others take their places. A pre-hook on
     the tower makes room for the n vectors in `input_ids` and `attention_mask`; this layer fills the room; pre-hooks on
     the layers fill it again. Everything in between is the tower's own forward.
 
-    The ids of the room are −n … −1, for V1 … Vn. They alone say where the vectors go, so that no call leaves anything
-    on this layer. No text ends in them: a tower reads its feature at the highest id, at EOS or at the last position.
+    The ids of the room are −n … −1, for V1 … Vn. They alone say where the vectors go, so no call leaves anything on
+    this layer. No text ends in them: a tower reads its feature at the highest id, at EOS or at the last position.
 
     Args:
         base_layer: The tower's own embeddings.
         tower: The tower, on whose modules the hooks are put.
-        kind: What is known of its kind.
+        kind: What is known of its type.
     """
 
     adapter_layer_names = (
@@ -87,7 +87,7 @@ class PromptedTextEmbeddings(PromptedEmbeddings):
     def using_context(
         self, context: torch.Tensor | None = None, name_ends: torch.Tensor | None = None
     ) -> AbstractContextManager[None]:
-        """Within the block, and in this thread only, texts have another context than the adapter's.
+        """Within the block, and in this thread only, use another context than the adapter's.
 
         Args:
             context: Texts × n × width; None for the adapter's.
@@ -116,12 +116,12 @@ class PromptedTextEmbeddings(PromptedEmbeddings):
         context: torch.Tensor | None = None,
         class_chunk_size: int | None = None,
     ) -> torch.Tensor:
-        """The tower's pooled features of texts that share their context, where `shares_prefix`.
+        """Return the tower's pooled features of texts that share their context, where `shares_prefix`.
 
         Args:
             tower: The tower.
-            token_ids: Of each text `[SOS] … [EOS]`, without padding.
-            context: For each image its own, images × n × width; by default the active adapter's for all.
+            token_ids: For each text `[SOS] … [EOS]`, without padding.
+            context: A context for each image, images × n × width; by default the active adapter's for all.
             class_chunk_size: As `encode_shared_prefix` takes it.
 
         Returns:
@@ -136,13 +136,13 @@ class PromptedTextEmbeddings(PromptedEmbeddings):
         return encode_shared_prefix(tower, prefix, [ids[1:] for ids in token_ids], deep, class_chunk_size)
 
     def shifted_context(self, image_features: torch.Tensor) -> torch.Tensor:
-        """The active adapter's context, shifted by what its meta-net makes of each image: images × n × width."""
+        """Return the active adapter's context, shifted by its meta-net's output for each image: images × n × width."""
         meta_net = self.part_of_adapter(self.clip_prompt_meta_net)
         shift = meta_net(image_features.to(meta_net.linear1.weight.dtype))
         return self.active_context + shift.unsqueeze(1)
 
     def coupled_vision_tokens(self) -> CoupledTokens | None:
-        """What the active adapter makes of its text tokens for the vision tower, or None."""
+        """Return the vision tokens that the active adapter makes of its text tokens, or None."""
         coupling, context = self.part_of_adapter(self.clip_prompt_coupling), self.active_context
         if coupling is None or context is None:
             return None
@@ -155,7 +155,7 @@ class PromptedTextEmbeddings(PromptedEmbeddings):
             self._coupled = VisionTokens(vision_tower, parts, self.coupled_vision_tokens)
 
     def ends_of(self, input_ids: torch.Tensor) -> torch.Tensor:
-        """Where each of the texts, texts × length, ends: its EOS's position."""
+        """Return the position of each text's EOS, from texts × length."""
         return self.kind.end(input_ids, self.tower_config)
 
     def update_layer(
@@ -296,7 +296,7 @@ class PromptedTextEmbeddings(PromptedEmbeddings):
     def unload_and_optionally_merge_module(
         self, merge: bool, safe_merge: bool, adapter_names: list[str] | None
     ) -> nn.Module:
-        """Take the context out of the tower again (called by PEFT's `unload`)."""
+        """Take the context out of the tower; PEFT's `unload` calls it."""
         for hook in [*self._hooks, self._coupled]:
             if hook is not None:
                 hook.remove()

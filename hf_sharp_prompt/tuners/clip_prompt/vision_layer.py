@@ -14,7 +14,7 @@ from .layer import PromptedEmbeddings, device_and_dtype
 
 
 class PromptedVisionEmbeddings(PromptedEmbeddings):
-    """The embeddings of a vision tower, and the learned tokens that travel beside those of its patches.
+    """The embeddings of a vision tower, and the learned tokens that travel beside the patches.
 
     Args:
         base_layer: The tower's own embeddings.
@@ -47,6 +47,6 @@ class PromptedVisionEmbeddings(PromptedEmbeddings):
     def unload_and_optionally_merge_module(
         self, merge: bool, safe_merge: bool, adapter_names: list[str] | None
     ) -> nn.Module:
-        """Take the tokens out of the tower again (called by PEFT's `unload`)."""
+        """Take the tokens out of the tower; PEFT's `unload` calls it."""
         self._tokens.remove()
         return self.base_layer

@@ -54,9 +54,9 @@ class CosineHead(nn.Module):
 
 
 class ViTPrompt(PromptLayer):
-    """The learned tokens, and heads, of all adapters of one vision tower.
+    """The learned tokens and heads of all adapters of one vision tower.
 
-    Stands in the tower as its submodule `prompt`; the tower's own modules are not replaced.
+    It is the tower's submodule `prompt`; the tower's own modules are not replaced.
 
     Args:
         tower: The vision tower.
@@ -84,7 +84,7 @@ class ViTPrompt(PromptLayer):
         return self.part_of_adapter(self.vit_prompt_head)
 
     def active_tokens(self) -> nn.Parameter | None:
-        """The tokens of the adapter that answers this call, depth × n × width, or None."""
+        """Return the tokens of the adapter that answers this call, depth × n × width, or None."""
         return self.part_of_adapter(self.vit_prompt_tokens)
 
     def drop_tokens(self, tokens: torch.Tensor) -> torch.Tensor:
@@ -131,7 +131,7 @@ class ViTPrompt(PromptLayer):
         self.set_adapter(self.active_adapters, inference_mode=config.inference_mode)
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
-        """Logits of the active adapter's head, batch × classes.
+        """Return the logits of the active adapter's head, batch × classes.
 
         Args:
             features: Class features, batch × width.

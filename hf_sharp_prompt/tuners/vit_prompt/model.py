@@ -30,7 +30,7 @@ PROMPT = "prompt"
 class ViTPromptModel(PromptModel):
     """Puts learned tokens into a vision transformer, and classifies images with it.
 
-    Made by `get_peft_model(vit, ViTPromptConfig(...))`; its methods are called on the `PeftModel` that returns.
+    `get_peft_model(vit, ViTPromptConfig(...))` makes it; call its methods on the `PeftModel` that this returns.
 
     Args:
         model: A ViT, DeiT, BEiT or DINOv2 model, bare or with a head.
@@ -67,8 +67,8 @@ class ViTPromptModel(PromptModel):
         Args:
             pixel_values: Images as the model's processor makes them, batch × channels × height × width.
             labels: Class indices, batch, or probabilities, batch × classes; without them no loss is computed.
-            num_items_in_batch: What the summed loss is divided by when the batch is part of a larger one, as the
-                Trainer asks; by default the batch's own size.
+            num_items_in_batch: What the summed loss is divided by when the batch is part of a larger one, as in the
+                Trainer; by default the batch's own size.
             adapter: The adapter that answers this call, or `"__base__"` for the model without prompts, instead of
                 the active one. It changes nothing on the model.
             **kwargs: Passed on to the model, e.g. `interpolate_pos_encoding`.
@@ -78,8 +78,8 @@ class ViTPromptModel(PromptModel):
             asked for.
 
         Raises:
-            ValueError: Labels, but neither adapter nor model has a head; a label outside the classes; an adapter that
-                there is not.
+            ValueError: Labels, but neither adapter nor model has a head; a label outside the classes; an adapter
+                that does not exist.
         """
         with nullcontext() if adapter is None else self.using_adapter(adapter):
             return self._classify(pixel_values, labels, num_items_in_batch, **kwargs)
@@ -117,7 +117,7 @@ class ViTPromptModel(PromptModel):
         return self.model.get_submodule(f"{self.tower_name}.{PROMPT}".lstrip("."))
 
     def unload(self) -> nn.Module:
-        """Take the tokens and heads out and return the base model as it was."""
+        """Remove the tokens and heads, and return the base model as it was."""
         self.prompt.travelling.remove()
         delattr(self.tower, PROMPT)
         return super().unload()
@@ -163,7 +163,7 @@ class ViTPromptModel(PromptModel):
     ) -> Any:
         with nullcontext() if adapter is None else self.using_adapter(adapter):
             config = self.prompt.active_config
-            if config is None and self._class_names is None:  # the model as it is, with a loss of its own
+            if config is None and self._class_names is None:  # the model as it is, with its own loss
                 return self._base_forward(pixel_values, **({} if labels is None else {"labels": labels}), **kwargs)
             if labels is not None or (config is not None and config.head is not None):
                 return self.classify(pixel_values, labels, **kwargs)

@@ -17,8 +17,8 @@ class Pooling:
     """What a model's own `ForImageClassification` classifies.
 
     Args:
-        feature: From the tower's outputs and config to the feature, batch × width.
-        widths: How many times the tower's width it is wide.
+        feature: Called with the tower's outputs and config; returns the feature, batch × width.
+        widths: The width of the feature, in widths of the tower.
     """
 
     feature: Callable[[BaseModelOutputWithPooling, PreTrainedConfig], torch.Tensor]
@@ -39,11 +39,11 @@ def cls_and_patches(outputs: BaseModelOutputWithPooling, config: PreTrainedConfi
 
 
 def pooler(outputs: BaseModelOutputWithPooling, config: PreTrainedConfig) -> torch.Tensor:
-    """Return what the model's pooling layer gives."""
+    """Return the output of the model's pooling layer."""
     if outputs.pooler_output is None:
         raise ValueError(
-            "pooling='model' needs the model's pooling layer, but it was made without (add_pooling_layer=False); use "
-            "pooling='cls'."
+            "pooling='model' needs the model's pooling layer, but it was made without one (add_pooling_layer=False); "
+            "use pooling='cls'."
         )
     return outputs.pooler_output
 
