@@ -44,12 +44,11 @@ def register_method(peft_type: str, config_class: type[PeftConfig], tuner_class:
 
 
 class OpenTuner(BaseTuner):
-    """A tuner that hears of `adapter_names`, and of tensors about to be loaded, by public methods.
+    """A tuner with public methods where PEFT has private hooks only: `answering_rows` and `check_loaded`.
 
-    PEFT has private hooks for both and no public ones. Two more of its private methods do not fit modules within
-    modules. The one that names the tensors of a file looks for the adapter's name in the last two places of a key, but
-    a module within an adapter's module has more names behind it. The one that replaces a module hands on a `weight`,
-    which a tower's embeddings do not have.
+    Two more private methods of PEFT do not fit modules within modules. The one that names the tensors of a file looks
+    for the adapter's name in the last two places of a key, but a module within an adapter's module has more names
+    behind it. The one that replaces a module hands on a `weight`, which a tower's embeddings do not have.
 
     Read on peft 0.21.2.
     """
@@ -82,7 +81,7 @@ class OpenTuner(BaseTuner):
         cls, model: nn.Module, config: PeftConfig, adapter_name: str, state_dict: dict[str, torch.Tensor]
     ) -> dict[str, torch.Tensor]:
         state_dict = super()._remap_adapter_state_dict_for_load(model, config, adapter_name, state_dict)
-        cls.check_loaded(cast(PeftModel, model), adapter_name, state_dict)  # the method is injected by PeftModel alone
+        cls.check_loaded(cast(PeftModel, model), adapter_name, state_dict)  # only PeftModel injects it
         return state_dict
 
     @classmethod

@@ -125,6 +125,15 @@ def test_peft_still_hands_on_a_weight_where_it_replaces_a_module():
     pytest.fail("peft replaces modules without a weight: drop OpenTuner._replace_module.")
 
 
+def test_an_adapter_moves_to_a_device_and_keeps_its_precision(clip, monkeypatch):
+    """PEFT calls this after loading with low_cpu_mem_usage; its own method finds no weight here, and moves nothing."""
+    model = get_peft_model(clip, CLIPPromptConfig(num_text_tokens=1, conditional=True))
+    moves = []
+    monkeypatch.setattr(torch.Tensor, "to", lambda self, *args, **kwargs: moves.append((args, kwargs)) or self)
+    model.get_base_model().text_model.embeddings._move_adapter_to_device_of_base_layer("default")
+    assert moves == [((clip.device,), {})] * 5  # the context, and the weights and biases of the meta-net
+
+
 def test_peft_still_runs_the_forward_of_the_base_models_instance():
     tower = a_text_tower()
     replaced = ReplacedForward(tower, lambda *args, **kwargs: "another answer")

@@ -171,15 +171,7 @@ class PromptedTextEmbeddings(PromptedEmbeddings):
         """
         n, width = config.num_text_tokens, self.tower_config.hidden_size
         make = device_and_dtype(self.token_embedding.weight)
-        classes = [len(config.class_names or ())] if config.class_specific else []
-        context = torch.empty(*classes, n, width, **make).normal_(std=0.02)
-        if config.text_init_rest == "zeros":
-            context.zero_()
-        if config.text_init_token_ids:
-            words = torch.tensor(config.text_init_token_ids, device=make["device"])
-            with torch.no_grad():
-                context[..., n - len(words) :, :] = self.token_embedding(words)
-        self.clip_prompt_context[adapter_name] = nn.Parameter(context)
+        self.clip_prompt_context[adapter_name] = nn.Parameter(self._initial_context(config))
         if config.text_depth > 1:
             deep = torch.empty(config.text_depth - 1, n, width, **make).normal_(std=0.02)
             self.clip_prompt_deep_context[adapter_name] = nn.Parameter(deep)
@@ -198,6 +190,20 @@ class PromptedTextEmbeddings(PromptedEmbeddings):
             )
         self.class_token_position[adapter_name] = config.class_token_position
         self.set_adapter(self.active_adapters, inference_mode=config.inference_mode)
+
+    def _initial_context(self, config: CLIPPromptConfig) -> torch.Tensor:
+        """Return n × width, or classes × n × width: the words of `text_init` last, the rest random or zero."""
+        n, width = config.num_text_tokens, self.tower_config.hidden_size
+        make = device_and_dtype(self.token_embedding.weight)
+        classes = [len(config.class_names or ())] if config.class_specific else []
+        context = torch.empty(*classes, n, width, **make).normal_(std=0.02)
+        if config.text_init_rest == "zeros":
+            context.zero_()
+        if config.text_init_token_ids:
+            words = torch.tensor(config.text_init_token_ids, device=make["device"])
+            with torch.no_grad():
+                context[..., n - len(words) :, :] = self.token_embedding(words)
+        return context
 
     def forward(
         self,
@@ -219,22 +225,10 @@ class PromptedTextEmbeddings(PromptedEmbeddings):
         context = self.active_context
         if context is None:
             return None
-        n, vocabulary = context.shape[-2], self.token_embedding.num_embeddings
         kwargs = {**dict(zip(("input_ids", "attention_mask", "position_ids"), args)), **kwargs}
-        input_ids = kwargs["input_ids"]
-        # On an accelerator this would wait for the device.
-        if input_ids.device.type == "cpu" and not torch.compiler.is_compiling() and int(input_ids.max()) >= vocabulary:
-            raise ValueError(
-                f"A text has token {int(input_ids.max())}, but the model's vocabulary has {vocabulary}; use the "
-                "tokenizer of the base model, or make room for added tokens with the text model's "
-                "resize_token_embeddings."
-            )
+        self._check_texts(kwargs["input_ids"], context)
+        n, input_ids = context.shape[-2], kwargs["input_ids"]
         input_ids = self._drop_padding(input_ids.view(-1, input_ids.shape[-1]), n)
-        if context.dim() == 3 and asked(self, CONTEXT) is None:
-            raise ValueError(
-                f"The adapter's contexts are those of its {len(context)} classes; other texts cannot be encoded with "
-                "it. Use an adapter with class_specific=False."
-            )
         texts, length = input_ids.shape
         places, moved = self._arrange(input_ids, n)
         room = torch.arange(-n, 0, device=input_ids.device).to(input_ids).expand(texts, -1)
@@ -246,6 +240,27 @@ class PromptedTextEmbeddings(PromptedEmbeddings):
         if (positions := kwargs.get("position_ids")) is not None:
             kwargs["position_ids"] = positions[:, :1] + torch.arange(length + n, device=positions.device)
         return (), kwargs
+
+    def _check_texts(self, input_ids: torch.Tensor, context: torch.Tensor) -> None:
+        """Check that texts are of the model's vocabulary and may have this context.
+
+        Raises:
+            ValueError: A token outside the vocabulary; or texts that are not of the classes, each of which has its own
+                context.
+        """
+        vocabulary = self.token_embedding.num_embeddings
+        # On an accelerator this would wait for the device.
+        if input_ids.device.type == "cpu" and not torch.compiler.is_compiling() and int(input_ids.max()) >= vocabulary:
+            raise ValueError(
+                f"A text has token {int(input_ids.max())}, but the model's vocabulary has {vocabulary}; use the "
+                "tokenizer of the base model, or make room for added tokens with the text model's "
+                "resize_token_embeddings."
+            )
+        if context.dim() == 3 and asked(self, CONTEXT) is None:
+            raise ValueError(
+                f"The adapter's contexts are those of its {len(context)} classes; other texts cannot be encoded with "
+                "it. Use an adapter with class_specific=False."
+            )
 
     def _arrange(self, input_ids: torch.Tensor, n: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the positions in the prompted text of the context, texts × n, and of the text, texts × length."""
