@@ -1,15 +1,144 @@
-"""What reaches into peft, transformers or accelerate: each place with its reason and the versions it was read on."""
+"""What reaches into peft, transformers or accelerate: each place with its reason and the versions it was read on.
+
+`tests/test_compat.py` fails with a sentence when a release changes one of them.
+"""
 
 from __future__ import annotations
 
 import functools
 import json
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from importlib import import_module
+from typing import Any, cast
 
+import torch
+from peft import PeftConfig, PeftModel, PeftType
 from peft.config import PeftConfigMixin
+from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING, PEFT_TYPE_TO_PREFIX_MAPPING, PEFT_TYPE_TO_TUNER_MAPPING
+from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer
 from peft.utils import CONFIG_NAME
+from torch import nn
+from transformers import AttentionInterface, PreTrainedConfig
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from .hub import what_the_hub_said
+
+
+# peft: a method from outside
+
+
+def register_method(peft_type: str, config_class: type[PeftConfig], tuner_class: type[BaseTuner]) -> None:
+    """Make `get_peft_model`, `PeftModel.from_pretrained` and `AutoPeftModel` know a method.
+
+    `peft.utils.register_peft_method` accepts only members of `peft.PeftType`, which cannot be extended. So the method
+    is entered into PEFT's tables here, under a `str`-valued enum member, which compares and serialises like PEFT's.
+
+    Read on peft 0.21.2.
+    """
+    explain_failed_loading()
+    key = cast(PeftType, peft_type)
+    PEFT_TYPE_TO_CONFIG_MAPPING[key] = config_class
+    PEFT_TYPE_TO_TUNER_MAPPING[key] = tuner_class
+    PEFT_TYPE_TO_PREFIX_MAPPING[key] = tuner_class.prefix
+
+
+class OpenTuner(BaseTuner):
+    """A tuner with public methods where PEFT has private hooks only: `answering_rows` and `check_loaded`.
+
+    Two more private methods of PEFT do not fit modules within modules. The one that names the tensors of a file looks
+    for the adapter's name in the last two places of a key, but a module within an adapter's module has more names
+    behind it. The one that replaces a module hands on a `weight`, which a tower's embeddings do not have.
+
+    Read on peft 0.21.2.
+    """
+
+    def answering_rows(self, adapter_names: Sequence[str]) -> AbstractContextManager[None]:
+        """Return what surrounds a forward pass of the `PeftModel` that names an adapter for each row."""
+        raise NotImplementedError
+
+    @classmethod
+    def check_loaded(cls, model: PeftModel, adapter_name: str, state_dict: dict[str, torch.Tensor]) -> None:
+        """Check what is about to be copied into `model.state_dict()`, by its names there."""
+        raise NotImplementedError
+
+    @classmethod
+    def belongs_to(cls, key: str, adapter_name: str) -> bool:
+        """True if a name in `model.state_dict()` is of a tensor of the adapter."""
+        return cls.prefix in key and cls._remove_adapter_name_from_key(key, adapter_name) != key
+
+    @contextmanager
+    def _enable_peft_forward_hooks(self, *args: Any, **kwargs: Any) -> Iterator[None]:
+        adapter_names = kwargs.get("adapter_names")
+        if adapter_names is None:
+            yield
+            return
+        with self.answering_rows(adapter_names):
+            yield
+
+    @classmethod
+    def _remap_adapter_state_dict_for_load(
+        cls, model: nn.Module, config: PeftConfig, adapter_name: str, state_dict: dict[str, torch.Tensor]
+    ) -> dict[str, torch.Tensor]:
+        state_dict = super()._remap_adapter_state_dict_for_load(model, config, adapter_name, state_dict)
+        cls.check_loaded(cast(PeftModel, model), adapter_name, state_dict)  # only PeftModel injects it
+        return state_dict
+
+    @classmethod
+    def _remove_adapter_name_from_key(cls, key: str, adapter_name: str) -> str:
+        place, prefix, rest = key.rpartition(cls.prefix)
+        part, *names = rest.split(".")
+        if prefix and names[:1] == [adapter_name]:
+            names = names[1:]
+        return place + prefix + ".".join([part, *names])
+
+    def _replace_module(self, parent: nn.Module, child_name: str, new_module: nn.Module, child: nn.Module) -> None:
+        setattr(parent, child_name, new_module)
+
+
+class OpenTunerLayer(nn.Module, BaseTunerLayer):
+    """A tuner layer whose adapters move to the device of what it stands beside, and keep their precision.
+
+    PEFT moves an adapter after loading it with `low_cpu_mem_usage`. It looks for one `weight` of the base layer, which
+    embeddings and towers do not have, and casts the adapter to the weight's precision.
+
+    Read on peft 0.21.2.
+    """
+
+    def _move_adapter_to_device_of_base_layer(self, adapter_name: str, device: torch.device | None = None) -> None:
+        device = device or next(self.get_base_layer().parameters()).device
+        for name in self.adapter_layer_names:
+            parts = getattr(self, name)
+            if adapter_name not in parts:
+                continue
+            part = parts[adapter_name]
+            for tensor in [part] if isinstance(part, nn.Parameter) else part.parameters():
+                tensor.data = tensor.data.to(device)
+
+
+class ReplacedForward:
+    """Another `forward` on a model's instance, until it is restored.
+
+    `PeftModel.forward` calls the base model and not the tuner, so a tuner that answers in another way than the base
+    model has to stand in the place of the base model's `forward`. Accelerate puts its hooks there, too; they are kept.
+
+    Read on peft 0.21.2 and accelerate 1.15.0.
+
+    Args:
+        model: The base model.
+        forward: What answers instead; None leaves the model as it is.
+    """
+
+    def __init__(self, model: nn.Module, forward: Callable[..., Any] | None) -> None:
+        self.model = model
+        self.on_instance = {name: value for name, value in vars(model).items() if name == "forward"}
+        self.original: Callable[..., Any] = model.forward
+        if forward is not None:
+            vars(model)["forward"] = forward
+
+    def restore(self) -> None:
+        vars(self.model).pop("forward", None)
+        vars(self.model).update(self.on_instance)
 
 
 def explain_failed_loading() -> None:
@@ -46,3 +175,61 @@ def explain_failed_loading() -> None:
 
     explained.explains = True  # type: ignore[attr-defined]
     PeftConfigMixin._get_peft_type = classmethod(explained)  # type: ignore[method-assign,assignment]
+
+
+# transformers: models
+
+
+class RoutedConfig:
+    """A model's config as its attention modules see it: the same, but that it names another attention function.
+
+    An attention module looks its function up by `config._attn_implementation` at every call. The choice has to outlast
+    the call: layers under gradient checkpointing run again in the backward pass, and other threads may use the model.
+    So the modules get this config, and the function asks [`configured_attention`] for all other calls.
+
+    Read on transformers 5.24.0.
+
+    Args:
+        base: The config.
+        attention: The name of the attention function, as registered with `transformers.AttentionInterface`.
+    """
+
+    base: PreTrainedConfig
+
+    def __init__(self, base: PreTrainedConfig, attention: str) -> None:
+        vars(self).update(base=base, _attn_implementation=attention)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.base, name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        setattr(self.base, name, value)
+
+    def __reduce__(self) -> tuple[type[RoutedConfig], tuple[PreTrainedConfig, str]]:
+        return type(self), (self.base, vars(self)["_attn_implementation"])
+
+
+def configured_attention(module: nn.Module) -> Callable[..., Any]:
+    """Return the attention function that the config behind a module's [`RoutedConfig`] names.
+
+    transformers has no public name for a model's eager attention: it is a function of the model's file.
+
+    Read on transformers 5.24.0.
+    """
+    config = module.config
+    assert isinstance(config, RoutedConfig)
+    eager = import_module(type(module).__module__).eager_attention_forward
+    return AttentionInterface().get_interface(config.base._attn_implementation, eager)
+
+
+def checkpointing_repeats_hooks(model: nn.Module) -> bool:
+    """True if gradient checkpointing is on and covers a layer's call with its hooks instead of its forward alone.
+
+    A version that covers the call runs the hooks again in the backward pass. This one covers the forward; earlier ones
+    covered the call, and there is no public sign of it.
+
+    Read on transformers 5.24.0.
+    """
+    covers_calls = "__call__" in vars(GradientCheckpointingLayer)
+    layers = (module for module in model.modules() if isinstance(module, GradientCheckpointingLayer))
+    return covers_calls and any(layer.gradient_checkpointing for layer in layers)

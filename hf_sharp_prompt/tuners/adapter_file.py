@@ -30,7 +30,7 @@ class AdapterFile:
 
     Args:
         name: What errors call it: its path, or file and repository.
-        shapes: By the tensor's name its shape.
+        shapes: The tensors' shapes, by name.
     """
 
     name: str
@@ -66,34 +66,34 @@ class AdapterFile:
         """Compare names and shapes with what a config and a model make.
 
         Args:
-            expected: By name the shape of each tensor of the adapter.
-            who: The model, for the error.
+            expected: The shape of each tensor of the adapter, by name.
+            who: The model's name, for the error.
 
         Raises:
-            ValueError: A tensor is missing, of another shape, or none of the adapter's.
+            ValueError: A tensor is missing, has another shape, or is not of the adapter.
         """
         if (problem := difference(self.shapes, expected, who)) is not None:
             raise ValueError(f"{self.name} does not fit its own config: {problem}. Load the adapter as it was saved.")
 
 
 def difference(found: Shapes, expected: Shapes, who: str) -> str | None:
-    """Describe the first tensor of a file that a config does not make so on a model; None if there is none.
+    """Describe the first tensor of a file that differs from what a config makes on a model; None if there is none.
 
     Args:
         found: The file's shapes, by name.
-        expected: Those of the config on the model.
-        who: The model.
+        expected: The shapes that the config makes on the model, by name.
+        who: The model's name.
     """
     for key in sorted(found.keys() | expected.keys()):
         if found.get(key) != expected.get(key):
-            here = _by(found[key]) if key in found else "missing"
-            there = _by(expected[key]) if key in expected else "not there"
+            here = _shape_in_words(found[key]) if key in found else "missing"
+            there = _shape_in_words(expected[key]) if key in expected else "not there"
             return f"{key!r} is {here} in its file, but with its config on this {who} it is {there}"
     return None
 
 
 def find_file(name: str, model_id: str | Path, subfolder: str | None, **hub: Any) -> Path:
-    """The path of an adapter's file in a directory, or in the Hub's cache after a download.
+    """Return the path of an adapter's file in a directory, or in the Hub's cache after a download.
 
     Args:
         name: The file's name.
@@ -155,9 +155,9 @@ def _has_pickle(model_id: str | Path, subfolder: str | None, hub: Mapping[str, A
 
 
 def shapes_of_saved_modules(model: nn.Module, names: Iterable[str] | None) -> dict[str, tuple[int, ...]]:
-    """What a file holds of the base model's modules that a config's `modules_to_save` names."""
+    """Return the shapes that a file holds of the base model's modules that a config's `modules_to_save` names."""
     shapes = {}
-    inside: tuple[str, ...] = ()  # what PEFT has put around modules already
+    inside: tuple[str, ...] = ()  # the modules that PEFT has wrapped already
     for key, module in model.named_modules():
         if key.startswith(inside or ("\0",)) or not any(key.endswith(name) for name in names or ()):
             continue
@@ -180,18 +180,18 @@ def check_state_dict(
     Args:
         model: The model.
         adapter_name: The adapter.
-        state_dict: By the names of `model.state_dict()`, what will be copied there.
-        belongs: Whether one of these names is of the adapter's prompt.
+        state_dict: What will be copied into `model.state_dict()`, by its names there.
+        belongs: True for the names of the adapter's prompt.
 
     Raises:
-        ValueError: A tensor is missing, of another shape, none of the adapter's, or not finite.
+        ValueError: A tensor is missing, has another shape, is not of the adapter, or is not finite.
     """
     kept = f".modules_to_save.{adapter_name}."
     made = {key: tensor for key, tensor in model.state_dict().items() if belongs(key) or kept in key}
     config = model.peft_config[adapter_name]
     who = f"The adapter {adapter_name!r}, made for {config.base_model_name_or_path},"
-    shapes = [{key: tuple(tensor.shape) for key, tensor in each.items()} for each in (state_dict, made)]
-    if (problem := difference(*shapes, type(model.get_base_model()).__name__)) is not None:
+    found, expected = ({key: tuple(tensor.shape) for key, tensor in each.items()} for each in (state_dict, made))
+    if (problem := difference(found, expected, type(model.get_base_model()).__name__)) is not None:
         raise ValueError(f"{who} does not fit its own config: {problem}. Load the adapter as it was saved.")
     for key, tensor in state_dict.items():
         if tensor.is_floating_point() != made[key].is_floating_point():
@@ -203,5 +203,5 @@ def check_state_dict(
             )
 
 
-def _by(shape: tuple[int, ...]) -> str:
+def _shape_in_words(shape: tuple[int, ...]) -> str:
     return " × ".join(map(str, shape)) or "one number"

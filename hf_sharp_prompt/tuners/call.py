@@ -1,7 +1,7 @@
-"""What a single call asks of a prompted model besides its tensors, kept in the context of the call.
+"""What a single call asks of a prompted model besides its tensors.
 
 Another adapter, other classes, a context for each image: such things travel in a `contextvars.ContextVar`, by owner,
-and never stand on a module. So any number of threads (or asyncio tasks) can use one model, each in its own way.
+and never stand on a module. So any number of threads or asyncio tasks can use one model, each in its own way.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 Key = tuple[Any, str]
 _ASKED: ContextVar[Mapping[Key, Any]] = ContextVar("hf_sharp_prompt_call", default=MappingProxyType({}))
 
-# Which names any thread asks for at all: a check that `torch.compile` can trace, as it cannot trace a ContextVar.
+# The names that any thread asks for. `torch.compile` can trace this check, but not a ContextVar.
 _in_use: dict[str, bool] = {}
 _open_blocks: Counter[str] = Counter()
 _lock = Lock()
@@ -29,8 +29,8 @@ def asking(values: Mapping[Key, Any]) -> Iterator[None]:
     """Within the block, and in this thread only, ask for these values.
 
     Args:
-        values: By owner (an object told apart by identity, such as a module) and name. None takes back what an outer
-            block asks for.
+        values: The values, by owner and name. An owner is an object that is compared by identity, such as a module.
+            None takes back what an outer block asks for.
     """
     names = {name for _, name in values}
     _count(names, 1)
@@ -43,7 +43,7 @@ def asking(values: Mapping[Key, Any]) -> Iterator[None]:
 
 
 def asked(owner: Any, name: str) -> Any:
-    """The value that this call asks of an owner, or None."""
+    """Return the value that this call asks of an owner, or None."""
     return _ASKED.get().get((owner, name)) if _in_use.get(name) else None
 
 

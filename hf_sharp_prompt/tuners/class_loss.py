@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from transformers.loss.loss_utils import fixed_cross_entropy
+from torch.nn.functional import cross_entropy
 
 
 IGNORED = -100
@@ -12,11 +12,11 @@ IGNORED = -100
 def class_loss(
     logits: torch.Tensor, labels: torch.Tensor, num_items_in_batch: int | torch.Tensor | None = None
 ) -> torch.Tensor:
-    """Cross entropy, divided by the number of samples.
+    """Return the cross entropy, divided by the number of samples.
 
     Args:
         logits: batch × classes.
-        labels: Class indices, batch, of which -100 are ignored; or probabilities of the classes, batch × classes.
+        labels: Class indices, batch, where -100 is ignored; or probabilities of the classes, batch × classes.
         num_items_in_batch: What the summed loss is divided by; by default the number of samples that count.
 
     Raises:
@@ -26,14 +26,25 @@ def class_loss(
     if labels.is_floating_point():
         if labels.shape != logits.shape:
             raise ValueError(
-                f"Labels that are probabilities must be batch × classes, here {_by(logits)}, but they are "
-                f"{_by(labels)}; give class indices as integers, or a probability for each class."
+                f"Labels that are probabilities must be batch × classes, here {_shape_of(logits)}, but they are "
+                f"{_shape_of(labels)}; give class indices as integers, or a probability for each class."
             )
         precision = torch.promote_types(logits.dtype, labels.dtype)
-        return fixed_cross_entropy(logits.to(precision), labels.to(precision), num_items_in_batch)
+        return _mean_loss(logits.to(precision), labels.to(precision), num_items_in_batch)
     if labels.device.type == "cpu" and not torch.compiler.is_compiling():
         check_labels(labels, logits.shape[-1])
-    return fixed_cross_entropy(logits, labels, num_items_in_batch)
+    return _mean_loss(logits, labels, num_items_in_batch)
+
+
+def _mean_loss(
+    logits: torch.Tensor, labels: torch.Tensor, num_items_in_batch: int | torch.Tensor | None
+) -> torch.Tensor:
+    if num_items_in_batch is None:
+        return cross_entropy(logits, labels, ignore_index=IGNORED)
+    total = cross_entropy(logits, labels, ignore_index=IGNORED, reduction="sum")
+    if isinstance(num_items_in_batch, torch.Tensor):
+        num_items_in_batch = num_items_in_batch.to(total.device)
+    return total / num_items_in_batch
 
 
 def check_labels(labels: torch.Tensor, num_classes: int) -> None:
@@ -50,5 +61,5 @@ def check_labels(labels: torch.Tensor, num_classes: int) -> None:
         )
 
 
-def _by(tensor: torch.Tensor) -> str:
+def _shape_of(tensor: torch.Tensor) -> str:
     return " × ".join(map(str, tensor.shape))

@@ -1,15 +1,20 @@
+"""The frozen image tower of a model, as a function."""
+
 from __future__ import annotations
 
 import hashlib
 import json
 from functools import cached_property
+from typing import cast
 
 import torch
 from peft import PeftModel
 from transformers import PreTrainedModel
 
+from .clip_prompt import CLIPPromptConfig
 
-# Parts of a model's parameter names that images never meet.
+
+# Parts of the names of parameters that images do not pass.
 NOT_OF_IMAGES = {"text_model", "text_projection", "logit_scale", "logit_bias"}
 
 
@@ -29,11 +34,12 @@ class ImageEncoder:
     """
 
     def __init__(self, model: PreTrainedModel | PeftModel) -> None:
-        if isinstance(model, PeftModel) and getattr(model.active_peft_config, "num_vision_tokens", 0):
+        config = model.active_peft_config if isinstance(model, PeftModel) else None
+        if isinstance(config, CLIPPromptConfig) and config.num_vision_tokens:
             raise ValueError(
                 f"The adapter {model.active_adapter!r} learns tokens in the image tower (num_vision_tokens="
-                f"{model.active_peft_config.num_vision_tokens}), so an image's features change with every step and "
-                "cannot be computed once; train on pixel_values."
+                f"{config.num_vision_tokens}), so an image's features change with every step and cannot be computed "
+                "once; train on pixel_values."
             )
         self.model = model.eval()
 
@@ -44,12 +50,12 @@ class ImageEncoder:
 
     @cached_property
     def fingerprint(self) -> str:
-        """A hash of the image tower's configuration and of all its tensors, found when first asked for.
+        """A hash of the image tower's configuration and of all its tensors, computed when it is first read.
 
-        The tensors themselves and not the checkpoint's name, so that a local, fine-tuned, cast or quantised model is
-        told from the one it came from. It takes about a third of a second at ViT-B size.
+        It is made of the tensors and not of the checkpoint's name, so that a local, fine-tuned, cast or quantised
+        model is told from the one it came from. It takes about a third of a second at ViT-B size.
         """
-        model = self.model.get_base_model() if isinstance(self.model, PeftModel) else self.model
+        model = cast(PreTrainedModel, self.model.get_base_model() if isinstance(self.model, PeftModel) else self.model)
         config = getattr(model.config, "vision_config", model.config)
         digest = hashlib.sha256(json.dumps(config.to_dict(), sort_keys=True, default=str).encode())
         for name, tensor in sorted(model.state_dict().items()):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import warnings
 from collections.abc import Mapping
@@ -9,6 +10,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
+from huggingface_hub import hf_hub_download
 from peft import PeftConfig
 from peft.utils import CONFIG_NAME
 
@@ -24,6 +26,9 @@ LONGEST_NAME_OF_DESIGN = 64
 
 OLD_NAMES = {"made_for": "base_model_sizes"}
 """Fields of files that older versions saved, and what they are called now."""
+
+
+HUB_ARGUMENTS = inspect.signature(hf_hub_download).parameters.keys()
 
 
 class PromptConfig(PeftConfig):
@@ -42,7 +47,7 @@ class PromptConfig(PeftConfig):
     design: str
 
     # What PEFT asks of every config; found from the base model, so neither the user's business nor saved.
-    target_modules = None
+    target_modules: str | None = None
 
     _file: AdapterFile | None = None  # the tensors beside the file that the config was read from
     _as_read: Mapping[str, Any] | None = None  # the fields then
@@ -93,7 +98,7 @@ class PromptConfig(PeftConfig):
             ValueError: The config's file is damaged or a field is not what it should be, which is named; or the
                 tensors beside it are damaged, not finite, or pickled; or the Hub fails, with what it answered.
         """
-        hub = {name: value for name, value in cls._split_kwargs(kwargs)[0].items() if value is not None}
+        hub = {name: kwargs[name] for name in HUB_ARGUMENTS & kwargs.keys() if kwargs[name] is not None}
         path = find_file(CONFIG_NAME, pretrained_model_name_or_path, subfolder, **hub)
         is_local = Path(pretrained_model_name_or_path).exists()
         config = cls._from_file(path, str(path) if is_local else f"{CONFIG_NAME} of {pretrained_model_name_or_path}")

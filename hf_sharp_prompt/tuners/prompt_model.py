@@ -1,22 +1,23 @@
-"""What the tuners that put learned tokens into a model have in common: PEFT's verbs, and what a call may choose."""
+"""What all tuners that put learned tokens into a model share: PEFT's verbs, and what a call may choose."""
 
 from __future__ import annotations
 
 import inspect
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import torch
-from peft import PeftConfig
-from peft.tuners.tuners_utils import BaseTuner
+from peft import PeftConfig, PeftModel
 from peft.utils import ModulesToSaveWrapper
 from torch import nn
-from transformers.modeling_layers import GradientCheckpointingLayer
 
+from ..compat import OpenTuner, ReplacedForward, checkpointing_repeats_hooks
+from .adapter_configs import AdapterConfigs, method_of
+from .adapter_file import check_state_dict
 from .call import asked, asking
-from .prompt_layer import ADAPTER, BASE, PromptLayer, answer_by_adapter
+from .prompt_layer import ADAPTER, BASE, PromptLayer, listen_to_call
 from .registration import PromptPeftType
 from .rows import answer_by_rows
 
@@ -25,7 +26,7 @@ ROWS = "adapter_names"
 IMAGES = ("pixel_values", "image_features")
 
 
-class PromptModel(BaseTuner):
+class PromptModel(OpenTuner):
     """Puts learned tokens into a model, one adapter of them at a time.
 
     Two ways lead to an adapter. PEFT's switches, `set_adapter` and `disable_adapter`, are the model's state and hold
@@ -35,7 +36,7 @@ class PromptModel(BaseTuner):
 
     peft_type: PromptPeftType
 
-    # Set when the first adapter is injected.
+    # The base model's id2label and label2id; None until the first adapter is injected.
     _own_labels: tuple[dict[int, str], dict[str, int]] | None = None
 
     def __init__(
@@ -44,6 +45,11 @@ class PromptModel(BaseTuner):
         others = AdapterConfigs(getattr(model, "peft_config", None) or {})
         others.check(adapter_name, peft_config[adapter_name] if isinstance(peft_config, dict) else peft_config)
         super().__init__(model, peft_config, adapter_name, **kwargs)
+        # It is the model's, too, and adapters of other methods that are added to the model enter it.
+        self.peft_config = self.model.peft_config = AdapterConfigs(self.peft_config)
+        self._replaced_forward = ReplacedForward(self.model, self._forward_or_classify if self._classifies else None)
+        self._own_labels = self.model.config.id2label, self.model.config.label2id
+        self._name_classes()
 
     @property
     def prompt_adapters(self) -> list[str]:
@@ -57,7 +63,7 @@ class PromptModel(BaseTuner):
 
     @contextmanager
     def using_adapter(self, adapter_name: str) -> Iterator[None]:
-        """Within the block, and in this thread only, another adapter than the active one answers.
+        """Within the block, and in this thread only, let another adapter than the active one answer.
 
         Nothing on the model changes: other threads are not disturbed, and every `requires_grad` stays as it is.
 
@@ -69,7 +75,7 @@ class PromptModel(BaseTuner):
                 layers' hooks again in the backward pass, when the block has ended.
         """
         self._check_adapter_names([adapter_name])
-        if torch.is_grad_enabled() and self.training and _runs_hooks_again(self.model):
+        if torch.is_grad_enabled() and self.training and checkpointing_repeats_hooks(self.model):
             raise ValueError(
                 "A call cannot choose its adapter under this version's gradient checkpointing, which runs the layers' "
                 "hooks again in the backward pass; call it within torch.no_grad(), or use set_adapter or "
@@ -79,8 +85,8 @@ class PromptModel(BaseTuner):
         with asking({(module, ADAPTER): adapter_name for module in modules}):
             yield
 
-    def without_prompts(self) -> Any:
-        """Within the block, and in this thread only, the base model as it was, bit for bit."""
+    def without_prompts(self) -> AbstractContextManager[None]:
+        """Within the block, and in this thread only, let the base model answer as it was, bit for bit."""
         return self.using_adapter(BASE)
 
     def set_adapter(self, adapter_name: str | list[str], inference_mode: bool = False) -> None:
@@ -95,7 +101,7 @@ class PromptModel(BaseTuner):
             raise ValueError(f"One prompt adapter can be active at a time, got {names}.")
         if others := [name for name in names if name in self.peft_config and name not in self.prompt_adapters]:
             raise ValueError(
-                f"Adapter {others[0]!r} is of type {self.peft_config[others[0]].peft_type.value} and stays beside the "
+                f"Adapter {others[0]!r} is of type {method_of(self.peft_config[others[0]])} and stays beside the "
                 "prompts; switch it on the model that it was added with."
             )
         super().set_adapter(adapter_name, inference_mode=inference_mode)
@@ -105,7 +111,7 @@ class PromptModel(BaseTuner):
         """Delete an adapter; if it is the active one, the first of the others becomes active."""
         others = [name for name in self.prompt_adapters if name != adapter_name]
         if adapter_name in self.active_adapters and others:
-            # Left to themselves the layers would choose each among its own adapters, and unfreeze it.
+            # PEFT lets each layer choose the next one from its own adapters, and unfreezes it.
             warnings.warn(
                 f"Adapter {adapter_name} was active which is now deleted. Setting active adapter to {others[0]}.",
                 stacklevel=2,
@@ -114,34 +120,81 @@ class PromptModel(BaseTuner):
         super().delete_adapter(adapter_name)
         self._name_classes()
 
+    def enable_adapter_layers(self) -> None:
+        """Let adapters take part in the model; every `requires_grad` stays as it is, also in copies of modules."""
+        self._switch_adapter_layers(super().enable_adapter_layers)
+
+    def disable_adapter_layers(self) -> None:
+        """Let the base model answer; every `requires_grad` stays as it is, also in copies of modules."""
+        self._switch_adapter_layers(super().disable_adapter_layers)
+
     def inject_adapter(self, model: nn.Module, adapter_name: str, *args: Any, **kwargs: Any) -> None:
-        """As PEFT's; copies of modules that are trained and saved besides listen to a call's adapter as well."""
+        """Inject as PEFT does; copies of modules in `modules_to_save` listen to a call's adapter, too."""
         super().inject_adapter(model, adapter_name, *args, **kwargs)
         for module in model.modules():
-            if isinstance(module, ModulesToSaveWrapper) and answer_by_adapter not in module._forward_hooks.values():
-                module.register_forward_hook(answer_by_adapter, with_kwargs=True)
+            if isinstance(module, ModulesToSaveWrapper):
+                listen_to_call(module)
+
+    def merge_adapter(self, *args: Any, **kwargs: Any) -> None:
+        """Refuse: prompts cannot be merged.
+
+        Raises:
+            ValueError: Always; it says what to do instead.
+        """
+        raise ValueError(
+            "Prompts are inputs, not weights, and cannot be merged into the model. Keep the adapter active, or call "
+            "unload() to get the base model back."
+        )
+
+    def merge_and_unload(self, *args: Any, **kwargs: Any) -> nn.Module:
+        """Refuse: prompts cannot be merged, as in `merge_adapter`."""
+        self.merge_adapter()
+        return self.model
 
     def unload(self) -> nn.Module:
-        """Take out all that adapters brought, and return the base model as it was."""
-        vars(self.model).pop("forward", None)
-        vars(self.model).update(self._replaced_forward)
-        self._set_labels(self._own_labels)
+        """Remove all adapters, and return the base model as it was."""
+        self._replaced_forward.restore()
+        if self._own_labels is not None:
+            self.model.config.id2label, self.model.config.label2id = self._own_labels
         for module in self.model.modules():
             if isinstance(module, ModulesToSaveWrapper):
-                module.set_adapter([])  # or else PEFT would leave the trained copy in the place of the original
+                module.set_adapter([])  # else PEFT leaves the trained copy in the place of the original
         return super().unload()
 
-    def _post_injection_hook(self, model: nn.Module, config: PeftConfig, adapter_name: str) -> None:
-        """Let the model's own `forward` classify; `PeftModel.forward` calls the base model, not the tuner."""
-        # What stood on the instance before, if anything (Accelerate puts its hooks there).
-        self._replaced_forward = {name: value for name, value in vars(model).items() if name == "forward"}
-        self._base_forward = model.forward
-        if self._classifies:
-            model.forward = self._forward_or_classify
-        self._own_labels = model.config.id2label, model.config.label2id
-        # It is the model's too, and adapters of other methods that are added to the model enter it.
-        self.peft_config = AdapterConfigs(self.peft_config)
-        self._name_classes()
+    @contextmanager
+    def answering_rows(self, adapter_names: Sequence[str]) -> Iterator[None]:
+        """Within the block, let each row of a batch be answered by the row's adapter.
+
+        Args:
+            adapter_names: For each row an adapter's name, or `"__base__"`.
+
+        Raises:
+            ValueError: An adapter that there is not; a model that does not classify, or is being trained.
+        """
+        self._check_adapter_names(adapter_names)
+        if not self._classifies:
+            raise ValueError(
+                f"adapter_names is for models that classify images, and {type(self.model).__name__} with prompts "
+                "does not; run the rows of each adapter within model.using_adapter(name)."
+            )
+        if self.training:
+            raise ValueError("adapter_names is for inference; call model.eval(), or train one adapter at a time.")
+        with asking({(self, ROWS): list(adapter_names)}):
+            yield
+
+    @classmethod
+    def check_loaded(cls, model: PeftModel, adapter_name: str, state_dict: dict[str, torch.Tensor]) -> None:
+        """Check what is about to be loaded into an adapter.
+
+        Raises:
+            ValueError: A tensor is missing, has another shape, is not of the adapter, or is not finite.
+        """
+        check_state_dict(model, adapter_name, state_dict, lambda key: cls.belongs_to(key, adapter_name))
+
+    @property
+    def _base_forward(self) -> Callable[..., Any]:
+        """The base model's own `forward`."""
+        return self._replaced_forward.original
 
     @property
     def _classifies(self) -> bool:
@@ -154,26 +207,8 @@ class PromptModel(BaseTuner):
         raise NotImplementedError
 
     def _answer(self, **inputs: Any) -> Any:
-        """What `forward` answers to inputs by name."""
+        """Return what `forward` answers to inputs by name."""
         raise NotImplementedError
-
-    @contextmanager
-    def _enable_peft_forward_hooks(self, *args: Any, **kwargs: Any) -> Iterator[None]:
-        """Called by PEFT around a forward pass, with an adapter for each row in `adapter_names`."""
-        adapter_names = kwargs.get("adapter_names")
-        if adapter_names is None:
-            yield
-            return
-        self._check_adapter_names(adapter_names)
-        if not self._classifies:
-            raise ValueError(
-                f"adapter_names is for models that classify images, and {type(self.model).__name__} with prompts "
-                "does not; run the rows of each adapter within model.using_adapter(name)."
-            )
-        if self.training:
-            raise ValueError("adapter_names is for inference; call model.eval(), or train one adapter at a time.")
-        with asking({(self, ROWS): list(adapter_names)}):
-            yield
 
     def _answer_by_rows(self, adapter_names: Sequence[str], inputs: dict[str, Any]) -> Any:
         rows = next((value for name in IMAGES if (value := inputs.get(name)) is not None), None)
@@ -187,9 +222,9 @@ class PromptModel(BaseTuner):
                 f"{len(rows)} rows."
             )
 
-        def answer(adapter_name: str, **of_group: Any) -> Any:
+        def answer(adapter_name: str, **group: Any) -> Any:
             with self.using_adapter(adapter_name):
-                return self._answer(**of_group)
+                return self._answer(**group)
 
         return_dict = inputs.pop("return_dict", None)
         with asking({(self, ROWS): None}):
@@ -197,7 +232,7 @@ class PromptModel(BaseTuner):
         return outputs.to_tuple() if return_dict is False else outputs
 
     def _forward_or_classify(self, *args: Any, **kwargs: Any) -> Any:
-        """Stands in the place of the base model's `forward`, and takes what that takes and `classify`."""
+        """Replaces the base model's `forward`; takes the arguments of that and of `classify`."""
         inputs = dict(zip(inspect.signature(self._base_forward).parameters, args)) | kwargs
         adapter_names = asked(self, ROWS)
         return self._answer(**inputs) if adapter_names is None else self._answer_by_rows(adapter_names, inputs)
@@ -212,11 +247,10 @@ class PromptModel(BaseTuner):
                 f"{', '.join(map(repr, known)) or 'none'}, and {BASE!r} for the model without prompts."
             )
 
-    def _enable_adapter_layers(self, enabled: bool = True) -> None:
-        """As PEFT's, but that every `requires_grad` stays as it is, of copies of modules too."""
-        held = [(parameter, parameter.requires_grad) for parameter in self.model.parameters()]
-        super()._enable_adapter_layers(enabled)
-        for parameter, requires_grad in held:
+    def _switch_adapter_layers(self, switch: Callable[[], None]) -> None:
+        before = [(parameter, parameter.requires_grad) for parameter in self.model.parameters()]
+        switch()
+        for parameter, requires_grad in before:
             parameter.requires_grad_(requires_grad)
         self._name_classes()
 
@@ -224,52 +258,7 @@ class PromptModel(BaseTuner):
         """Let the model's config name the classes that its `forward` answers with, as pipelines read them there."""
         if self._own_labels is None:
             return
-        names = self._class_names
-        if names is None:
-            self._set_labels(self._own_labels)
-        else:
-            self._set_labels((dict(enumerate(names)), {name: index for index, name in enumerate(names)}))
-
-    def _set_labels(self, labels: tuple[dict[int, str], dict[str, int]]) -> None:
+        labels, names = self._own_labels, self._class_names
+        if names is not None:
+            labels = dict(enumerate(names)), {name: index for index, name in enumerate(names)}
         self.model.config.id2label, self.model.config.label2id = labels
-
-    def _check_merge_allowed(self) -> None:
-        raise ValueError(
-            "Prompts are inputs, not weights, and cannot be merged into the model. Keep the adapter active, or call "
-            "unload() to get the base model back."
-        )
-
-
-class AdapterConfigs(dict[str, PeftConfig]):
-    """The configs of a model's adapters, by name; an adapter of one method cannot take the name of another's.
-
-    PEFT would overwrite the first config, and save the tensors of both under the second.
-    """
-
-    def check(self, name: str, config: PeftConfig) -> None:
-        """Check that a config may have this name.
-
-        Raises:
-            ValueError: The name belongs to an adapter of another method.
-        """
-        held = self.get(name)
-        if held is not None and held.peft_type != config.peft_type:
-            raise ValueError(
-                f"The model has an adapter {name!r} of type {held.peft_type.value} already, so that one of type "
-                f"{config.peft_type.value} needs another name, or neither could be saved; give "
-                "get_peft_model an adapter_name."
-            )
-
-    def __setitem__(self, name: str, config: PeftConfig) -> None:
-        self.check(name, config)
-        super().__setitem__(name, config)
-
-    def update(self, configs: dict[str, PeftConfig]) -> None:
-        for name, config in configs.items():
-            self[name] = config
-
-
-def _runs_hooks_again(model: nn.Module) -> bool:
-    """Whether gradient checkpointing is on, and covers a layer's call with its hooks instead of its forward alone."""
-    covers_calls = "__call__" in vars(GradientCheckpointingLayer)
-    return covers_calls and any(getattr(module, "gradient_checkpointing", False) for module in model.modules())

@@ -14,12 +14,13 @@ from .class_loss import IGNORED
 def answer_by_rows(
     answer: Callable[..., ModelOutput], adapter_names: Sequence[str], inputs: dict[str, Any]
 ) -> ModelOutput:
-    """What a model answers to a batch, of whose rows each asks another adapter.
+    """Return what a model answers to a batch whose rows ask for different adapters.
 
     Args:
-        answer: From an adapter's name and inputs to the outputs, whose tensors are batch × …
+        answer: Called with an adapter's name and inputs; returns the outputs, whose tensors are batch × …
         adapter_names: For each row the adapter that answers it.
-        inputs: Of the whole batch. Tensors with as many rows as there are names are split, others are handed on.
+        inputs: The inputs of the whole batch. Tensors with as many rows as there are names are split; the rest goes
+            to every adapter.
 
     Returns:
         The outputs in the order of the rows; a loss is the mean over the rows that have a label.
@@ -30,14 +31,14 @@ def answer_by_rows(
     groups = {name: [i for i, each in enumerate(adapter_names) if each == name] for name in adapter_names}
     outputs, weights = [], []
     for name, rows in groups.items():
-        of_group = {key: _rows_of(value, rows, len(adapter_names)) for key, value in inputs.items()}
-        outputs.append(answer(name, **of_group))
-        weights.append(_number_labelled(of_group.get("labels")))
+        group = {key: _rows_of(value, rows, len(adapter_names)) for key, value in inputs.items()}
+        outputs.append(answer(name, **group))
+        weights.append(_number_labelled(group.get("labels")))
     order = torch.tensor([row for rows in groups.values() for row in rows]).argsort()
     losses = [each.pop("loss", None) for each in map(dict, outputs)]
     combined = _combine([dict(each) | {"loss": None} for each in outputs], order, list(groups))
     if losses[0] is not None:
-        # With `num_items_in_batch` each loss is its share already.
+        # With `num_items_in_batch` each loss is its share of the batch's loss already.
         total = sum(weights) if inputs.get("num_items_in_batch") is None else None
         shares = [loss if total is None else loss * weight / total for loss, weight in zip(losses, weights) if weight]
         combined["loss"] = sum(shares) if shares else losses[0]
@@ -45,8 +46,8 @@ def answer_by_rows(
 
 
 def _rows_of(value: Any, rows: list[int], batch: int) -> Any:
-    is_of_batch = isinstance(value, torch.Tensor) and value.dim() > 0 and len(value) == batch
-    return value[torch.tensor(rows, device=value.device)] if is_of_batch else value
+    has_all_rows = isinstance(value, torch.Tensor) and value.dim() > 0 and len(value) == batch
+    return value[torch.tensor(rows, device=value.device)] if has_all_rows else value
 
 
 def _number_labelled(labels: torch.Tensor | None) -> int:

@@ -1,4 +1,4 @@
-"""Exact encoding of many texts that begin alike: `[SOS][V1 … Vn]` once, and of each text only the rest.
+"""Exact encoding of many texts with the same beginning: `[SOS][V1 … Vn]` once, and of each text only the rest.
 
 In a causal text tower a token sees nothing of what comes after it, so the keys and values of a shared prefix are the
 same for every text. All texts stand in one row behind one prefix, without padding,
@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib import import_module
 from itertools import accumulate, chain, groupby
 from math import ceil
 from typing import Any
@@ -24,20 +23,23 @@ from torch import nn
 from torch.nn.functional import dropout as drop
 from torch.nn.functional import scaled_dot_product_attention
 from torch.utils.checkpoint import checkpoint
-from transformers import AttentionInterface, PretrainedConfig
+from transformers import AttentionInterface
+
+from ..compat import RoutedConfig, configured_attention
+from .text_tower import TextModel
 
 
 ATTENTION = "shared_prefix"
 
 
 def encode_shared_prefix(
-    tower: nn.Module,
+    tower: TextModel,
     prefix: torch.Tensor,
     texts: Sequence[Sequence[int]],
     deep: torch.Tensor | None = None,
     class_chunk_size: int | None = None,
 ) -> torch.Tensor:
-    """Features of texts that share a prefix, as the tower computes them for each text by itself.
+    """Return the features of texts that share a prefix, equal to those that the tower computes for each text.
 
     Args:
         tower: A causal text tower laid out as CLIP's: `embeddings.token_embedding`, `embeddings.position_embedding`,
@@ -46,9 +48,9 @@ def encode_shared_prefix(
             the context is conditioned on images.
         texts: For each text the token ids that follow the prefix. The last is the one whose feature is read (EOS).
         deep: What replaces V1 … Vn in front of layers 1, 2, …; layers × n × width.
-        class_chunk_size: How many prompts (texts, times images) to hold the activations of. More are encoded in
+        class_chunk_size: The number of prompts (texts, times images) whose activations are held. More are encoded in
             chunks, which are computed again in the backward pass. By default no chunks are made, unless all at once
-            would take more than half of the device's free memory.
+            would take more than half of the device's free memory; compiled code decides it when it is traced.
 
     Returns:
         Features after the tower's last layer norm, texts × width or images × texts × width.
@@ -65,7 +67,7 @@ def encode_shared_prefix(
         torch.Size([2, 512])
         ```
     """
-    if not all(isinstance(layer.self_attn.config, _RoutedConfig) for layer in tower.encoder.layers):
+    if not all(isinstance(layer.self_attn.config, RoutedConfig) for layer in tower.encoder.layers):
         raise ValueError("The tower's attention knows nothing of a shared prefix; call route_attention(tower) first.")
     prefixes = prefix.reshape(-1, *prefix.shape[-2:])
     # Texts of equal length side by side, so that their attention is one batched product.
@@ -90,21 +92,21 @@ def encode_shared_prefix(
     return features.reshape(*prefix.shape[:-2], len(texts), -1)
 
 
-def route_attention(tower: nn.Module) -> None:
-    """Let the tower's attention modules look up their attention function by way of this module.
+def route_attention(tower: TextModel) -> None:
+    """Let the tower's attention modules call [`shared_prefix_attention`].
 
-    It leads every call of the tower itself on to the function that its config names, so that nothing else changes.
-    To be done once, before threads use the tower; [`restore_attention`] undoes it.
+    That calls the function of the tower's config for all other passes, so nothing else changes.
+    Do it once, before threads use the tower; [`restore_attention`] undoes it.
     """
     for layer in tower.encoder.layers:
-        if not isinstance(layer.self_attn.config, _RoutedConfig):
-            layer.self_attn.config = _RoutedConfig(layer.self_attn.config)
+        if not isinstance(layer.self_attn.config, RoutedConfig):
+            layer.self_attn.config = RoutedConfig(layer.self_attn.config, ATTENTION)
 
 
-def restore_attention(tower: nn.Module) -> None:
+def restore_attention(tower: TextModel) -> None:
     """Let the tower's attention modules look up their attention function as they did before `route_attention`."""
     for layer in tower.encoder.layers:
-        if isinstance(layer.self_attn.config, _RoutedConfig):
+        if isinstance(layer.self_attn.config, RoutedConfig):
             layer.self_attn.config = layer.self_attn.config.base
 
 
@@ -126,9 +128,9 @@ class _Row:
 
 
 def _encode(
-    tower: nn.Module, prefixes: torch.Tensor, texts: Sequence[Sequence[int]], deep: torch.Tensor | None
+    tower: TextModel, prefixes: torch.Tensor, texts: Sequence[Sequence[int]], deep: torch.Tensor | None
 ) -> torch.Tensor:
-    """Features of texts sorted by length, images × texts × width."""
+    """Return the features of texts sorted by length, images × texts × width."""
     row, device = _Row.of(prefixes, texts), prefixes.device
     ids = torch.tensor(list(chain.from_iterable(texts)), device=device)
     following = chain.from_iterable(range(row.prefix, row.prefix + len(text)) for text in texts)
@@ -152,7 +154,7 @@ def _encode(
 
 
 def _with_deep_prompts(hidden_states: torch.Tensor, deep: torch.Tensor | None, depth: int) -> torch.Tensor:
-    """What goes into layer `depth`."""
+    """Return the hidden states that go into layer `depth`."""
     if deep is None or not 1 <= depth <= len(deep):
         return hidden_states
     prompts = deep[depth - 1].to(hidden_states).expand(len(hidden_states), -1, -1)
@@ -171,7 +173,7 @@ def shared_prefix_attention(
     attended: torch.Tensor | None = None,
     **kwargs: Any,
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """Causal attention within the prefix, and from every text to the prefix and itself.
+    """Attend causally within the prefix, and from every text to the prefix and itself.
 
     Args:
         module: The attention module that asks.
@@ -184,19 +186,19 @@ def shared_prefix_attention(
         The attended values, images × tokens × heads × head width, and None for the weights.
     """
     if shared_prefix is None:
-        function = _configured_attention(module)
+        function = configured_attention(module)
         return function(module, query, key, value, attention_mask, scaling=scaling, dropout=dropout, **kwargs)
     n = shared_prefix.prefix
     if attended is not None:
         key, value = (
-            projection(attended).unflatten(-1, (-1, query.shape[-1])).transpose(1, 2)
-            for projection in (module.k_proj, module.v_proj)
+            module.get_submodule(projection)(attended).unflatten(-1, (-1, query.shape[-1])).transpose(1, 2)
+            for projection in ("k_proj", "v_proj")
         )
         outputs = _attend_from_texts(query * scaling, key, value, shared_prefix, dropout)
     else:
-        of_prefix = (states[:, :, :n] for states in (query, key, value))
+        q, k, v = (states[:, :, :n] for states in (query, key, value))
         outputs = [
-            scaled_dot_product_attention(*of_prefix, dropout_p=dropout, is_causal=True, scale=scaling),
+            scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=True, scale=scaling),
             *_attend_from_texts(query[:, :, n:] * scaling, key, value, shared_prefix, dropout),
         ]
     return torch.cat(outputs, dim=2).transpose(1, 2), None
@@ -205,7 +207,7 @@ def shared_prefix_attention(
 def _attend_from_texts(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, row: _Row, dropout: float
 ) -> list[torch.Tensor]:
-    """What the texts' tokens, or the last token of each alone, get from the prefix and their own text, by group."""
+    """Return the attended values of the texts' tokens, or of the last token of each alone, by group."""
     lengths = [length for _, length in row.groups]
     asking = lengths if query.shape[2] == key.shape[2] - row.prefix else [1] * len(lengths)
     query_sizes = [count * asks for (count, _), asks in zip(row.groups, asking)]
@@ -232,35 +234,8 @@ def _attend_from_texts(
 AttentionInterface.register(ATTENTION, shared_prefix_attention)
 
 
-class _RoutedConfig:
-    """A tower's config as its attention modules see it: the same, but that it names `shared_prefix_attention`.
-
-    The choice of attention function stays with the modules because it has to outlast the call: layers under gradient
-    checkpointing run again in the backward pass, and other threads may be using the tower.
-    """
-
-    _attn_implementation = ATTENTION
-
-    def __init__(self, base: PretrainedConfig) -> None:
-        object.__setattr__(self, "base", base)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.base, name)
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        setattr(self.base, name, value)
-
-    def __reduce__(self) -> tuple:
-        return type(self), (self.base,)
-
-
-def _configured_attention(module: nn.Module) -> Any:
-    eager = import_module(type(module).__module__).eager_attention_forward
-    return AttentionInterface().get_interface(module.config.base._attn_implementation, eager)
-
-
-def _affordable_chunk_size(tower: nn.Module, prefixes: torch.Tensor, texts: Sequence[Sequence[int]]) -> int:
-    """The number of prompts whose activations take at most half of the free memory."""
+def _affordable_chunk_size(tower: TextModel, prefixes: torch.Tensor, texts: Sequence[Sequence[int]]) -> int:
+    """Return the number of prompts whose activations take at most half of the free memory."""
     config, prompts = tower.config, len(prefixes) * len(texts)
     held_layers = config.num_hidden_layers if torch.is_grad_enabled() else 1
     values_per_token = 9 * config.hidden_size + 3 * config.intermediate_size
@@ -269,7 +244,9 @@ def _affordable_chunk_size(tower: nn.Module, prefixes: torch.Tensor, texts: Sequ
     return ceil(prompts / ceil(needed / (_free_memory(prefixes.device) / 2)))
 
 
+@torch.compiler.assume_constant_result
 def _free_memory(device: torch.device) -> int:
+    """Return the device's free bytes. Compiled code reads them when it is traced, which keeps its graph whole."""
     if device.type == "cpu":
         return psutil.virtual_memory().available
     cached = torch.accelerator.memory_reserved(device) - torch.accelerator.memory_allocated(device)

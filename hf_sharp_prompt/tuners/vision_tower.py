@@ -1,23 +1,30 @@
-"""How learned tokens travel through a vision tower: where its parts are, and the hooks that carry the tokens.
-
-Nothing of the tower is copied or replaced. The tokens join the sequence at its end once positions are added, travel
-inside the hidden states, and leave after the last layer, before anything downstream counts tokens.
-"""
+"""Which vision towers can be prompted, and where the parts of each are."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
-import torch
 from torch import nn
-from torch.nn.functional import pad
+from transformers import PreTrainedConfig
 
-from .call import asked, asking
+from .model_type import model_type_of
+
+
+class VisionModel(Protocol):
+    """A vision tower; where its modules are stands in `VISION_TOWERS`."""
+
+    config: PreTrainedConfig
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any: ...
+
+    def get_submodule(self, target: str) -> nn.Module: ...
+
+    def add_module(self, name: str, module: nn.Module | None) -> None: ...
+
+    def parameters(self) -> Iterator[nn.Parameter]: ...
 
 
 @dataclass(frozen=True)
@@ -29,7 +36,7 @@ class VisionTower:
             is the module that holds it.
         layers: Path from the tower to its layers.
         final_norm: Path to the norm after the last layer.
-        pre_norm: Path to the norm between embeddings and layers, which the tokens pass as well; None if there is none.
+        pre_norm: Path to the norm between embeddings and layers, which the tokens pass, too; None if there is none.
         recorder: Path to the module whose outputs list the `hidden_states`; by default the tower itself.
         position_bias: Name, in a layer, of the module that makes its relative position biases.
     """
@@ -46,226 +53,77 @@ IN_VISION_MODEL = r"(.+\.)?vision_model\.embeddings"
 ANYWHERE = r"(.+\.)?embeddings"
 
 
-def _like_clip(embeddings: str, pre_norm: str | None = None) -> VisionTower:
+def clip_layout(embeddings: str, pre_norm: str | None = None) -> VisionTower:
+    """Return the places of the parts of a vision tower that is laid out as CLIP's."""
     return VisionTower(embeddings, layers="encoder.layers", final_norm="post_layernorm", pre_norm=pre_norm)
 
 
-# One entry per `config.model_type`. To make another one known, add it: `VISION_TOWERS["my_vit"] = VisionTower(…)`.
-VISION_TOWERS = {
-    "clip": _like_clip(IN_VISION_MODEL, "pre_layrnorm"),
-    "clip_vision_model": _like_clip(ANYWHERE, "pre_layrnorm"),
-    "metaclip_2": _like_clip(IN_VISION_MODEL, "pre_layrnorm"),
-    "metaclip_2_vision_model": _like_clip(ANYWHERE, "pre_layrnorm"),
-    "clipseg": _like_clip(IN_VISION_MODEL, "pre_layrnorm"),
-    "clipseg_vision_model": _like_clip(ANYWHERE, "pre_layrnorm"),
-    "owlvit": _like_clip(IN_VISION_MODEL, "pre_layernorm"),
-    "owlvit_vision_model": _like_clip(ANYWHERE, "pre_layernorm"),
-    "owlv2": _like_clip(IN_VISION_MODEL, "pre_layernorm"),
-    "owlv2_vision_model": _like_clip(ANYWHERE, "pre_layernorm"),
-    "siglip": _like_clip(IN_VISION_MODEL),
-    "siglip_vision_model": _like_clip(ANYWHERE),
-    "siglip2": _like_clip(IN_VISION_MODEL),
-    "siglip2_vision_model": _like_clip(ANYWHERE),
+VISION_TOWERS: dict[str, VisionTower] = {
+    "clip": clip_layout(IN_VISION_MODEL, "pre_layrnorm"),
+    "clip_vision_model": clip_layout(ANYWHERE, "pre_layrnorm"),
+    "metaclip_2": clip_layout(IN_VISION_MODEL, "pre_layrnorm"),
+    "metaclip_2_vision_model": clip_layout(ANYWHERE, "pre_layrnorm"),
+    "clipseg": clip_layout(IN_VISION_MODEL, "pre_layrnorm"),
+    "clipseg_vision_model": clip_layout(ANYWHERE, "pre_layrnorm"),
+    "owlvit": clip_layout(IN_VISION_MODEL, "pre_layernorm"),
+    "owlvit_vision_model": clip_layout(ANYWHERE, "pre_layernorm"),
+    "owlv2": clip_layout(IN_VISION_MODEL, "pre_layernorm"),
+    "owlv2_vision_model": clip_layout(ANYWHERE, "pre_layernorm"),
+    "siglip": clip_layout(IN_VISION_MODEL),
+    "siglip_vision_model": clip_layout(ANYWHERE),
+    "siglip2": clip_layout(IN_VISION_MODEL),
+    "siglip2_vision_model": clip_layout(ANYWHERE),
     "vit": VisionTower(ANYWHERE, layers="layers", final_norm="layernorm"),
     "deit": VisionTower(ANYWHERE, layers="layers", final_norm="layernorm"),
     "beit": VisionTower(ANYWHERE, layers="layers", final_norm="layernorm", position_bias="relative_position_bias"),
     "dinov2": VisionTower(ANYWHERE, layers="encoder.layer", final_norm="layernorm", recorder="encoder"),
     "dinov2_with_registers": VisionTower(ANYWHERE, layers="encoder.layer", final_norm="layernorm", recorder="encoder"),
 }
+"""The vision towers that can be prompted, by `config.model_type` of the model. [`register_vision_tower`] adds one."""
 
 
-def find_vision_tower(model: nn.Module) -> tuple[nn.Module, VisionTower]:
-    """The vision tower within a model, and where its parts are.
+def register_vision_tower(model_type: str, tower: VisionTower) -> None:
+    """Make a type of vision tower known, so that learned tokens can travel through it.
+
+    The tower must have a `config` with `hidden_size` and `num_hidden_layers`. Its layers take the hidden states, batch
+    × length × width, as their first argument, an attention mask, if any, as their second or as `attention_mask`, and
+    return hidden states.
+
+    Args:
+        model_type: `config.model_type` of the model that is prompted, e.g. `"my_clip"`. If the tower is also used by
+            itself, it has another type there, which needs another entry.
+        tower: Where the tower's parts are.
+
+    Raises:
+        ValueError: The type is known already, with its parts elsewhere.
+
+    Example:
+        ```py
+        >>> register_vision_tower("my_clip", clip_layout(IN_VISION_MODEL, "pre_layrnorm"))
+        ```
+    """
+    if VISION_TOWERS.setdefault(model_type, tower) != tower:
+        raise ValueError(
+            f"The vision tower of models of type {model_type!r} is registered already; give yours another model_type."
+        )
+
+
+def find_vision_tower(model: nn.Module) -> tuple[VisionModel, VisionTower]:
+    """Return the vision tower within a model, and where its parts are.
 
     Raises:
         ValueError: A model of unknown type, or one without a vision tower.
     """
-    model_type = model.config.model_type
+    model_type = model_type_of(model)
     if model_type not in VISION_TOWERS:
         raise ValueError(
             f"The vision tower of models of type {model_type!r} is not known; known are "
             f"{', '.join(sorted(VISION_TOWERS))}. To add it, say where its parts are: "
-            f"hf_sharp_prompt.tuners.vision_tower.VISION_TOWERS[{model_type!r}] = VisionTower(...)."
+            f"hf_sharp_prompt.tuners.register_vision_tower({model_type!r}, VisionTower(...))."
         )
     parts = VISION_TOWERS[model_type]
     for name, _ in model.named_modules():
         if re.fullmatch(parts.embeddings, name):
-            return model.get_submodule(name.rpartition(".")[0]), parts
+            tower = model.get_submodule(name.rpartition(".")[0])
+            return cast(VisionModel, tower), parts  # the table vouches for its config, which torch does not type
     raise ValueError(f"{type(model).__name__} has no vision tower: no module is named {parts.embeddings!r}.")
-
-
-class LayerTokens(Protocol):
-    """Tokens of layers, layers × number × width: a tensor, or what computes a layer's when it is asked for them."""
-
-    shape: torch.Size
-
-    def __getitem__(self, layer: int) -> torch.Tensor: ...
-
-
-OUTPUTS = "outputs"
-
-
-class VisionTokens:
-    """Carries learned tokens through a vision tower, by hooks on the tower's own modules.
-
-    Tokens join at the end of the sequence after the embeddings (before a pre-norm, where there is one), those of a
-    later layer take the place of the earlier ones before that layer, and they leave after the last layer. What counts
-    tokens meets only its own: masks and relative positions are widened for the layers alone (the learned tokens attend
-    to, and are attended by, whatever is not padding, without a position bias), and the `hidden_states` of the outputs
-    are cut; attentions are left whole. All of it is in the hidden states, so that recomputation and compilation give
-    the same.
-
-    Args:
-        tower: The vision tower; see `find_vision_tower`.
-        parts: Where its parts are.
-        tokens: Gives the tokens, layers × number × width: index 0 enters at the input, index i > 0 before layer i.
-            None leaves the tower as it is, bit for bit. Called at every layer, so let it be cheap; each layer's item
-            is asked for once in a pass.
-        dropout: Applied to the tokens once per image, batch × number × width.
-    """
-
-    def __init__(
-        self,
-        tower: nn.Module,
-        parts: VisionTower,
-        tokens: Callable[[], LayerTokens | None],
-        dropout: Callable[[torch.Tensor], torch.Tensor] | None = None,
-    ) -> None:
-        self.tower = tower
-        self.tokens = tokens
-        self.dropout = dropout
-        layers = tower.get_submodule(parts.layers)
-        self._hooks = []
-        if parts.pre_norm:
-            pre_norm = tower.get_submodule(parts.pre_norm)
-            self._hooks.append(pre_norm.register_forward_pre_hook(self._append, with_kwargs=True))
-        else:
-            self._hooks.append(layers[0].register_forward_pre_hook(self._append, with_kwargs=True))
-        for index, layer in enumerate(layers):
-            replace = partial(self._replace, index)
-            self._hooks.append(layer.register_forward_pre_hook(replace, with_kwargs=True))
-            bias = getattr(layer, parts.position_bias) if parts.position_bias else None
-            if bias is not None:
-                self._hooks.append(bias.register_forward_hook(self._widen_bias, with_kwargs=True))
-        # First of all hooks, so that the last of the recorded hidden states is one without the tokens.
-        self._hooks.append(layers[-1].register_forward_hook(self._take_out, prepend=True))
-        self._hooks.append(tower.get_submodule(parts.recorder).register_forward_hook(self._cut_hidden_states))
-
-    def remove(self) -> None:
-        """Take the hooks off the tower."""
-        for hook in self._hooks:
-            hook.remove()
-
-    @contextmanager
-    def collect_outputs(self) -> Iterator[list[torch.Tensor]]:
-        """Within the block, this thread's passes through the tower append the tokens' outputs of the last layer.
-
-        They are batch × number × width, before the tower's final norm.
-        """
-        outputs: list[torch.Tensor] = []
-        with asking({(self, OUTPUTS): outputs}):
-            yield outputs
-
-    def _append(self, module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict] | None:
-        tokens = self.tokens()
-        if tokens is None:
-            return None
-        hidden_states = args[0]
-        return (torch.cat([hidden_states, self._of_batch(tokens[0], hidden_states)], dim=1), *args[1:]), kwargs
-
-    def _replace(self, index: int, layer: nn.Module, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict] | None:
-        """Put a layer's own tokens in the place of the earlier ones, and make room for them in its mask."""
-        tokens = self.tokens()
-        if tokens is None:
-            return None
-        hidden_states, *rest = args
-        depth, number, _ = tokens.shape
-        if 0 < index < depth:
-            own = self._of_batch(tokens[index], hidden_states)
-            hidden_states = torch.cat([hidden_states[:, :-number], own], dim=1)
-        # Layers take the mask as their second argument, by position or by name.
-        if rest and rest[0] is not None:
-            rest[0] = widen_mask(rest[0], number)
-        elif kwargs.get("attention_mask") is not None:
-            kwargs = kwargs | {"attention_mask": widen_mask(kwargs["attention_mask"], number)}
-        return (hidden_states, *rest), kwargs
-
-    def _of_batch(self, tokens: torch.Tensor, hidden_states: torch.Tensor) -> torch.Tensor:
-        tokens = tokens.to(hidden_states).expand(len(hidden_states), -1, -1)
-        return tokens if self.dropout is None else self.dropout(tokens)
-
-    def _widen_bias(
-        self, module: nn.Module, args: tuple, kwargs: dict[str, Any], bias: torch.Tensor
-    ) -> torch.Tensor | None:
-        """Give the learned tokens a bias of zero: they are nowhere in the image.
-
-        BEiT's biases, 1 × heads × length × length, are made for the image and then resized to the sequence's length,
-        which changes nothing in an image of its own; with learned tokens it would distort them.
-        """
-        (height, width), length = args[0], kwargs["dim_size"]
-        number = length - (height * width + 1)
-        if number == 0:
-            return None
-        if bias.shape[-1] == length:
-            bias = module.forward(args[0], interpolate_pos_encoding=False, dim_size=length)
-        return pad(bias, (0, number, 0, number))
-
-    def _take_out(self, layer: nn.Module, args: tuple, hidden_states: torch.Tensor) -> torch.Tensor | None:
-        tokens = self.tokens()
-        if tokens is None:
-            return None
-        number = tokens.shape[1]
-        outputs = asked(self, OUTPUTS)
-        if outputs is not None:
-            outputs.append(hidden_states[:, -number:])
-        return hidden_states[:, :-number]
-
-    def _cut_hidden_states(self, recorder: nn.Module, args: tuple, outputs: Any) -> Any:
-        """Cut the tokens off the recorded hidden states, all of which have them but the last."""
-        tokens = self.tokens()
-        if tokens is None:
-            return None
-        number = tokens.shape[1]
-
-        def cut(hidden_states: tuple[torch.Tensor | None, ...]) -> tuple[torch.Tensor | None, ...]:
-            *earlier, last = hidden_states
-            return (*(states if states is None else states[:, :-number] for states in earlier), last)
-
-        if isinstance(outputs, tuple):  # of nameless parts, among which attentions have four dimensions
-            return tuple(
-                cut(part)
-                if isinstance(part, tuple) and all(states is None or states.dim() == 3 for states in part)
-                else part
-                for part in outputs
-            )
-        if outputs.hidden_states is not None:
-            outputs.hidden_states = cut(outputs.hidden_states)
-        return outputs
-
-
-def widen_mask(mask: torch.Tensor, number: int) -> torch.Tensor:
-    """An attention mask with room for tokens at the end; they attend to all that is not padding, and all to them.
-
-    Args:
-        mask: Batch × length as flash attention takes it, or batch × heads × length × length, True or 0 where a token
-            is attended to; an additive one may hold position biases, which the new tokens do not get.
-        number: How many tokens.
-
-    Raises:
-        ValueError: flex attention's mask of blocks.
-    """
-    if not isinstance(mask, torch.Tensor):
-        raise ValueError(
-            f"Learned tokens cannot be added to a {type(mask).__name__}; load the model with "
-            "attn_implementation='sdpa', or pass no mask."
-        )
-    if mask.dim() == 2:
-        return pad(mask, (0, number), value=1)
-    attended = True if mask.dtype == torch.bool else 0
-    mask = pad(mask, (0, number), value=attended)
-    if mask.shape[-2] == 1:  # one row for all tokens
-        return mask
-    row = mask[..., :1, :]
-    if mask.dtype != torch.bool:
-        row = row.masked_fill(row > torch.finfo(mask.dtype).min / 2, 0)
-    return torch.cat([mask, row.expand(*mask.shape[:-2], number, -1)], dim=-2)

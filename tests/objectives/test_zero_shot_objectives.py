@@ -72,7 +72,7 @@ def learned_by_image(model, pixels, tokenizer):
         context = layer.shifted_context(image.unsqueeze(0))
         features = []
         for each in texts_of(CLASSES, "{}.", tokenizer):
-            with layer.giving(context):
+            with layer.using_context(context):
                 features.append(base.get_text_features(**each).pooler_output)
         rows.append(normalize(torch.cat(features), dim=-1))
     return torch.stack(rows)

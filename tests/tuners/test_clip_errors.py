@@ -376,6 +376,6 @@ def test_the_parts_of_a_clip_whose_text_tower_is_unknown():
 
     model = two_towers("CLIPModel", projection_dim=8)
     model.text_model = Unknown()
-    with refusing("CLIPModel has no text tower of a type that is known: clip_text_model, .*TEXT_TOWERS", model):
+    with refusing("CLIPModel has no text tower of a type that is known: clip_text_model, .*register_text", model):
         get_peft_model(model, CLIPPromptConfig())
     get_peft_model(model, CLIPPromptConfig(num_text_tokens=0, num_vision_tokens=2))

@@ -300,14 +300,25 @@ class TestTheTowersOwnLayersRun:
         assert features.dtype == dtype
         assert (features - expected).abs().max() < 0.05 * expected.abs().max()
 
-    def test_compiled(self):
-        """In one graph, once the size of the chunks does not depend on the free memory."""
+    @pytest.mark.parametrize("class_chunk_size", [None, len(MIXED)])
+    def test_compiled(self, class_chunk_size):
+        """In one graph: to look at the free memory in a call would break the graph, and hide the loss from fusing."""
         compiled = torch.compile(encode_shared_prefix, backend="aot_eager", fullgraph=True)
 
         def encode(tower, prefix, texts, deep) -> torch.Tensor:
-            return compiled(tower, prefix, texts, deep, class_chunk_size=len(texts))
+            return compiled(tower, prefix, texts, deep, class_chunk_size=class_chunk_size)
 
         assert_same(a_routed_tower(num_hidden_layers=2), a_prefix(), MIXED, deep_prompts(2), encode=encode)
+
+    def test_compiled_where_memory_is_scarce(self, monkeypatch):
+        """Otherwise compiled code holds the activations of all classes at once, and runs out of memory."""
+        monkeypatch.setattr(
+            shared_prefix, "_free_memory", torch.compiler.assume_constant_result(lambda device: 400_000)
+        )
+        sizes, split = [], shared_prefix._split
+        monkeypatch.setattr(shared_prefix, "_split", lambda texts, size: sizes.append(size) or split(texts, size))
+        torch.compile(encode_shared_prefix, backend="eager")(a_routed_tower(), a_prefix(), MIXED)
+        assert max(sizes) < len(MIXED)
 
     def test_hooks_see_every_layer(self):
         """Adapters on the tower's projections, Accelerate's offloading and probes work by hooks."""

@@ -14,7 +14,8 @@ from transformers import BertConfig, BertModel
 from transformers.utils import ModelOutput
 from tuners.vision_models import BATCH, LAYERS, MODELS, WIDTH, inputs_of, make_model, slow_tower
 
-from hf_sharp_prompt.tuners.vision_tower import VISION_TOWERS, VisionTokens, find_vision_tower, widen_mask
+from hf_sharp_prompt.tuners.vision_tokens import VisionTokens, widen_mask
+from hf_sharp_prompt.tuners.vision_tower import VISION_TOWERS, find_vision_tower
 
 
 NUMBER = 4
@@ -265,7 +266,7 @@ class TestErrors:
     def test_an_unknown_type(self):
         sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8}
         message = (
-            r"type 'bert' is not known; known are beit, clip, .*\. To add it, .*VISION_TOWERS\['bert'\] = VisionTo"
+            r"type 'bert' is not known; known are beit, clip, .*\. To add it, .*register_vision_tower\('bert', Vision"
         )
         with pytest.raises(ValueError, match=message):
             find_vision_tower(BertModel(BertConfig(**sizes, vocab_size=10)))

@@ -190,7 +190,8 @@ class TestWhatItComputes:
         """Otherwise losses with margins, which need the cosines, cannot be put on top."""
         model = prompted("ViTModel", head="cosine", scale=5.0)
         logits = model(**inputs_of("ViTModel")).logits / model.peft_config["default"].scale
-        features = model.base_model._class_features(**inputs_of("ViTModel"))[0]
+        tuner = model.base_model
+        features = tuner._class_features(tuner.prompt.active_config, **inputs_of("ViTModel"))[0]
         weight = prompt_of(model).active_head.weight
         torch.testing.assert_close(logits, torch.cosine_similarity(features[:, None], weight[None], dim=-1))
 

@@ -1,10 +1,11 @@
-from ..registration import PromptPeftType, register
+from ...compat import register_method
+from ..registration import PromptPeftType
 from .config import CLIPPromptConfig
 from .designs import CLIPDesign
-from .layer import PromptedTextEmbeddings
 from .model import CLIPPromptModel
+from .text_layer import PromptedTextEmbeddings
 
 
 __all__ = ["CLIPDesign", "CLIPPromptConfig", "CLIPPromptModel", "PromptedTextEmbeddings"]
 
-register(PromptPeftType.CLIP_PROMPT, CLIPPromptConfig, CLIPPromptModel)
+register_method(PromptPeftType.CLIP_PROMPT, CLIPPromptConfig, CLIPPromptModel)

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
-from torch import nn
 from transformers import PreTrainedTokenizerBase, ProcessorMixin
 
-from ..text_tower import TEXT_TOWERS, max_positions
+from ..text_tower import TextModel, kind_of, max_positions
 
 
 def check_class_names(names: Sequence[str]) -> None:
-    """Check that one can classify among these names.
+    """Check that images can be classified by these names.
 
     Raises:
         ValueError: Fewer than two names, an empty or repeated one.
@@ -29,16 +29,21 @@ def check_class_names(names: Sequence[str]) -> None:
         raise ValueError(f"Class names must differ, but these stand more than once: {repeated}. Rename or merge them.")
 
 
+def tokenizer_of(processor: PreTrainedTokenizerBase | ProcessorMixin) -> PreTrainedTokenizerBase:
+    """Return the tokenizer that a processor holds, or the tokenizer itself."""
+    return processor.tokenizer if isinstance(processor, ProcessorMixin) else processor
+
+
 def tokenize_names(
     names: Sequence[str],
     tokenizer: PreTrainedTokenizerBase | ProcessorMixin,
     template: str,
-    tower: nn.Module,
+    tower: TextModel,
 ) -> tuple[list[list[int]], list[int]]:
-    """Token ids of every name's text, and the positions behind the names in them.
+    """Return the token ids of every name's text, and the positions behind the names in them.
 
     Args:
-        names: Not empty. Their underscores become spaces in the texts, as in CoOp's code.
+        names: The names, not empty. Their underscores become spaces in the texts, as in CoOp's code.
         tokenizer: The base model's tokenizer, or the processor that holds it.
         template: The text around a name; its one `{}` is the name.
         tower: The base model's text tower.
@@ -52,30 +57,30 @@ def tokenize_names(
     """
     if template.count("{}") != 1:
         raise ValueError(f"template must contain {{}} exactly once, for the class name; got {template!r}.")
-    tokenizer = getattr(tokenizer, "tokenizer", tokenizer)
-    padding = {}
-    kind = TEXT_TOWERS[tower.config.model_type]
+    read = tokenizer_of(tokenizer)
+    padding: dict[str, Any] = {}
+    kind = kind_of(tower)
     if not kind.pools_at_end:
         padding = {"padding": "max_length", "max_length": max_positions(tower)}
     names = [name.replace("_", " ") for name in names]
-    token_ids = tokenizer([template.replace("{}", name) for name in names], **padding)["input_ids"]
-    up_to_name = tokenizer([template[: template.index("{}")] + name for name in names])["input_ids"]
+    token_ids = read([template.replace("{}", name) for name in names], **padding)["input_ids"]
+    up_to_name = read([template[: template.index("{}")] + name for name in names])["input_ids"]
     return token_ids, [int(kind.end(torch.tensor([ids]), tower.config)) for ids in up_to_name]
 
 
 def check_class_texts(
-    names: Sequence[str], token_ids: Sequence[Sequence[int]], num_text_tokens: int, tower: nn.Module
+    names: Sequence[str], token_ids: Sequence[Sequence[int]], num_text_tokens: int, tower: TextModel
 ) -> None:
     """Check that the classes' texts can be told apart, and fit the tower together with the context.
 
     Raises:
-        ValueError: Classes whose texts have the same tokens; a text that does not fit, as of `check_texts`.
+        ValueError: Classes whose texts have the same tokens; a text that does not fit, as in `check_texts`.
     """
     check_texts(names, token_ids, num_text_tokens, tower)
-    of_text: dict[tuple[int, ...], list[str]] = {}
+    by_text: dict[tuple[int, ...], list[str]] = {}
     for name, ids in zip(names, token_ids, strict=True):
-        of_text.setdefault(tuple(ids), []).append(name)
-    if same := [alike for alike in of_text.values() if len(alike) > 1]:
+        by_text.setdefault(tuple(ids), []).append(name)
+    if same := [group for group in by_text.values() if len(group) > 1]:
         raise ValueError(
             f"The tokenizer makes the same tokens of {' and of '.join(', '.join(map(repr, each)) for each in same)}, "
             "so that these classes could never be told apart; rename or merge them."
@@ -83,14 +88,14 @@ def check_class_texts(
 
 
 def check_texts(
-    names: Sequence[str], token_ids: Sequence[Sequence[int]], num_text_tokens: int, tower: nn.Module
+    names: Sequence[str], token_ids: Sequence[Sequence[int]], num_text_tokens: int, tower: TextModel
 ) -> None:
-    """Check that names' texts are of the tower's vocabulary and fit it together with the context.
+    """Check that the texts of names are of the tower's vocabulary, and fit it together with the context.
 
     Raises:
         ValueError: A text that is too long, or made by another model's tokenizer.
     """
-    kind = TEXT_TOWERS[tower.config.model_type]
+    kind = kind_of(tower)
     vocabulary = tower.embeddings.token_embedding.num_embeddings
     for name, ids in zip(names, token_ids, strict=True):
         if max(ids) >= vocabulary:
@@ -98,11 +103,6 @@ def check_texts(
                 f"The text of class {name!r} has token {max(ids)}, but the model's vocabulary has {vocabulary}; use "
                 "the tokenizer of the base model, or make room for added tokens with the text model's "
                 "resize_token_embeddings."
-            )
-        if kind.starts_with_token and ids[0] != (start := _start_token(token_ids, tower)):
-            raise ValueError(
-                f"The text of class {name!r} starts with token {ids[0]}, but texts of this model start with {start}; "
-                "use the tokenizer of the base model."
             )
         if kind.starts_with_token and ids[0] != (start := _start_token(token_ids, tower)):
             raise ValueError(
@@ -123,10 +123,10 @@ def check_texts(
             )
 
 
-def _start_token(token_ids: Sequence[Sequence[int]], tower: nn.Module) -> int:
-    """The token that every text starts with: the config's SOS.
+def _start_token(token_ids: Sequence[Sequence[int]], tower: TextModel) -> int:
+    """Return the token that every text starts with: the config's SOS.
 
-    Configs of CLIP from before EOS was configured rightly (2) have a wrong SOS as well; there it is the first text's.
+    Old configs of CLIP, in which EOS is wrongly 2, have a wrong SOS, too; there it is the first text's.
     """
-    is_wrong = getattr(tower.config, "eos_token_id", None) == 2
+    is_wrong = getattr(tower.config, "eos_token_id", None) == 2  # a config may lack it
     return token_ids[0][0] if is_wrong else tower.config.bos_token_id

@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch.nn.functional import normalize
-from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedTokenizerBase, ProcessorMixin
 from transformers.modeling_outputs import ImageClassifierOutput
 from transformers.models.clip.modeling_clip import CLIPOutput
 
 from ..call import asked, asking
 from ..class_loss import class_loss
-from ..vision_tower import find_vision_tower
-from .classes import check_class_names, check_class_texts, check_texts, tokenize_names
+from ..prompted_classifier import PromptedClassifier
+from .classes import check_class_names, check_class_texts, tokenize_names
+from .encoders import CLASSES, PromptedEncoders
 
 
-CLASSES, CLASS_FEATURES = "classes", "class_features"
+CLASS_FEATURES = "class_features"
 
 
 @dataclass
@@ -36,12 +35,12 @@ class CLIPPromptOutput(ImageClassifierOutput):
         image_features: In training: the images' features, normalised; batch × width.
     """
 
-    class_features: torch.FloatTensor | None = None
-    image_features: torch.FloatTensor | None = None
+    class_features: torch.Tensor | None = None
+    image_features: torch.Tensor | None = None
 
 
-class NameClassifier:
-    """The part of a [`CLIPPromptModel`] that classifies, once the tokens are in their places."""
+class NameClassifier(PromptedEncoders, PromptedClassifier):
+    """The part of a [`CLIPPromptModel`] that classifies images by the texts of class names."""
 
     def set_classes(
         self,
@@ -61,23 +60,23 @@ class NameClassifier:
                 exactly one `{}`, a name too long for the position table, a tokenizer of another model, a model without
                 an image tower.
         """
-        vars(self.peft_config[self._adapter_of_config]).update(self._read_classes(names, tokenizer, template))
+        vars(self._config_of(self._adapter_of_config)).update(self._read_classes(names, tokenizer, template))
         self._name_classes()
 
     def _read_classes(
         self, names: Sequence[str], tokenizer: PreTrainedTokenizerBase | ProcessorMixin, template: str
     ) -> dict[str, Any]:
-        """The config's fields of classes; arguments and errors as in `set_classes`."""
+        """Return the config's fields of classes; arguments and errors as in `set_classes`."""
         if not self._compares:
             raise ValueError(
                 f"{type(self.model).__name__} does not compare images with texts; use a CLIPModel, or the like, to "
-                "classify among names."
+                "classify by names."
             )
         config = self.active_config
         if config.class_specific and list(names) != config.class_names:
             raise ValueError(
-                f"The adapter has a context for each of its {len(config.class_names)} classes and none for others; "
-                "use an adapter with class_specific=False to classify among other names."
+                f"The adapter has a context for each of its {len(config.class_names or ())} classes and none for "
+                "others; use an adapter with class_specific=False to classify by other names."
             )
         tower = self._text_tower
         check_class_names(names)
@@ -96,7 +95,7 @@ class NameClassifier:
         tokenizer: PreTrainedTokenizerBase | ProcessorMixin,
         template: str = "{}",
     ) -> AbstractContextManager[None]:
-        """Within the block, and in this thread only, classify among other classes; arguments as in `set_classes`.
+        """Within the block, and in this thread only, classify into other classes; arguments as in `set_classes`.
 
         They hold for the adapter that answers at the start of the block; `active_config` shows them. Nothing on the
         model changes.
@@ -107,105 +106,18 @@ class NameClassifier:
         classes = self._read_classes(names, tokenizer, template)
         return asking({(self, CLASSES): {**(asked(self, CLASSES) or {}), self._adapter_of_config: classes}})
 
-    @property
-    def sees_images_frozen(self) -> bool:
-        """Whether images are encoded without anything that trains, so that their features may be kept."""
-        if not hasattr(self.model, "get_image_features"):
-            return False
-        tower, _ = find_vision_tower(self.model)
-        projection = getattr(self.model, "visual_projection", None)
-        parameters = [*tower.parameters(), *(projection.parameters() if projection is not None else ())]
-        return not self.active_config.num_vision_tokens and not any(each.requires_grad for each in parameters)
-
-    @property
-    def reads_texts_frozen(self) -> bool:
-        """Whether classes are encoded without anything that trains, so that their features may be kept."""
-        if not hasattr(self.model, "get_text_features"):
-            return False
-        projection = getattr(self.model, "text_projection", None)
-        parameters = [*self._text_tower.parameters(), *(projection.parameters() if projection is not None else ())]
-        return not self.active_config.num_text_tokens and not any(each.requires_grad for each in parameters)
-
-    @torch.no_grad()
-    def encode_images(self, **inputs: Any) -> torch.Tensor:
-        """What the frozen image tower makes of images, without prompts and without graph.
-
-        Where `sees_images_frozen`, these are the `image_features` for `classify`.
-
-        Args:
-            **inputs: `pixel_values`, and whatever else `get_image_features` takes; other inputs are passed over.
-
-        Returns:
-            batch × width, not normalised.
-        """
-        of_images = {name: value for name, value in inputs.items() if name in self.image_input_names}
-        with self.without_prompts():
-            return self.model.get_image_features(**of_images).pooler_output
-
-    @property
-    def image_input_names(self) -> frozenset[str]:
-        """What `get_image_features` takes."""
-        return frozenset(inspect.signature(self.model.get_image_features).parameters)
-
-    def tokenize_names(
-        self, names: Sequence[str], tokenizer: PreTrainedTokenizerBase | ProcessorMixin, template: str = "{}"
-    ) -> tuple[list[list[int]], list[int]]:
-        """The names' texts as `encode_names` takes them: token ids, and where in these the names end.
-
-        Args:
-            names: The names, not empty.
-            tokenizer: The base model's tokenizer, or the processor that holds it.
-            template: The text around a name.
-
-        Raises:
-            ValueError: A template without exactly one `{}`, a name too long for the position table together with the
-                context, a tokenizer of another model.
-        """
-        tower = self._text_tower
-        token_ids, name_ends = tokenize_names(names, tokenizer, template, tower)
-        check_texts(names, token_ids, 0 if self.adapter is None else self.active_config.num_text_tokens, tower)
-        return token_ids, name_ends
-
-    def encode_names(
-        self,
-        token_ids: Sequence[Sequence[int]],
-        name_ends: Sequence[int] | None = None,
-        image_features: torch.Tensor | None = None,
-    ) -> torch.Tensor:
-        """Features of names' texts behind the active adapter's context; the fast way where that is exact.
-
-        Args:
-            token_ids: As from `tokenize_names`.
-            name_ends: As from `tokenize_names`.
-            image_features: Of the images that a conditional context is shifted by, normalised, images × projection
-                width. Without them the context is as it is.
-
-        Returns:
-            names × projection width, not normalised; with `image_features`, images × names × projection width.
-        """
-        layer = self._text_layer
-        if layer is not None and layer.shares_prefix:
-            context = None if image_features is None else layer.shifted_context(image_features)
-            chunk_size = self.active_config.class_chunk_size
-            features = layer.encode_behind_prefix(self._text_tower, token_ids, context, chunk_size)
-            return self.model.text_projection(features)
-        # Padding with EOS leaves the first EOS, where the tower pools, in its place.
-        input_ids = pad_sequence([torch.tensor(ids) for ids in token_ids], True, padding_value=token_ids[0][-1])
-        ends = None if name_ends is None else torch.tensor(name_ends)
-        return self._encode_texts(input_ids.to(self.model.logit_scale.device), None, image_features, ends)
-
     def keeping_class_features(self) -> AbstractContextManager[None]:
-        """Within the block, in which prompts do not change, the features of the same classes are computed only once.
+        """Within the block, in which prompts do not change, compute the features of the same classes only once.
 
-        In this thread only. Those of a conditional context are computed for every image.
+        It holds in this thread only. Features of a conditional context are computed for every image.
         """
         return asking({(self, CLASS_FEATURES): {}})
 
     def get_class_features(self, image_features: torch.Tensor | None = None) -> torch.Tensor:
-        """Text features of the classes, not normalised.
+        """Return the text features of the classes, not normalised.
 
         Args:
-            image_features: Of the images that a conditional context is shifted by, normalised, images × projection
+            image_features: Features of the images that shift a conditional context, normalised, images × projection
                 width. Without them the context is as it is.
 
         Returns:
@@ -231,7 +143,7 @@ class NameClassifier:
     def classify(
         self,
         pixel_values: torch.Tensor | None = None,
-        labels: torch.LongTensor | None = None,
+        labels: torch.Tensor | None = None,
         image_features: torch.Tensor | None = None,
         num_items_in_batch: int | torch.Tensor | None = None,
         *,
@@ -241,9 +153,9 @@ class NameClassifier:
         adapter: str | None = None,
         **kwargs: Any,
     ) -> CLIPPromptOutput:
-        """Classify images among the classes of `set_classes`; what `model(pixel_values=…, labels=…)` calls.
+        """Classify images into the classes of `set_classes`; what `model(pixel_values=…, labels=…)` calls.
 
-        Other classes and another adapter can be given for this call; they change nothing on the model.
+        This call may name other classes and another adapter; they change nothing on the model.
 
         `logits = exp(logit_scale) · cos(image feature, class feature)`; the loss is their cross entropy.
 
@@ -251,8 +163,8 @@ class NameClassifier:
             pixel_values: Images as the model's processor makes them, batch × channels × height × width.
             labels: Class indices, batch, or probabilities, batch × classes; without them no loss is computed.
             image_features: Instead of `pixel_values`: the pooled outputs of `get_image_features`, batch × width.
-            num_items_in_batch: What the summed loss is divided by when the batch is part of a larger one, as the
-                Trainer asks; by default the batch's own size.
+            num_items_in_batch: What the summed loss is divided by when the batch is part of a larger one, as in the
+                Trainer; by default the batch's own size.
             names: Class names for this call instead of those of `set_classes`.
             tokenizer: What reads `names`; by default loaded from the base model's checkpoint.
             template: The text around each of `names`; by default the adapter's.
@@ -262,11 +174,11 @@ class NameClassifier:
 
         Returns:
             `loss` (scalar, with labels) and `logits` (batch × classes); while the model trains also `class_features`
-            and `image_features`, for objectives, which in evaluation would only be gathered in vain.
+            and `image_features`, for objectives; in evaluation nobody reads them, and the Trainer would gather them.
 
         Raises:
             ValueError: No classes are set; `image_features` of a frozen tower, where vision tokens train; a label
-                outside the classes; names as in `set_classes`, or an adapter that there is not.
+                outside the classes; names as in `set_classes`, or an adapter that does not exist.
         """
         with ExitStack() as call:
             if adapter is not None:
@@ -304,7 +216,7 @@ class NameClassifier:
         return CLIPPromptOutput(loss, logits, class_features=class_features, image_features=image_features)
 
     def compare(self, image_features: torch.Tensor, text_features: torch.Tensor) -> torch.Tensor:
-        """Logits of images among texts, from normalised features: cosines, scaled as the model itself does.
+        """Return the logits of images over texts, from normalised features: cosines, scaled as the model itself does.
 
         Args:
             image_features: images × width.
@@ -314,64 +226,33 @@ class NameClassifier:
             images × texts.
         """
         logits = self.model.logit_scale.exp() * _dot(image_features.to(text_features), text_features)
-        return logits + self.model.logit_bias if hasattr(self.model, "logit_bias") else logits
-
-    @property
-    def _compares(self) -> bool:
-        """Whether the model compares images with texts."""
-        return hasattr(self.model, "get_text_features") and hasattr(self.model, "get_image_features")
-
-    @property
-    def _is_conditional(self) -> bool:
-        return self.adapter is not None and self.active_config.conditional
-
-    def _encode_texts(
-        self,
-        input_ids: torch.LongTensor,
-        attention_mask: torch.Tensor | None,
-        image_features: torch.Tensor | None,
-        name_ends: torch.LongTensor | None,
-    ) -> torch.Tensor:
-        """Features of texts, texts × width, or with images to shift the context by, images × texts × width."""
-        layer, texts, images = self._text_layer, len(input_ids), 1
-        context = None
-        if image_features is not None:
-            images = len(image_features)
-            context = layer.shifted_context(image_features).repeat_interleave(texts, dim=0)
-        elif self.active_config.class_specific and layer is not None:
-            context = layer.active_context
-        given = nullcontext()
-        if layer is not None:
-            given = layer.giving(context, None if name_ends is None else name_ends.repeat(images))
-        with given:
-            features = self.model.get_text_features(
-                input_ids=input_ids.repeat(images, 1),
-                attention_mask=None if attention_mask is None else attention_mask.repeat(images, 1),
-            ).pooler_output
-        return features if image_features is None else features.view(images, texts, -1)
+        bias = dict(self.model.named_parameters(recurse=False)).get("logit_bias")
+        return logits if bias is None else logits + bias
 
     @property
     def _class_names(self) -> Sequence[str] | None:
-        """Those of the active adapter; without prompts the images are compared with the same names."""
+        """The names of the active adapter; without prompts the images are compared with the same ones."""
         name = next(iter(self.active_adapters), None)
-        return self.peft_config[name].class_names if self._compares and name in self.peft_config else None
+        if name is None or name not in self.peft_config or not self._compares:
+            return None
+        return self._config_of(name).class_names
 
     def _forward_or_classify(
         self,
-        input_ids: torch.LongTensor | None = None,
+        input_ids: torch.Tensor | None = None,
         pixel_values: torch.Tensor | None = None,
         *args: Any,
         labels: torch.Tensor | None = None,
         image_features: torch.Tensor | None = None,
         **kwargs: Any,
     ) -> Any:
-        # The names are for those who ask what the model takes, as the Trainer does.
+        # The Trainer asks the signature what the model takes.
         images = {"labels": labels, "image_features": image_features}
         return super()._forward_or_classify(input_ids, pixel_values, *args, **images, **kwargs)
 
     def _answer(
         self,
-        input_ids: torch.LongTensor | None = None,
+        input_ids: torch.Tensor | None = None,
         pixel_values: torch.Tensor | None = None,
         labels: torch.Tensor | None = None,
         image_features: torch.Tensor | None = None,
@@ -385,14 +266,14 @@ class NameClassifier:
 
     def _compare_conditionally(
         self,
-        input_ids: torch.LongTensor,
+        input_ids: torch.Tensor,
         pixel_values: torch.Tensor,
         attention_mask: torch.Tensor | None = None,
-        position_ids: torch.LongTensor | None = None,
+        position_ids: torch.Tensor | None = None,
         return_loss: bool | None = None,
         **kwargs: Any,
     ) -> CLIPOutput:
-        """What the model's forward returns, with every text's features made for every image.
+        """Return what the model's forward returns, with every text's features made for every image.
 
         (Position ids are made again for the longer texts.)
         """
@@ -413,7 +294,7 @@ class NameClassifier:
 
 
 def _dot(image_features: torch.Tensor, text_features: torch.Tensor) -> torch.Tensor:
-    """Images × texts, of images × width and texts × width, or images × texts × width."""
+    """Return images × texts from images × width and from texts × width, or images × texts × width."""
     if text_features.dim() == 2:
         return image_features @ text_features.T
     return (text_features @ image_features.unsqueeze(-1)).squeeze(-1)

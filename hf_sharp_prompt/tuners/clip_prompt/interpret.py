@@ -9,18 +9,18 @@ from transformers import PreTrainedTokenizerBase
 def nearest_tokens(
     vectors: torch.Tensor, vocabulary: torch.Tensor, tokenizer: PreTrainedTokenizerBase, count: int
 ) -> list[list[tuple[str, float]]]:
-    """The vocabulary's tokens nearest to each vector, with their Euclidean distances, nearest first.
+    """Return the vocabulary's tokens nearest to each vector, with their Euclidean distances, nearest first.
 
     Args:
         vectors: n × width.
         vocabulary: Token embeddings, vocabulary × width.
-        tokenizer: Gives the tokens' names.
-        count: How many per vector.
+        tokenizer: What knows the tokens' names.
+        count: Number of tokens per vector.
     """
-    # By way of matrix products the distance of a vector to itself would not be 0.
-    exact = {"compute_mode": "donot_use_mm_for_euclid_dist"}
-    distances, tokens = torch.cdist(vectors.float(), vocabulary.float(), **exact).topk(count, largest=False)
+    # Computed by matrix products, the distance of a vector to itself would not be 0.
+    all_distances = torch.cdist(vectors.float(), vocabulary.float(), compute_mode="donot_use_mm_for_euclid_dist")
+    distances, tokens = all_distances.topk(count, largest=False)
     return [
-        list(zip(tokenizer.convert_ids_to_tokens(of_vector.tolist()), distance.tolist()))
-        for of_vector, distance in zip(tokens, distances)
+        list(zip(tokenizer.convert_ids_to_tokens(ids.tolist()), distance.tolist()))
+        for ids, distance in zip(tokens, distances)
     ]

@@ -1,28 +1,17 @@
+"""What the prompted embeddings of both towers share."""
+
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
-from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
-from transformers import PretrainedConfig
 
-from ..call import asked, asking
 from ..prompt_layer import PromptLayer
-from ..shared_prefix import encode_shared_prefix, route_attention
-from ..text_tower import TextTower
-from ..vision_tower import VisionTokens, VisionTower
-from .config import CLIPPromptConfig
-
-
-CONTEXT, NAME_ENDS = "context", "name_ends"
 
 
 class PromptedEmbeddings(PromptLayer):
-    """The embeddings of a tower, which an adapter's tokens are kept with.
+    """The embeddings of a tower, with the learned tokens of its adapters.
 
     Args:
         base_layer: The tower's own embeddings.
@@ -33,347 +22,21 @@ class PromptedEmbeddings(PromptLayer):
         self.base_layer = base_layer
 
     def __getattr__(self, name: str) -> Any:
-        # Towers look at their embeddings' parts.
+        # Towers look at the parts of their embeddings.
         try:
             return super().__getattr__(name)
         except AttributeError:
             return getattr(super().__getattr__("base_layer"), name)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        # And put others in their places, as where the vocabulary is resized.
-        base_layer = self.__dict__.get("_modules", {}).get("base_layer")
-        owner = base_layer if base_layer is not None and name in base_layer._modules else super()
-        owner.__setattr__(name, value)
+        # Resizing the vocabulary puts another part in its place.
+        base_layer = dict(self.named_children()).get("base_layer")
+        if base_layer is not None and name in dict(base_layer.named_children()):
+            setattr(base_layer, name, value)
+        else:
+            super().__setattr__(name, value)
 
 
-class CoupledTokens:
-    """Vision tokens of every layer, made of the text tokens of the same layer when they are asked for.
-
-    Args:
-        projections: Of each layer, from text width to vision width.
-        tokens: Of each layer, n × text width.
-    """
-
-    def __init__(self, projections: Sequence[nn.Module], tokens: Sequence[torch.Tensor]) -> None:
-        self.projections = projections
-        self.tokens = tokens
-
-    @property
-    def shape(self) -> torch.Size:
-        """Layers × n × vision width."""
-        return torch.Size([len(self.projections), len(self.tokens[0]), self.projections[0].out_features])
-
-    def __getitem__(self, layer: int) -> torch.Tensor:
-        return self.projections[layer](self.tokens[layer])
-
-
-class PromptedTextEmbeddings(PromptedEmbeddings):
-    """The embeddings of a text tower, with learned context tokens among those of the text.
-
-    Three places have to know of the context: the tower, whose mask, positions and pooling count tokens; the
-    embeddings, where the vectors go; and, for deep prompts, the layers, where others take their places. A pre-hook on
-    the tower makes room for the n vectors in `input_ids` and `attention_mask`; this layer fills the room; pre-hooks on
-    the layers fill it again. Everything in between is the tower's own forward.
-
-    The ids of the room are −n … −1, for V1 … Vn. They alone say where the vectors go, so that no call leaves anything
-    on this layer. No text ends in them: a tower reads its feature at the highest id, at EOS or at the last position.
-
-    Args:
-        base_layer: The tower's own embeddings.
-        tower: The tower, on whose modules the hooks are put.
-        kind: What is known of its kind.
-    """
-
-    adapter_layer_names = (
-        "clip_prompt_context",
-        "clip_prompt_deep_context",
-        "clip_prompt_meta_net",
-        "clip_prompt_coupling",
-    )
-    other_param_names = ("class_token_position",)
-
-    def __init__(self, base_layer: nn.Module, tower: nn.Module, kind: TextTower) -> None:
-        super().__init__(base_layer)
-        self.clip_prompt_context = nn.ParameterDict()
-        self.clip_prompt_deep_context = nn.ParameterDict()
-        self.clip_prompt_meta_net = nn.ModuleDict()
-        self.clip_prompt_coupling = nn.ModuleDict()
-        self.kind = kind
-        self.tower_config: PretrainedConfig = tower.config
-        self.class_token_position: dict[str, str] = {}
-        self._coupled: VisionTokens | None = None
-        self._hooks = [tower.register_forward_pre_hook(self._make_room, with_kwargs=True)]
-        self._hooks += [
-            layer.register_forward_pre_hook(partial(self._fill_room_before, index), with_kwargs=True)
-            for index, layer in enumerate(tower.encoder.layers)
-            if index > 0
-        ]
-        if kind.causal:
-            route_attention(tower)
-
-    @property
-    def max_positions(self) -> int:
-        return self.position_embedding.num_embeddings
-
-    @property
-    def start(self) -> int:
-        """The position of the first context token of a text that follows its context."""
-        return int(self.kind.starts_with_token)
-
-    @property
-    def active_context(self) -> torch.Tensor | None:
-        """The context of this call's texts: n × width, or texts × n × width; None if there is none."""
-        given = asked(self, CONTEXT)
-        return self.part_of_adapter(self.clip_prompt_context) if given is None else given
-
-    def giving(
-        self, context: torch.Tensor | None = None, name_ends: torch.LongTensor | None = None
-    ) -> AbstractContextManager[None]:
-        """Within the block, texts × n × width instead of the adapter's context, and where the texts' names end.
-
-        For this thread only.
-        """
-        return asking({(self, CONTEXT): context, (self, NAME_ENDS): name_ends})
-
-    @property
-    def shares_prefix(self) -> bool:
-        """Whether all texts begin with the active adapter's context, and the tower sees nothing of what follows."""
-        context = self.part_of_adapter(self.clip_prompt_context)
-        if context is None or context.dim() == 3:
-            return False
-        return self.kind.causal and self.class_token_position[self.adapter] == "end"
-
-    def encode_behind_prefix(
-        self,
-        tower: nn.Module,
-        token_ids: Sequence[Sequence[int]],
-        context: torch.Tensor | None = None,
-        class_chunk_size: int | None = None,
-    ) -> torch.Tensor:
-        """The tower's pooled features of texts that share their context, where `shares_prefix`.
-
-        Args:
-            tower: The tower.
-            token_ids: Of each text `[SOS] … [EOS]`, without padding.
-            context: For each image its own, images × n × width; by default the active adapter's for all.
-            class_chunk_size: As `encode_shared_prefix` takes it.
-
-        Returns:
-            texts × width, or with `context` images × texts × width.
-        """
-        context = self.active_context if context is None else context
-        first = torch.tensor(token_ids[0][:1], device=context.device)
-        sos = self.token_embedding(first).expand(*context.shape[:-2], 1, -1)
-        prefix = torch.cat([sos, context.to(sos)], dim=-2)
-        deep = self.part_of_adapter(self.clip_prompt_deep_context)
-        return encode_shared_prefix(tower, prefix, [ids[1:] for ids in token_ids], deep, class_chunk_size)
-
-    def shifted_context(self, image_features: torch.Tensor) -> torch.Tensor:
-        """The active adapter's context, shifted by what its meta-net makes of each image: images × n × width."""
-        meta_net = self.part_of_adapter(self.clip_prompt_meta_net)
-        shift = meta_net(image_features.to(meta_net.linear1.weight.dtype))
-        return self.active_context + shift.unsqueeze(1)
-
-    def coupled_vision_tokens(self) -> CoupledTokens | None:
-        """What the active adapter makes of its text tokens for the vision tower, or None."""
-        coupling = self.part_of_adapter(self.clip_prompt_coupling)
-        if coupling is None:
-            return None
-        deep = self.part_of_adapter(self.clip_prompt_deep_context)
-        return CoupledTokens(coupling, [self.active_context, *(() if deep is None else deep)])
-
-    def couple_with(self, vision_tower: nn.Module, parts: VisionTower) -> None:
-        """Let `coupled_vision_tokens` travel through a vision tower."""
-        if self._coupled is None:
-            self._coupled = VisionTokens(vision_tower, parts, self.coupled_vision_tokens)
-
-    def ends_of(self, input_ids: torch.LongTensor) -> torch.LongTensor:
-        """Where each of the texts, texts × length, ends: its EOS's position."""
-        return self.kind.end(input_ids, self.tower_config)
-
-    def update_layer(
-        self, adapter_name: str, config: CLIPPromptConfig, feature_width: int | None, vision_width: int | None
-    ) -> None:
-        """Add an adapter's parts, initialised as its config says.
-
-        Args:
-            adapter_name: The adapter's name.
-            config: Its config.
-            feature_width: The width of the image features that a meta-net reads.
-            vision_width: The width of the vision tower that tokens are projected to.
-        """
-        n, width = config.num_text_tokens, self.tower_config.hidden_size
-        make = _like(self.token_embedding.weight)
-        classes = [len(config.class_names)] if config.class_specific else []
-        context = torch.empty(*classes, n, width, **make).normal_(std=0.02)
-        if config.text_init_rest == "zeros":
-            context.zero_()
-        if config.text_init_token_ids:
-            words = torch.tensor(config.text_init_token_ids, device=make["device"])
-            with torch.no_grad():
-                context[..., n - len(words) :, :] = self.token_embedding(words)
-        self.clip_prompt_context[adapter_name] = nn.Parameter(context)
-        if config.text_depth > 1:
-            deep = torch.empty(config.text_depth - 1, n, width, **make).normal_(std=0.02)
-            self.clip_prompt_deep_context[adapter_name] = nn.Parameter(deep)
-        if config.conditional:
-            hidden = max(feature_width // 16, 1)
-            self.clip_prompt_meta_net[adapter_name] = nn.Sequential(
-                OrderedDict(
-                    linear1=nn.Linear(feature_width, hidden, **make),
-                    relu=nn.ReLU(),
-                    linear2=nn.Linear(hidden, width, **make),
-                )
-            )
-        if config.coupled:
-            self.clip_prompt_coupling[adapter_name] = nn.ModuleList(
-                nn.Linear(width, vision_width, **make) for _ in range(config.text_depth)
-            )
-        self.class_token_position[adapter_name] = config.class_token_position
-        self.set_adapter(self.active_adapters, inference_mode=config.inference_mode)
-
-    def forward(
-        self,
-        input_ids: torch.LongTensor | None = None,
-        position_ids: torch.LongTensor | None = None,
-        inputs_embeds: torch.Tensor | None = None,
-    ) -> torch.Tensor:
-        context = self.active_context
-        if context is None or input_ids is None:
-            return self.base_layer(input_ids=input_ids, position_ids=position_ids, inputs_embeds=inputs_embeds)
-        words = self.token_embedding(input_ids.clamp(min=0))
-        which = (input_ids + context.shape[-2]).clamp(min=0, max=context.shape[-2] - 1).unsqueeze(-1).expand_as(words)
-        vectors = context.to(words).expand(len(words), -1, -1).gather(1, which)
-        inputs_embeds = torch.where(input_ids.unsqueeze(-1) < 0, vectors, words)
-        return self.base_layer(inputs_embeds=inputs_embeds, position_ids=position_ids)
-
-    def _make_room(self, tower: nn.Module, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any]] | None:
-        """Turn the ids of `[SOS][text][EOS]` into those of `[SOS][room for n][text][EOS]`, and mask and positions."""
-        context = self.active_context
-        if context is None:
-            return None
-        n, vocabulary = context.shape[-2], self.token_embedding.num_embeddings
-        kwargs = {**dict(zip(("input_ids", "attention_mask", "position_ids"), args)), **kwargs}
-        input_ids = kwargs["input_ids"]
-        # On an accelerator this would wait for the device.
-        if input_ids.device.type == "cpu" and not torch.compiler.is_compiling() and int(input_ids.max()) >= vocabulary:
-            raise ValueError(
-                f"A text has token {int(input_ids.max())}, but the model's vocabulary has {vocabulary}; use the "
-                "tokenizer of the base model, or make room for added tokens with the text model's "
-                "resize_token_embeddings."
-            )
-        input_ids = self._drop_padding(input_ids.view(-1, input_ids.shape[-1]), n)
-        if context.dim() == 3 and asked(self, CONTEXT) is None:
-            raise ValueError(
-                f"The adapter's contexts are those of its {len(context)} classes; other texts cannot be encoded with "
-                "it. Use an adapter with class_specific=False."
-            )
-        texts, length = input_ids.shape
-        places, moved = self._arrange(input_ids, n)
-        room = torch.arange(-n, 0, device=input_ids.device).to(input_ids).expand(texts, -1)
-        prompted = input_ids.new_empty(texts, length + n)
-        kwargs["input_ids"] = prompted.scatter(1, places, room).scatter(1, moved, input_ids)
-        if (mask := kwargs.get("attention_mask")) is not None:
-            mask = mask.view(texts, -1)[:, :length]
-            kwargs["attention_mask"] = mask.new_ones(texts, length + n).scatter(1, moved, mask)
-        if (positions := kwargs.get("position_ids")) is not None:
-            kwargs["position_ids"] = positions[:, :1] + torch.arange(length + n, device=positions.device)
-        return (), kwargs
-
-    def _arrange(self, input_ids: torch.LongTensor, n: int) -> tuple[torch.LongTensor, torch.LongTensor]:
-        """The positions in the prompted text of the context's tokens, texts × n, and of the text's, texts × length."""
-        position = self.class_token_position[self.adapter]
-        ahead = {"end": n, "middle": n // 2, "front": 0}[position]  # of the text
-        token = torch.arange(n, device=input_ids.device)
-        place = torch.arange(input_ids.shape[1], device=input_ids.device).expand_as(input_ids)
-        if ahead == n:
-            return (self.start + token).expand(len(input_ids), -1), torch.where(place < self.start, place, place + n)
-        ends = asked(self, NAME_ENDS)
-        ends = (self.ends_of(input_ids) if ends is None else ends).to(input_ids).unsqueeze(1)
-        moved = place + ahead * (place >= self.start) + (n - ahead) * (place >= ends)
-        return torch.where(token < ahead, self.start + token, ends + token), moved
-
-    def _drop_padding(self, input_ids: torch.LongTensor, n: int) -> torch.LongTensor:
-        """Cut columns that are padding in every row so that n more tokens fit the position table.
-
-        Where the tower reads the last position, the length stays what it was, if there is as much padding.
-
-        Raises:
-            ValueError: A text and the context together exceed the position table.
-        """
-        length = input_ids.shape[1]
-        keep = self.max_positions - n
-        if self.kind.pools_at_end and length <= keep:
-            return input_ids
-        longest = int(self.ends_of(input_ids).max()) + 1
-        if longest > keep:
-            raise ValueError(
-                f"A text of {longest} tokens and {n} context tokens exceed the {self.max_positions} positions of the "
-                f"text tower; shorten the text to {keep} tokens (SOS and EOS included) or use fewer context tokens."
-            )
-        return input_ids[:, : keep if self.kind.pools_at_end else min(max(longest, length - n), keep)]
-
-    def _fill_room_before(
-        self, index: int, layer: nn.Module, args: tuple, kwargs: dict[str, Any]
-    ) -> tuple[tuple, dict[str, Any]] | None:
-        deep = self.part_of_adapter(self.clip_prompt_deep_context)
-        # A row of texts behind a shared prefix has the deeper tokens in it already.
-        if deep is None or index > len(deep) or "shared_prefix" in kwargs:
-            return None
-        hidden_states, *others = args
-        tokens = deep[index - 1].to(hidden_states).expand(len(hidden_states), -1, -1)
-        behind = hidden_states[:, self.start + tokens.shape[1] :]
-        return (torch.cat([hidden_states[:, : self.start], tokens, behind], dim=1), *others), kwargs
-
-    def unload_and_optionally_merge_module(
-        self, merge: bool, safe_merge: bool, adapter_names: list[str] | None
-    ) -> nn.Module:
-        """Take the context out of the tower again (called by PEFT's `unload`)."""
-        for hook in [*self._hooks, self._coupled]:
-            if hook is not None:
-                hook.remove()
-        return self.base_layer
-
-
-class PromptedVisionEmbeddings(PromptedEmbeddings):
-    """The embeddings of a vision tower, and the learned tokens that travel beside those of its patches.
-
-    Args:
-        base_layer: The tower's own embeddings.
-        tower: The tower, through which the tokens travel.
-        parts: Where its parts are.
-    """
-
-    adapter_layer_names = ("clip_prompt_vision_tokens",)
-
-    def __init__(self, base_layer: nn.Module, tower: nn.Module, parts: VisionTower) -> None:
-        super().__init__(base_layer)
-        self.clip_prompt_vision_tokens = nn.ParameterDict()
-        self._width = tower.config.hidden_size
-        self._tokens = VisionTokens(tower, parts, self.active_tokens)
-
-    def active_tokens(self) -> torch.Tensor | None:
-        """The active adapter's, depth × m × width, or None."""
-        return self.part_of_adapter(self.clip_prompt_vision_tokens)
-
-    def update_layer(self, adapter_name: str, config: CLIPPromptConfig) -> None:
-        """Add an adapter's tokens, drawn from N(0, 0.02²)."""
-        make = _like(next(self.base_layer.parameters()))
-        tokens = torch.empty(config.vision_depth, config.num_vision_tokens, self._width, **make).normal_(std=0.02)
-        self.clip_prompt_vision_tokens[adapter_name] = nn.Parameter(tokens)
-        self.set_adapter(self.active_adapters, inference_mode=config.inference_mode)
-
-    def forward(self, *args: Any, **kwargs: Any) -> torch.Tensor:
-        return self.base_layer(*args, **kwargs)
-
-    def unload_and_optionally_merge_module(
-        self, merge: bool, safe_merge: bool, adapter_names: list[str] | None
-    ) -> nn.Module:
-        """Take the tokens out of the tower again (called by PEFT's `unload`)."""
-        self._tokens.remove()
-        return self.base_layer
-
-
-def _like(weight: torch.Tensor) -> dict[str, Any]:
-    """Device and precision of what is learned beside a weight; float32 beside a quantised one."""
+def device_and_dtype(weight: torch.Tensor) -> dict[str, Any]:
+    """Return the device and precision of what is learned beside a weight: float32 beside a quantised one."""
     return {"device": weight.device, "dtype": weight.dtype if weight.is_floating_point() else torch.float32}

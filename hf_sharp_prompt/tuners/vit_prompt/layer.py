@@ -1,23 +1,40 @@
+"""The learned tokens and heads of a vision transformer."""
+
 from __future__ import annotations
 
 import math
+from typing import Any, Protocol, cast
 
 import torch
 from torch import nn
 from torch.nn.functional import dropout, linear, normalize
 
 from ..prompt_layer import PromptLayer
-from ..vision_tower import VisionTokens, VisionTower
+from ..vision_tokens import VisionTokens
+from ..vision_tower import VisionModel, VisionTower
 from .config import ViTPromptConfig
+
+
+class PatchEmbeddings(Protocol):
+    """The patch embeddings of a vision transformer."""
+
+    patch_size: tuple[int, int]
+
+
+class ViTEmbeddings(Protocol):
+    """The embeddings of a vision transformer, as `ViTPromptConfig` needs them."""
+
+    cls_token: nn.Parameter
+    patch_embeddings: PatchEmbeddings
 
 
 class CosineHead(nn.Module):
     """Logits that are scaled cosines between features and class weights.
 
     Args:
-        width: Of the features.
+        width: The width of the features.
         num_labels: Number of classes.
-        scale: Of the logits.
+        scale: What the cosines are multiplied by.
     """
 
     def __init__(
@@ -37,9 +54,9 @@ class CosineHead(nn.Module):
 
 
 class ViTPrompt(PromptLayer):
-    """The learned tokens, and heads, of all adapters of one vision tower.
+    """The learned tokens and heads of all adapters of one vision tower.
 
-    Stands in the tower as its submodule `prompt`; the tower's own modules are not replaced.
+    It is the tower's submodule `prompt`; the tower's own modules are not replaced.
 
     Args:
         tower: The vision tower.
@@ -49,7 +66,7 @@ class ViTPrompt(PromptLayer):
     adapter_layer_names = ("vit_prompt_tokens", "vit_prompt_head")
     other_param_names = ("configs",)
 
-    def __init__(self, tower: nn.Module, parts: VisionTower) -> None:
+    def __init__(self, tower: VisionModel, parts: VisionTower) -> None:
         super().__init__()
         self.vit_prompt_tokens = nn.ParameterDict()
         self.vit_prompt_head = nn.ModuleDict()
@@ -59,45 +76,50 @@ class ViTPrompt(PromptLayer):
     @property
     def active_config(self) -> ViTPromptConfig | None:
         """The config of the adapter that answers this call; None where it is the base model."""
-        return self.configs.get(self.adapter)
+        return None if self.adapter is None else self.configs.get(self.adapter)
 
     @property
-    def active_head(self) -> nn.Module:
-        return self.vit_prompt_head[self.adapter]
+    def active_head(self) -> nn.Linear | CosineHead:
+        """The head of the adapter that answers this call."""
+        return self.part_of_adapter(self.vit_prompt_head)
 
     def active_tokens(self) -> nn.Parameter | None:
-        """The tokens of the adapter that answers this call, depth × n × width, or None."""
+        """Return the tokens of the adapter that answers this call, depth × n × width, or None."""
         return self.part_of_adapter(self.vit_prompt_tokens)
 
     def drop_tokens(self, tokens: torch.Tensor) -> torch.Tensor:
-        return dropout(tokens, self.active_config.dropout, self.training)
+        """Drop elements of the tokens while the model trains, as the active adapter's config says."""
+        config = self.active_config
+        assert config is not None
+        return dropout(tokens, config.dropout, self.training)
 
     def get_base_layer(self) -> nn.Module:
-        """What PEFT takes for the module that a tuner layer wraps; this one wraps none, and stands in the tower."""
-        return self.travelling.tower
+        """Return the tower: PEFT asks for the module that a tuner layer wraps, but this one stands beside others."""
+        return cast(nn.Module, self.travelling.tower)
 
     def update_layer(
-        self, adapter_name: str, config: ViTPromptConfig, embeddings: nn.Module, depth: int, feature_width: int
+        self, adapter_name: str, config: ViTPromptConfig, embeddings: ViTEmbeddings, depth: int, feature_width: int
     ) -> None:
         """Add an adapter's tokens and head.
 
         Args:
             adapter_name: Its name.
             config: Its config.
-            embeddings: The tower's, next to whose CLS the tokens belong.
+            embeddings: The tower's embeddings; the tokens stand next to their CLS.
             depth: Number of prompted layers.
-            feature_width: Of what the head sees.
+            feature_width: The width of what the head sees.
         """
-        like_cls = {"device": embeddings.cls_token.device, "dtype": embeddings.cls_token.dtype}
+        like_cls: dict[str, Any] = {"device": embeddings.cls_token.device, "dtype": embeddings.cls_token.dtype}
         width = embeddings.cls_token.shape[-1]
         tokens = torch.empty(depth, config.num_tokens, width, **like_cls)
-        if config.init == "xavier":  # of a projection of a patch of three colours
+        if config.init == "xavier":  # as for a projection of a patch of three colours
             bound = math.sqrt(6 / (3 * math.prod(embeddings.patch_embeddings.patch_size) + width))
             tokens.uniform_(-bound, bound)
         else:
             nn.init.trunc_normal_(tokens, std=0.02, a=-0.04, b=0.04)
         self.vit_prompt_tokens[adapter_name] = nn.Parameter(tokens)
-        if config.head is not None:
+        if config.head is not None and config.num_labels is not None:
+            head: nn.Linear | CosineHead
             if config.head == "linear":
                 head = nn.Linear(feature_width, config.num_labels, **like_cls)
                 nn.init.zeros_(head.bias)
@@ -108,20 +130,12 @@ class ViTPrompt(PromptLayer):
         self.configs[adapter_name] = config
         self.set_adapter(self.active_adapters, inference_mode=config.inference_mode)
 
-    def _move_adapter_to_device_of_base_layer(self, adapter_name: str, device: torch.device | None = None) -> None:
-        """Called by PEFT where it loads without copying; keeps the saved precision, which PEFT's own would not."""
-        device = device or self.travelling.tower.device
-        tokens = self.vit_prompt_tokens[adapter_name]
-        tokens.data = tokens.data.to(device)
-        if adapter_name in self.vit_prompt_head:
-            self.vit_prompt_head[adapter_name].to(device)
-
     def forward(self, features: torch.Tensor) -> torch.Tensor:
-        """Logits of the active adapter's head, batch × classes.
+        """Return the logits of the active adapter's head, batch × classes.
 
         Args:
             features: Class features, batch × width.
         """
-        head = self.active_head
-        features = dropout(features.to(head.weight.dtype), self.active_config.head_dropout, self.training)
-        return head(features)
+        head, config = self.active_head, self.active_config
+        assert config is not None
+        return head(dropout(features.to(head.weight.dtype), config.head_dropout, self.training))

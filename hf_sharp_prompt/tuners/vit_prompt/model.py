@@ -1,75 +1,36 @@
+"""How learned tokens come into a vision transformer, and how it classifies with them."""
+
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from peft import PeftConfig
 from torch import nn
-from transformers import PreTrainedConfig
 from transformers.backbone_utils import BackboneMixin
 from transformers.modeling_outputs import BaseModelOutputWithPooling, ImageClassifierOutput
 from transformers.utils import can_return_tuple
 
-from ..adapter_file import check_state_dict, shapes_of_saved_modules
+from ..adapter_file import shapes_of_saved_modules
 from ..class_loss import class_loss
 from ..prompt_model import PromptModel
 from ..registration import PromptPeftType
-from ..vision_tower import VISION_TOWERS, find_vision_tower
+from ..vision_tower import VISION_TOWERS, VisionModel, find_vision_tower
 from .config import ViTPromptConfig
-from .layer import ViTPrompt
+from .layer import ViTEmbeddings, ViTPrompt
+from .pooling import MODEL_POOLINGS, cls
 
 
-@dataclass(frozen=True)
-class Pooling:
-    """What a model's own `ForImageClassification` classifies.
-
-    Args:
-        feature: From the tower's outputs and config to the feature, batch × width.
-        widths: How many times the tower's width it is wide.
-    """
-
-    feature: Callable[[BaseModelOutputWithPooling, PreTrainedConfig], torch.Tensor]
-    widths: int = 1
-
-
-def cls(outputs: BaseModelOutputWithPooling, config: PreTrainedConfig) -> torch.Tensor:
-    """CLS after the final norm."""
-    return outputs.last_hidden_state[:, 0]
-
-
-def cls_and_patches(outputs: BaseModelOutputWithPooling, config: PreTrainedConfig) -> torch.Tensor:
-    """CLS and the mean of the patches, side by side."""
-    registers = getattr(config, "num_register_tokens", 0)
-    return torch.cat([cls(outputs, config), outputs.last_hidden_state[:, 1 + registers :].mean(dim=1)], dim=1)
-
-
-def pooler(outputs: BaseModelOutputWithPooling, config: PreTrainedConfig) -> torch.Tensor:
-    """What the model's pooling layer gives."""
-    if outputs.pooler_output is None:
-        raise ValueError(
-            "pooling='model' needs the model's pooling layer, but it was made without (add_pooling_layer=False); use "
-            "pooling='cls'."
-        )
-    return outputs.pooler_output
-
-
-# The model types that ViTPromptConfig knows. To make another one known, add it here and to `VISION_TOWERS`.
-MODEL_POOLINGS = {
-    "vit": Pooling(cls),
-    "deit": Pooling(cls),
-    "beit": Pooling(pooler),
-    "dinov2": Pooling(cls_and_patches, widths=2),
-    "dinov2_with_registers": Pooling(cls_and_patches, widths=2),
-}
+PROMPT = "prompt"
+"""The name of the [`ViTPrompt`] in the tower."""
 
 
 class ViTPromptModel(PromptModel):
     """Puts learned tokens into a vision transformer, and classifies images with it.
 
-    Made by `get_peft_model(vit, ViTPromptConfig(...))`; its methods are called on the `PeftModel` that returns.
+    `get_peft_model(vit, ViTPromptConfig(...))` makes it; call its methods on the `PeftModel` that this returns.
 
     Args:
         model: A ViT, DeiT, BEiT or DINOv2 model, bare or with a head.
@@ -106,8 +67,8 @@ class ViTPromptModel(PromptModel):
         Args:
             pixel_values: Images as the model's processor makes them, batch × channels × height × width.
             labels: Class indices, batch, or probabilities, batch × classes; without them no loss is computed.
-            num_items_in_batch: What the summed loss is divided by when the batch is part of a larger one, as the
-                Trainer asks; by default the batch's own size.
+            num_items_in_batch: What the summed loss is divided by when the batch is part of a larger one, as in the
+                Trainer; by default the batch's own size.
             adapter: The adapter that answers this call, or `"__base__"` for the model without prompts, instead of
                 the active one. It changes nothing on the model.
             **kwargs: Passed on to the model, e.g. `interpolate_pos_encoding`.
@@ -117,8 +78,8 @@ class ViTPromptModel(PromptModel):
             asked for.
 
         Raises:
-            ValueError: Labels, but neither adapter nor model has a head; a label outside the classes; an adapter that
-                there is not.
+            ValueError: Labels, but neither adapter nor model has a head; a label outside the classes; an adapter
+                that does not exist.
         """
         with nullcontext() if adapter is None else self.using_adapter(adapter):
             return self._classify(pixel_values, labels, num_items_in_batch, **kwargs)
@@ -133,61 +94,64 @@ class ViTPromptModel(PromptModel):
         config = self.prompt.active_config
         if config is None or config.head is None:
             outputs = self._base_forward(pixel_values, **kwargs, return_dict=True)
-            logits = getattr(outputs, "logits", None)
+            logits = outputs.get("logits")
             if logits is None:
                 raise ValueError(
                     f"Neither the adapter nor {type(self.model).__name__} has a head to classify with; set head and "
                     "class_names in ViTPromptConfig, or load the model's ForImageClassification class."
                 )
         else:
-            features, outputs = self._class_features(pixel_values, **kwargs)
+            features, outputs = self._class_features(config, pixel_values, **kwargs)
             logits = self.prompt(features)
         loss = None if labels is None else class_loss(logits, labels, num_items_in_batch)
         return ImageClassifierOutput(loss, logits, outputs.hidden_states, outputs.attentions)
 
     @property
-    def tower(self) -> nn.Module:
+    def tower(self) -> VisionModel:
+        """The vision tower; a bare model is its own."""
         return self.model.get_submodule(self.tower_name)
 
     @property
     def prompt(self) -> ViTPrompt:
         """The learned tokens and heads of all adapters."""
-        return self.tower.prompt
+        return self.model.get_submodule(f"{self.tower_name}.{PROMPT}".lstrip("."))
 
     def unload(self) -> nn.Module:
-        """Take the tokens and heads out and return the base model as it was."""
+        """Remove the tokens and heads, and return the base model as it was."""
         self.prompt.travelling.remove()
-        del self.tower.prompt
+        delattr(self.tower, PROMPT)
         return super().unload()
 
     def _class_features(
-        self, pixel_values: torch.Tensor, **kwargs: Any
+        self, config: ViTPromptConfig, pixel_values: torch.Tensor, **kwargs: Any
     ) -> tuple[torch.Tensor, BaseModelOutputWithPooling]:
+        """Return what the adapter's head classifies, batch × width, and the tower's outputs."""
+        tower = self.tower
         # A bare model is its own tower, and its forward is the one that classifies.
-        run_tower = self._base_forward if self.tower is self.model else self.tower
-        with self.prompt.travelling.collect_outputs() as of_tokens:
+        run_tower = self._base_forward if tower is self.model else tower
+        with self.prompt.travelling.collect_outputs() as outputs_of_tokens:
             outputs = run_tower(pixel_values, **kwargs, return_dict=True)
-        pooling, config = self.prompt.active_config.pooling, self.tower.config
-        if pooling == "model":
-            return MODEL_POOLINGS[config.model_type].feature(outputs, config), outputs
-        if pooling == "cls":
-            return cls(outputs, config), outputs
-        return (cls(outputs, config) + of_tokens[0].mean(dim=1)) / 2, outputs
+        if config.pooling == "model":
+            return MODEL_POOLINGS[tower.config.model_type].feature(outputs, tower.config), outputs
+        if config.pooling == "cls":
+            return cls(outputs, tower.config), outputs
+        return (cls(outputs, tower.config) + outputs_of_tokens[0].mean(dim=1)) / 2, outputs
 
     _classifies = True
 
     @property
     def _class_names(self) -> Sequence[str] | None:
         prompt = self.prompt
-        config = prompt.configs.get(next(iter(prompt.active_adapters), None))
-        if prompt.disable_adapters or config is None or config.head is None:
+        name = next(iter(prompt.active_adapters), None)
+        config = None if name is None or prompt.disable_adapters else prompt.configs.get(name)
+        if config is None or config.head is None:
             return None
-        return config.class_names or [f"LABEL_{index}" for index in range(config.num_labels)]
+        return config.class_names or [f"LABEL_{index}" for index in range(config.num_labels or 0)]
 
     def _forward_or_classify(
         self, pixel_values: torch.Tensor | None = None, *args: Any, labels: torch.Tensor | None = None, **kwargs: Any
     ) -> Any:
-        # The names are for those who ask what the model takes, as the Trainer does.
+        # The Trainer asks the signature what the model takes.
         return super()._forward_or_classify(pixel_values, *args, labels=labels, **kwargs)
 
     def _answer(
@@ -199,23 +163,24 @@ class ViTPromptModel(PromptModel):
     ) -> Any:
         with nullcontext() if adapter is None else self.using_adapter(adapter):
             config = self.prompt.active_config
-            if config is None and self._class_names is None:  # the model as it is, with a loss of its own
+            if config is None and self._class_names is None:  # the model as it is, with its own loss
                 return self._base_forward(pixel_values, **({} if labels is None else {"labels": labels}), **kwargs)
             if labels is not None or (config is not None and config.head is not None):
                 return self.classify(pixel_values, labels, **kwargs)
             return self._base_forward(pixel_values, **kwargs)
 
-    def _prepare_adapter_config(self, peft_config: ViTPromptConfig, model_config: dict) -> ViTPromptConfig:
+    def _prepare_adapter_config(self, peft_config: PeftConfig, model_config: dict) -> ViTPromptConfig:
+        """Check that the tokens fit the model."""
+        assert isinstance(peft_config, ViTPromptConfig)
         model_type = model_config.get("model_type")
         if model_type not in MODEL_POOLINGS:
             raise ValueError(
                 f"ViTPromptConfig does not know models of type {model_type!r}; it knows "
-                f"{', '.join(sorted(MODEL_POOLINGS))}. CLIP-like models take CLIPPromptConfig. To add a type, set "
-                f"hf_sharp_prompt.tuners.vit_prompt.MODEL_POOLINGS[{model_type!r}] and "
-                f"hf_sharp_prompt.tuners.vision_tower.VISION_TOWERS[{model_type!r}]."
+                f"{', '.join(sorted(MODEL_POOLINGS))}. CLIP-like models take CLIPPromptConfig. To add a type, call "
+                f"hf_sharp_prompt.tuners.register_vit({model_type!r}, VisionTower(...), Pooling(...))."
             )
         tower, parts = find_vision_tower(self.model)
-        layers = len(tower.get_submodule(parts.layers))
+        layers = len(list(tower.get_submodule(parts.layers).children()))
         here = {"model": type(self.model).__name__, "width": tower.config.hidden_size, "layers": layers}
         if peft_config.base_model_sizes not in (None, here):
             raise ValueError(
@@ -238,7 +203,7 @@ class ViTPromptModel(PromptModel):
         peft_config.target_modules = VISION_TOWERS[model_type].embeddings
         return peft_config
 
-    def _check_file(self, config: ViTPromptConfig, tower: nn.Module) -> None:
+    def _check_file(self, config: ViTPromptConfig, tower: VisionModel) -> None:
         """Compare the tensors in the adapter's file with those that are about to be made.
 
         Raises:
@@ -247,46 +212,37 @@ class ViTPromptModel(PromptModel):
         expected = shapes_of_saved_modules(self.model, config.modules_to_save)
         name = next(name for name, module in self.model.named_modules() if module is tower)
         for part, shape in config.tensor_shapes(*_sizes(config, tower)).items():
-            expected["base_model.model." + f"{name}.prompt.{part}".lstrip(".")] = shape
+            expected["base_model.model." + f"{name}.{PROMPT}.{part}".lstrip(".")] = shape
         config.check_file(expected, type(self.model).__name__)
 
     def _create_and_replace(
         self,
-        peft_config: ViTPromptConfig,
+        peft_config: PeftConfig,
         adapter_name: str,
         target: nn.Module,
         target_name: str,
         parent: nn.Module,
         current_key: str,
+        parameter_name: str | None = None,
     ) -> None:
+        assert isinstance(peft_config, ViTPromptConfig)
         # PEFT finds the embeddings; the tower is what holds them.
-        tower, parts = parent, VISION_TOWERS[parent.config.model_type]
         self.tower_name = current_key.rpartition(".")[0]
-        if not hasattr(tower, "prompt"):
-            tower.prompt = ViTPrompt(tower, parts)
+        tower, parts = find_vision_tower(self.model)
+        if PROMPT not in dict(parent.named_children()):
+            parent.add_module(PROMPT, ViTPrompt(tower, parts))
         depth, _, feature_width = _sizes(peft_config, tower)
-        tower.prompt.update_layer(adapter_name, peft_config, target, depth, feature_width)
-
-    @classmethod
-    def _remap_adapter_state_dict_for_load(
-        cls, model: nn.Module, config: PeftConfig, adapter_name: str, state_dict: dict[str, torch.Tensor]
-    ) -> dict[str, torch.Tensor]:
-        state_dict = super()._remap_adapter_state_dict_for_load(model, config, adapter_name, state_dict)
-        check_state_dict(
-            model,
-            adapter_name,
-            state_dict,
-            lambda key: cls.prefix in key and cls._remove_adapter_name_from_key(key, adapter_name) != key,
-        )
-        return state_dict
+        embeddings = cast(ViTEmbeddings, target)  # `register_vit` asks for its parts, which torch does not type
+        self.prompt.update_layer(adapter_name, peft_config, embeddings, depth, feature_width)
 
 
 def _describe(sizes: dict[str, Any]) -> str:
     return f"{sizes['model']} of width {sizes['width']} with {sizes['layers']} layers"
 
 
-def _sizes(config: ViTPromptConfig, tower: nn.Module) -> tuple[int, int, int]:
-    """How many layers are prompted, and the widths of the tower and of what the head sees."""
+def _sizes(config: ViTPromptConfig, tower: VisionModel) -> tuple[int, int, int]:
+    """Return how many layers are prompted, and the widths of the tower and of what the head sees."""
+    assert config.base_model_sizes is not None
     width = config.base_model_sizes["width"]
     widths = MODEL_POOLINGS[tower.config.model_type].widths if config.pooling == "model" else 1
     return config.depth or config.base_model_sizes["layers"], width, widths * width

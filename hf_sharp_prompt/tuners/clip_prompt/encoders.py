@@ -1,0 +1,289 @@
+"""How a prompted CLIP encodes images and texts: what its towers are, and which adapter takes part."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from torch import nn
+from torch.nn.utils.rnn import pad_sequence
+from transformers import AutoTokenizer, PreTrainedTokenizerBase, ProcessorMixin
+
+from ..call import asked
+from ..model_type import model_type_of
+from ..prompt_model import PromptModel
+from ..text_tower import TEXT_TOWERS, TextModel, find_text_tower
+from ..vision_tower import VisionModel, find_vision_tower
+from .classes import check_texts, tokenize_names, tokenizer_of
+from .config import CLIPPromptConfig
+from .interpret import nearest_tokens
+from .text_layer import PromptedTextEmbeddings
+
+
+CLASSES = "classes"
+
+
+@runtime_checkable
+class EncodesImages(Protocol):
+    """A model that encodes images, such as a CLIP."""
+
+    def get_image_features(self, *args: Any, **kwargs: Any) -> Any: ...
+
+
+@runtime_checkable
+class EncodesTexts(Protocol):
+    """A model that encodes texts, such as a CLIP."""
+
+    def get_text_features(self, *args: Any, **kwargs: Any) -> Any: ...
+
+
+class PromptedEncoders(PromptModel):
+    """The part of a [`CLIPPromptModel`] that encodes images and texts."""
+
+    @property
+    def active_config(self) -> CLIPPromptConfig:
+        """The config of the adapter that answers this call, with the classes of this call (see `using_classes`).
+
+        Without prompts it is the config of the active adapter.
+
+        Raises:
+            ValueError: No adapter is left.
+        """
+        name = self._adapter_of_config
+        config, classes = self._config_of(name), asked(self, CLASSES) or {}
+        if name in classes:
+            config = copy.copy(config)
+            vars(config).update(classes[name])
+        return config
+
+    @property
+    def _adapter_of_config(self) -> str:
+        name = self.adapter or next(iter(self.active_adapters), None)
+        if name is None:
+            raise ValueError("The model has no prompt adapter left; add one with add_adapter or load_adapter.")
+        return name
+
+    def _config_of(self, adapter_name: str) -> CLIPPromptConfig:
+        config = self.peft_config[adapter_name]
+        assert isinstance(config, CLIPPromptConfig)
+        return config
+
+    def load_tokenizer(self, config: CLIPPromptConfig, what: str, otherwise: str) -> PreTrainedTokenizerBase:
+        """Load the base model's tokenizer, or the one that the config names.
+
+        Args:
+            config: An adapter's config.
+            what: What needs it; the error says so.
+            otherwise: What else the user could give; the error says so.
+
+        Raises:
+            ValueError: Nothing says where to load it from, or there is none.
+        """
+        source = config.tokenizer_name_or_path or getattr(self.model, "name_or_path", None)
+        if not source:
+            raise ValueError(
+                f"{what} needs a tokenizer, but the base model was not loaded by name; set tokenizer_name_or_path to "
+                f"its checkpoint, or give {otherwise}."
+            )
+        try:
+            return AutoTokenizer.from_pretrained(source)
+        except OSError as error:
+            raise ValueError(
+                f"{what} needs a tokenizer, and none can be loaded from {source} ({error}); set "
+                f"tokenizer_name_or_path to a checkpoint that has one, or give {otherwise}."
+            ) from error
+
+    def interpret_prompts(
+        self, tokenizer: PreTrainedTokenizerBase | ProcessorMixin, count: int = 3
+    ) -> list[list[tuple[str, float]]] | list[list[list[tuple[str, float]]]]:
+        """Find the tokens of the vocabulary that are nearest to each vector of the active adapter's context.
+
+        Args:
+            tokenizer: The base model's tokenizer, or the processor that holds it.
+            count: How many tokens per vector.
+
+        Returns:
+            For each context vector at the input a list of `(token, Euclidean distance)`, nearest first; for
+            class-specific contexts such a list for each class. (Deeper layers' tokens are no word embeddings.)
+
+        Raises:
+            ValueError: The adapter has no context tokens.
+        """
+        layer = self._text_layer if self.active_config.num_text_tokens else None
+        if layer is None:
+            raise ValueError("The adapter has no context tokens to interpret, only vision tokens.")
+        context = layer.clip_prompt_context[self.active_adapters[0]].detach()
+        # Looked up rather than taken, since it may be quantised.
+        words = torch.arange(layer.token_embedding.num_embeddings, device=layer.token_embedding.weight.device)
+        arguments = layer.token_embedding(words), tokenizer_of(tokenizer), count
+        if context.dim() == 2:
+            return nearest_tokens(context, *arguments)
+        return [nearest_tokens(context_of_class, *arguments) for context_of_class in context]
+
+    def tokenize_names(
+        self, names: Sequence[str], tokenizer: PreTrainedTokenizerBase | ProcessorMixin, template: str = "{}"
+    ) -> tuple[list[list[int]], list[int]]:
+        """Return the texts of names as `encode_names` takes them: token ids, and where in these the names end.
+
+        Args:
+            names: The names, not empty.
+            tokenizer: The base model's tokenizer, or the processor that holds it.
+            template: The text around a name.
+
+        Raises:
+            ValueError: A template without exactly one `{}`, a name too long for the position table together with the
+                context, a tokenizer of another model.
+        """
+        tower = self._text_tower
+        token_ids, name_ends = tokenize_names(names, tokenizer, template, tower)
+        check_texts(names, token_ids, 0 if self.adapter is None else self.active_config.num_text_tokens, tower)
+        return token_ids, name_ends
+
+    def encode_names(
+        self,
+        token_ids: Sequence[Sequence[int]],
+        name_ends: Sequence[int] | None = None,
+        image_features: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """Return features of the texts of names behind the active adapter's context; the fast way where that is exact.
+
+        Args:
+            token_ids: As from `tokenize_names`.
+            name_ends: As from `tokenize_names`.
+            image_features: Features of the images that shift a conditional context, normalised, images × projection
+                width. Without them the context is as it is.
+
+        Returns:
+            names × projection width, not normalised; with `image_features`, images × names × projection width.
+        """
+        layer = self._text_layer
+        if layer is not None and layer.shares_prefix:
+            context = None if image_features is None else layer.shifted_context(image_features)
+            chunk_size = self.active_config.class_chunk_size
+            features = layer.encode_behind_prefix(self._text_tower, token_ids, context, chunk_size)
+            return self.model.text_projection(features)
+        # Padding with EOS leaves the first EOS, where the tower pools, in its place.
+        input_ids = pad_sequence([torch.tensor(ids) for ids in token_ids], True, padding_value=token_ids[0][-1])
+        ends = None if name_ends is None else torch.tensor(name_ends)
+        return self._encode_texts(input_ids.to(self.model.logit_scale.device), None, image_features, ends)
+
+    @property
+    def sees_images_frozen(self) -> bool:
+        """True if nothing trains that encodes images, so their features may be kept."""
+        if not self._encodes_images:
+            return False
+        tower, _ = find_vision_tower(self.model)
+        return not self.active_config.num_vision_tokens and not self._any_trains(tower, "visual_projection")
+
+    @property
+    def reads_texts_frozen(self) -> bool:
+        """True if nothing trains that encodes the classes' texts, so their features may be kept."""
+        if not self._encodes_texts:
+            return False
+        return not self.active_config.num_text_tokens and not self._any_trains(self._text_tower, "text_projection")
+
+    def _any_trains(self, tower: TextModel | VisionModel, projection: str) -> bool:
+        """True if a parameter of a tower trains, or of the model's projection of its features, if it has one."""
+        modules = [tower, *(module for name, module in self.model.named_children() if name == projection)]
+        return any(parameter.requires_grad for module in modules for parameter in module.parameters())
+
+    @torch.no_grad()
+    def encode_images(self, **inputs: Any) -> torch.Tensor:
+        """Return what the image tower makes of images, without prompts and without a graph.
+
+        Where `sees_images_frozen`, these are the `image_features` for `classify`.
+
+        Args:
+            **inputs: `pixel_values`, and whatever else `get_image_features` takes; other inputs are ignored.
+
+        Returns:
+            batch × width, not normalised.
+        """
+        inputs_of_images = {name: value for name, value in inputs.items() if name in self.image_input_names}
+        with self.without_prompts():
+            return self.model.get_image_features(**inputs_of_images).pooler_output
+
+    @property
+    def image_input_names(self) -> frozenset[str]:
+        """The names of what `get_image_features` takes."""
+        return frozenset(inspect.signature(self.model.get_image_features).parameters)
+
+    def _encode_texts(
+        self,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor | None,
+        image_features: torch.Tensor | None,
+        name_ends: torch.Tensor | None,
+    ) -> torch.Tensor:
+        """Return features of texts, texts × width; with images to shift the context by, images × texts × width."""
+        layer, texts = self._text_layer, len(input_ids)
+        images = 1 if image_features is None else len(image_features)
+        call: AbstractContextManager[None] = nullcontext()
+        if layer is not None:
+            context = None
+            if image_features is not None:
+                context = layer.shifted_context(image_features).repeat_interleave(texts, dim=0)
+            elif self.active_config.class_specific:
+                context = layer.active_context
+            call = layer.using_context(context, None if name_ends is None else name_ends.repeat(images))
+        with call:
+            features = self.model.get_text_features(
+                input_ids=input_ids.repeat(images, 1),
+                attention_mask=None if attention_mask is None else attention_mask.repeat(images, 1),
+            ).pooler_output
+        return features if image_features is None else features.view(images, texts, -1)
+
+    @property
+    def _is_conditional(self) -> bool:
+        return self.adapter is not None and self.active_config.conditional
+
+    @property
+    def _encodes_images(self) -> bool:
+        return isinstance(self.model, EncodesImages)
+
+    @property
+    def _encodes_texts(self) -> bool:
+        return isinstance(self.model, EncodesTexts)
+
+    @property
+    def _compares(self) -> bool:
+        """Whether the model compares images with texts."""
+        return self._encodes_images and self._encodes_texts
+
+    @property
+    def _text_tower(self) -> TextModel:
+        found = find_text_tower(self.model)
+        if found is None:
+            raise ValueError(
+                f"{type(self.model).__name__} has no text tower of a type that is known: "
+                f"{', '.join(sorted(TEXT_TOWERS))}. Set num_text_tokens=0 to prompt its vision tower only; another "
+                "type is made known by hf_sharp_prompt.tuners.register_text_tower."
+            )
+        return found[1]
+
+    @property
+    def _vision_tower(self) -> VisionModel:
+        if model_type_of(self.model) in TEXT_TOWERS:
+            raise ValueError(
+                f"{type(self.model).__name__} sees no images, so that vision tokens have no place in it; set "
+                "num_vision_tokens=0 or use the model that it is a tower of."
+            )
+        return find_vision_tower(self.model)[0]
+
+    @property
+    def _text_layer(self) -> PromptedTextEmbeddings | None:
+        """The text tower's tuner layer, if an adapter has context tokens."""
+        embeddings = self._text_tower.embeddings
+        return embeddings if isinstance(embeddings, PromptedTextEmbeddings) else None
+
+    @property
+    def _feature_width(self) -> int:
+        """The width of `get_image_features`."""
+        projection = dict(self.model.named_children()).get("visual_projection")
+        if isinstance(projection, nn.Linear):
+            return projection.out_features
+        return find_vision_tower(self.model)[0].config.hidden_size

@@ -1,0 +1,198 @@
+"""How learned tokens travel through a vision tower: the hooks that carry them.
+
+Nothing of the tower is copied or replaced. The tokens join the sequence at its end once positions are added, travel
+inside the hidden states, and leave after the last layer, before anything downstream counts tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any, Protocol
+
+import torch
+from torch import nn
+from torch.nn.functional import pad
+from torch.utils.hooks import RemovableHandle
+
+from .call import asked, asking
+from .vision_tower import VisionModel, VisionTower
+
+
+class LayerTokens(Protocol):
+    """Tokens of layers, layers × number × width: a tensor, or what computes the tokens of a layer on request."""
+
+    @property
+    def shape(self) -> torch.Size: ...
+
+    def __getitem__(self, layer: int) -> torch.Tensor: ...
+
+
+OUTPUTS = "outputs"
+
+
+class VisionTokens:
+    """Carries learned tokens through a vision tower, by hooks on the tower's own modules.
+
+    Tokens join at the end of the sequence after the embeddings (before a pre-norm, where there is one), those of a
+    later layer take the place of the earlier ones before that layer, and they leave after the last layer. What counts
+    tokens meets only its own: masks and relative positions are widened for the layers alone (the learned tokens attend
+    to, and are attended by, whatever is not padding, without a position bias), and the `hidden_states` of the outputs
+    are cut; attentions are left whole. All of it is in the hidden states, so that recomputation and compilation give
+    the same.
+
+    Args:
+        tower: The vision tower; see `find_vision_tower`.
+        parts: Where its parts are.
+        tokens: Returns the tokens, layers × number × width: index 0 enters at the input, index i > 0 before layer i.
+            None leaves the tower as it is, bit for bit. It is called at every layer, so it must be cheap; each
+            layer's item is read once in a pass.
+        dropout: Applied to the tokens once per image, batch × number × width.
+    """
+
+    def __init__(
+        self,
+        tower: VisionModel,
+        parts: VisionTower,
+        tokens: Callable[[], LayerTokens | None],
+        dropout: Callable[[torch.Tensor], torch.Tensor] | None = None,
+    ) -> None:
+        self.tower = tower
+        self.tokens = tokens
+        self.dropout = dropout
+        layers = list(tower.get_submodule(parts.layers).children())
+        self._hooks: list[RemovableHandle] = []
+        if parts.pre_norm:
+            pre_norm = tower.get_submodule(parts.pre_norm)
+            self._hooks.append(pre_norm.register_forward_pre_hook(self._append, with_kwargs=True))
+        else:
+            self._hooks.append(layers[0].register_forward_pre_hook(self._append, with_kwargs=True))
+        for index, layer in enumerate(layers):
+            replace = partial(self._replace, index)
+            self._hooks.append(layer.register_forward_pre_hook(replace, with_kwargs=True))
+            bias = dict(layer.named_children()).get(parts.position_bias or "")
+            if bias is not None:
+                self._hooks.append(bias.register_forward_hook(self._widen_bias, with_kwargs=True))
+        # This hook comes first, so that the last of the recorded hidden states is one without the tokens.
+        self._hooks.append(layers[-1].register_forward_hook(self._take_out, prepend=True))
+        self._hooks.append(tower.get_submodule(parts.recorder).register_forward_hook(self._cut_hidden_states))
+
+    def remove(self) -> None:
+        """Take the hooks off the tower."""
+        for hook in self._hooks:
+            hook.remove()
+
+    @contextmanager
+    def collect_outputs(self) -> Iterator[list[torch.Tensor]]:
+        """Within the block, this thread's passes through the tower append the tokens' outputs of the last layer.
+
+        They are batch × number × width, before the tower's final norm.
+        """
+        outputs: list[torch.Tensor] = []
+        with asking({(self, OUTPUTS): outputs}):
+            yield outputs
+
+    def _append(self, module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict] | None:
+        tokens = self.tokens()
+        if tokens is None:
+            return None
+        hidden_states = args[0]
+        return (torch.cat([hidden_states, self._for_each_image(tokens[0], hidden_states)], dim=1), *args[1:]), kwargs
+
+    def _replace(self, index: int, layer: nn.Module, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict] | None:
+        """Put a layer's own tokens in the place of the earlier ones, and make room for them in its mask."""
+        tokens = self.tokens()
+        if tokens is None:
+            return None
+        hidden_states, *rest = args
+        depth, number, _ = tokens.shape
+        if 0 < index < depth:
+            own = self._for_each_image(tokens[index], hidden_states)
+            hidden_states = torch.cat([hidden_states[:, :-number], own], dim=1)
+        # Layers take the mask as their second argument, by position or by name.
+        if rest and rest[0] is not None:
+            rest[0] = widen_mask(rest[0], number)
+        elif kwargs.get("attention_mask") is not None:
+            kwargs = kwargs | {"attention_mask": widen_mask(kwargs["attention_mask"], number)}
+        return (hidden_states, *rest), kwargs
+
+    def _for_each_image(self, tokens: torch.Tensor, hidden_states: torch.Tensor) -> torch.Tensor:
+        tokens = tokens.to(hidden_states).expand(len(hidden_states), -1, -1)
+        return tokens if self.dropout is None else self.dropout(tokens)
+
+    def _widen_bias(
+        self, module: nn.Module, args: tuple, kwargs: dict[str, Any], bias: torch.Tensor
+    ) -> torch.Tensor | None:
+        """Give the learned tokens a bias of zero: they are nowhere in the image.
+
+        BEiT's biases, 1 × heads × length × length, are made for the image and then resized to the sequence's length,
+        which changes nothing for the image alone; with learned tokens it would distort them.
+        """
+        (height, width), length = args[0], kwargs["dim_size"]
+        number = length - (height * width + 1)
+        if number == 0:
+            return None
+        if bias.shape[-1] == length:
+            bias = module.forward(args[0], interpolate_pos_encoding=False, dim_size=length)
+        return pad(bias, (0, number, 0, number))
+
+    def _take_out(self, layer: nn.Module, args: tuple, hidden_states: torch.Tensor) -> torch.Tensor | None:
+        tokens = self.tokens()
+        if tokens is None:
+            return None
+        number = tokens.shape[1]
+        outputs = asked(self, OUTPUTS)
+        if outputs is not None:
+            outputs.append(hidden_states[:, -number:])
+        return hidden_states[:, :-number]
+
+    def _cut_hidden_states(self, recorder: nn.Module, args: tuple, outputs: Any) -> Any:
+        """Cut the tokens off the recorded hidden states; all but the last have them."""
+        tokens = self.tokens()
+        if tokens is None:
+            return None
+        number = tokens.shape[1]
+
+        def cut(hidden_states: tuple[torch.Tensor | None, ...]) -> tuple[torch.Tensor | None, ...]:
+            *earlier, last = hidden_states
+            return (*(states if states is None else states[:, :-number] for states in earlier), last)
+
+        if isinstance(outputs, tuple):  # without names; its attentions have four dimensions
+            return tuple(
+                cut(part)
+                if isinstance(part, tuple) and all(states is None or states.dim() == 3 for states in part)
+                else part
+                for part in outputs
+            )
+        if outputs.hidden_states is not None:
+            outputs.hidden_states = cut(outputs.hidden_states)
+        return outputs
+
+
+def widen_mask(mask: torch.Tensor, number: int) -> torch.Tensor:
+    """Return an attention mask with room for tokens at the end; they attend to all but padding, and all to them.
+
+    Args:
+        mask: Batch × length as flash attention takes it, or batch × heads × length × length, True or 0 where a token
+            is attended to; an additive one may hold position biases, which the new tokens do not get.
+        number: How many tokens.
+
+    Raises:
+        ValueError: flex attention's mask of blocks.
+    """
+    if not isinstance(mask, torch.Tensor):
+        raise ValueError(
+            f"Learned tokens cannot be added to a {type(mask).__name__}; load the model with "
+            "attn_implementation='sdpa', or pass no mask."
+        )
+    if mask.dim() == 2:
+        return pad(mask, (0, number), value=1)
+    attended = True if mask.dtype == torch.bool else 0
+    mask = pad(mask, (0, number), value=attended)
+    if mask.shape[-2] == 1:  # one row for all tokens
+        return mask
+    row = mask[..., :1, :]
+    if mask.dtype != torch.bool:
+        row = row.masked_fill(row > torch.finfo(mask.dtype).min / 2, 0)
+    return torch.cat([mask, row.expand(*mask.shape[:-2], number, -1)], dim=-2)
