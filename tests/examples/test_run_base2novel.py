@@ -12,7 +12,7 @@ import pytest
 import run_base2novel
 import transformers
 from datasets import Image
-from local_hub import LocalHub
+from hub.local_hub import LocalHub
 
 from hf_sharp_prompt.demo import DEFAULT_TASK, load_task
 from hf_sharp_prompt.experiments.failures import exit_code_of

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 import transformers
-from processes import run_in_two_processes
+from two_processes.launch import run_in_two_processes
 
 from hf_sharp_prompt import ViTPromptConfig, demo
 from hf_sharp_prompt.experiments import command_line, long_tail

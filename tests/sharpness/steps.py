@@ -4,8 +4,8 @@ from collections.abc import Callable, Sequence
 
 import pytest
 import torch
-from family import DRAWS, NEEDS_LABELS, REMEMBERS
-from problem import (
+from sharpness.every_rule import DRAWS, NEEDS_LABELS, REMEMBERS
+from sharpness.problem import (
     Classifier,
     Rows,
     make_sharp,

@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 import torch
 from accelerate.utils import DistributedType
-from family import DRAWS, NEEDS_LABELS, REMEMBERS, hyperparameters, make_rule, promised_cost, scaled
-from problem import (
+from safetensors.torch import load_file, save_file
+from sharpness.every_rule import DRAWS, NEEDS_LABELS, REMEMBERS, hyperparameters, make_rule, promised_cost, scaled
+from sharpness.problem import (
     Classifier,
     make_sharp,
     micro_batches,
 )
-from safetensors.torch import load_file, save_file
 from sharpness.steps import (
     backward,
     evaluations,

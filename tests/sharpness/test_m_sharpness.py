@@ -4,8 +4,8 @@ import math
 
 import pytest
 import torch
-from family import DRAWS, NEEDS_LABELS
-from problem import BATCH, Classifier, Scaled, assert_same_bits, assert_same_state, make_sharp, micro_batches
+from sharpness.every_rule import DRAWS, NEEDS_LABELS
+from sharpness.problem import BATCH, Classifier, Scaled, assert_same_bits, assert_same_state, make_sharp, micro_batches
 from sharpness.slow_m_sharpness import reference
 
 from hf_sharp_prompt.sharpness import Backward, create, names

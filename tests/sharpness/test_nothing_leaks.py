@@ -5,8 +5,8 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from family import make_rule
-from problem import (
+from sharpness.every_rule import make_rule
+from sharpness.problem import (
     Classifier,
     assert_same_bits,
     assert_same_state,

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from family import DRAWS, hyperparameters, make_rule
+from sharpness.every_rule import DRAWS, hyperparameters, make_rule
 from torch import nn
 from torch.nn.functional import cross_entropy
 

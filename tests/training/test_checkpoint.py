@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 import safetensors.torch
 import torch
-from family import DRAWS, REMEMBERS
-from small_runs import RULES, make_data, make_model, make_trainer, prompt_of, train
+from sharpness.every_rule import DRAWS, REMEMBERS
+from training.small_runs import RULES, make_data, make_model, make_trainer, prompt_of, train
 from transformers import TrainerCallback
 from transformers.trainer_utils import get_last_checkpoint
 

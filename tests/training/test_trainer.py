@@ -9,8 +9,8 @@ import datasets
 import pytest
 import safetensors.torch
 import torch
-from family import NEEDS_LABELS, make_rule, promised_cost
-from small_runs import (
+from sharpness.every_rule import NEEDS_LABELS, make_rule, promised_cost
+from training.small_runs import (
     CLASSES,
     RULES,
     SETTINGS,

@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 from peft import get_peft_model
-from small_runs import (
+from training.small_runs import (
     CLASSES,
     load_clip,
     load_processor,

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 import torch
 from accelerate import Accelerator
-from family import NEEDS_LABELS, make_rule, names
-from problem import Classifier
+from sharpness.every_rule import NEEDS_LABELS, make_rule, names
+from sharpness.problem import Classifier
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 

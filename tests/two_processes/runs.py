@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
-from small_runs import RULES, make_data, make_samples, make_trainer, prompt_of
 from training import long_tail_runs
+from training.small_runs import RULES, make_data, make_samples, make_trainer, prompt_of
 
 
 # What differs from the runs of all rules.

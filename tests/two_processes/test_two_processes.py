@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 import torch
 from accelerate import Accelerator
-from family import names
-from processes import run_in_two_processes
+from sharpness.every_rule import names
 from sharpness.slow_m_sharpness import reference
-from small_runs import RULES, make_data, make_samples, train
 from training import long_tail_runs
+from training.small_runs import RULES, make_data, make_samples, train
 from two_processes import rules, runs
+from two_processes.launch import run_in_two_processes
 from two_processes.runs import AS_DASSL, KEEPING_CLOSE, LONG_TAILS, OTHER_SHARES
 
 

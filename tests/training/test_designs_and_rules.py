@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from family import NEEDED, names
 from peft import get_peft_model
+from sharpness.every_rule import NEEDED, names
 from tuners.clip_designs import NAMES, TEMPLATE, make_config
 from tuners.clip_models import clip_tokenizer, make_model
 

@@ -5,8 +5,8 @@ import functools
 import os
 
 import torch
-from family import NEEDED
 from peft import PeftModel, get_peft_model
+from sharpness.every_rule import NEEDED
 from torch.nn.functional import one_hot
 from transformers import AutoProcessor, CLIPConfig, CLIPModel, CLIPProcessor
 
