@@ -5,10 +5,13 @@ from pathlib import Path
 
 import torch
 from training import long_tail_runs
-from training.small_runs import RULES, make_data, make_samples, make_trainer, prompt_of
+from training.small_runs import make_data, make_samples, make_trainer, prompt_of
 
 
-# What differs from the runs of all rules.
+# One of each kind: none; of two evaluations; with a memory; with noise; with a stage per epoch; which looks at the
+# learning rate; which tells classes apart; which branches; and the objectives of the family.
+RULES = ["none", "sam", "fsam", "rwp", "graphsam", "extragradient", "imbsam", "gcsam", "saf", "mesa"]
+# What differs from the runs of these rules.
 OTHER_SHARES = {
     "shares of different sizes": {"accelerator_config": {"even_batches": False}},
     "a share of nothing but repeated images": {"count": 20},
