@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from support.folder import make_folder
+from support.demo_images import make_folder
 
 
 @pytest.fixture(scope="session")

@@ -1,14 +1,11 @@
 """Every recipe says what it means: it is read without complaint, as the paper has it and on the demo."""
 
-import functools
 from pathlib import Path
 
-import datasets
-import numpy as np
 import pytest
+from support.demo_images import few_images
 
 from hf_sharp_prompt import CLIPPromptConfig, demo
-from hf_sharp_prompt.data import load_image_dataset
 from hf_sharp_prompt.experiments import base_to_novel, command_line, runs
 
 
@@ -56,22 +53,9 @@ def test_it_starts_on_the_demo(recipe, experiment, tmp_path):
     assert len(result["cosines"]) <= len(result["history"]["base"]) == len(result["history"]["novel"]) <= 3
 
 
-@functools.cache
-def few_images() -> datasets.DatasetDict:
-    """Two images of each of the default task's first classes."""
-    splits = load_image_dataset(demo.DEFAULT_TASK)
-    names = splits["train"].features["label"].names[:6]
-    few = {}
-    for name, split in splits.items():
-        labels = np.array(split["label"])
-        chosen = [index for label in range(len(names)) for index in np.flatnonzero(labels == label)[:2]]
-        few[name] = split.select(chosen).cast_column("label", datasets.ClassLabel(names=names))
-    return datasets.DatasetDict(few)
-
-
 @pytest.fixture
 def experiment(monkeypatch, tmp_path):
-    monkeypatch.setattr(base_to_novel, "load_image_dataset", lambda *_: few_images())
+    monkeypatch.setattr(base_to_novel, "load_image_dataset", lambda *_: few_images(6, train=2, validation=2, test=2))
     args = parse_arguments(["--shots", "2", "--output_dir", str(tmp_path)])[0]
     return base_to_novel.Experiment(demo.DEFAULT_TASK, args, str(tmp_path), 0)
 

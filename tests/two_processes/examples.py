@@ -9,7 +9,7 @@ from typing import Any
 
 import run_base2novel
 import run_long_tail
-from support.folder import make_folder
+from support.demo_images import make_folder
 
 from hf_sharp_prompt import demo
 

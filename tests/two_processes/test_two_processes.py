@@ -9,7 +9,7 @@ import torch
 from accelerate import Accelerator
 from sharpness.slow_m_sharpness import reference
 from training import long_tail_runs
-from training.small_runs import make_data, make_samples, train
+from training.small_runs import KINDS, make_data, make_samples, train
 from two_processes import examples, rules, runs
 from two_processes.launch import run_in_two_processes
 from two_processes.runs import AS_DASSL, KEEPING_CLOSE, LONG_TAILS, OTHER_SHARES
@@ -48,7 +48,7 @@ def test_each_perturbs_for_itself_with_m_sharpness(name, scope, wrapped, of_two_
         torch.testing.assert_close(process[f"{name}, {scope}, {wrapped}"], expected, rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize("rule", runs.RULES)
+@pytest.mark.parametrize("rule", KINDS)
 def test_two_processes_give_the_same_prompts_as_one(rule, tmp_path, of_two_processes):
     """A second GPU must change the time a run takes, not its result.
 
