@@ -53,11 +53,15 @@ def test_it_starts_on_the_demo(recipe, experiment, tmp_path):
     assert len(result["cosines"]) <= len(result["history"]["base"]) == len(result["history"]["novel"]) <= 3
 
 
-@pytest.fixture
-def experiment(monkeypatch, tmp_path):
-    monkeypatch.setattr(base_to_novel, "load_image_dataset", lambda *_: few_images(6, train=2, validation=2, test=2))
-    args = parse_arguments(["--shots", "2", "--output_dir", str(tmp_path)])[0]
-    return base_to_novel.Experiment(demo.DEFAULT_TASK, args, str(tmp_path), 0)
+@pytest.fixture(scope="module")
+def experiment(tmp_path_factory):
+    """One for all methods, as a script makes it."""
+    output_dir = str(tmp_path_factory.mktemp("runs"))
+    args = parse_arguments(["--shots", "2", "--output_dir", output_dir])[0]
+    with pytest.MonkeyPatch.context() as patch:
+        splits = few_images(6, train=2, validation=2, test=2)
+        patch.setattr(base_to_novel, "load_image_dataset", lambda *_: splits)
+        yield base_to_novel.Experiment(demo.DEFAULT_TASK, args, output_dir, 0)
 
 
 def test_novel_names_may_be_the_data_sets_own(experiment):

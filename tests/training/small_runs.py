@@ -18,9 +18,9 @@ from hf_sharp_prompt.objectives import sharpness_aware_names
 
 CLASSES = ["red circle", "blue heart", "green star", "yellow ring", "grey moon"]
 RULES = [*sharpness.names(), *sharpness_aware_names()]
-# One rule of each kind, for tests of what is around a rule; tests/sharpness try every rule. In this order: no second
-# evaluation, one, a memory, noise, another first step in each epoch, a look at the learning rate, at the classes, at an
-# angle; and the objectives of the family.
+# One rule of each kind, for tests of what is around a rule; tests/sharpness try every rule. In this order: without and
+# with a second evaluation, with a memory, with noise, with another first step in each epoch; one looks at the learning
+# rate, one at the classes, one at an angle. Then the objectives of the family.
 KINDS = ["none", "sam", "fsam", "rwp", "graphsam", "extragradient", "imbsam", "gcsam", *sharpness_aware_names()]
 WIDTH = 24  # of image features
 DEVICE = os.environ.get("HF_SHARP_PROMPT_TEST_DEVICE", "cpu")  # "cuda" in benchmarks/gpu_check.py

@@ -70,9 +70,7 @@ def test_the_trainer_does_what_a_hand_written_loop_does(rule, tmp_path):
     torch.testing.assert_close(by_trainer, prompt_of(model), rtol=1e-10, atol=1e-12)
 
 
-@pytest.mark.parametrize(
-    ("rule", "micro_batch", "steps"), [(rule, *how) for rule, how in rotate(KINDS, [(5, 3), (3, 4)])]
-)
+@pytest.mark.parametrize(("rule", "micro_batch", "steps"), rotate(KINDS, [5, 3], [3, 4]))
 def test_accumulated_micro_batches_give_the_same_update(rule, micro_batch, steps, tmp_path):
     """SAM per micro-batch is another method; who lowers the batch size for memory must not get it by accident."""
     data = make_data(12)
