@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 from peft import get_peft_model
-from small_runs import CLASSES, load_clip, load_processor, make_data
 from torch import nn
+from training.small_runs import CLASSES, load_clip, load_processor, make_data
 from transformers import CLIPConfig, CLIPModel, TrainerCallback, ViTConfig, ViTModel
 
 from hf_sharp_prompt import CLIPPromptConfig, SharpPromptTrainer, ViTPromptConfig

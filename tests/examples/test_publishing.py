@@ -7,8 +7,8 @@ from pathlib import Path
 
 import huggingface_hub
 import pytest
+from hub.local_hub import LocalHub
 from huggingface_hub import HfApi
-from local_hub import LocalHub
 from rich.console import Console
 
 from hf_sharp_prompt.experiments import publishing

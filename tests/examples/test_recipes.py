@@ -1,14 +1,11 @@
 """Every recipe says what it means: it is read without complaint, as the paper has it and on the demo."""
 
-import functools
 from pathlib import Path
 
-import datasets
-import numpy as np
 import pytest
+from support.demo_images import few_images
 
 from hf_sharp_prompt import CLIPPromptConfig, demo
-from hf_sharp_prompt.data import load_image_dataset
 from hf_sharp_prompt.experiments import base_to_novel, clip, runs
 from hf_sharp_prompt.experiments.images import class_names
 from hf_sharp_prompt.experiments.methods import parse_methods
@@ -58,25 +55,15 @@ def test_it_starts_on_the_demo(recipe, experiment, tmp_path):
     assert len(result["cosines"]) <= len(result["history"]["base"]) == len(result["history"]["novel"]) <= 3
 
 
-@functools.cache
-def few_images() -> datasets.DatasetDict:
-    """Two images of each of the default task's first classes."""
-    splits = load_image_dataset(demo.DEFAULT_TASK)
-    names = splits["train"].features["label"].names[:6]
-    few = {}
-    for name, split in splits.items():
-        labels = np.array(split["label"])
-        chosen = [index for label in range(len(names)) for index in np.flatnonzero(labels == label)[:2]]
-        few[name] = split.select(chosen).cast_column("label", datasets.ClassLabel(names=names))
-    return datasets.DatasetDict(few)
-
-
-@pytest.fixture
-def experiment(monkeypatch, tmp_path):
-    monkeypatch.setattr(clip, "load_image_dataset", lambda *_: few_images())
-    arguments = ["--shots", "2", "--output_dir", str(tmp_path), "--dataloader_num_workers", "0", "--use_cpu"]
-    args, methods = parse_arguments([*arguments, "--dataloader_persistent_workers", "False"])
-    return base_to_novel.BaseToNovel(demo.DEFAULT_TASK, args, methods[0].training)
+@pytest.fixture(scope="module")
+def experiment(tmp_path_factory):
+    """One for all methods, as a script makes it."""
+    arguments = ["--shots", "2", "--output_dir", str(tmp_path_factory.mktemp("runs")), "--use_cpu"]
+    args, methods = parse_arguments([*arguments, "--dataloader_num_workers", "0"])
+    with pytest.MonkeyPatch.context() as patch:
+        splits = few_images(6, train=2, validation=2, test=2)
+        patch.setattr(clip, "load_image_dataset", lambda *_: splits)
+        yield base_to_novel.BaseToNovel(demo.DEFAULT_TASK, args, methods[0].training)
 
 
 def test_novel_names_may_be_the_data_sets_own(experiment):

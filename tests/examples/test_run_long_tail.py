@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 import torch
 import transformers
-from processes import run_in_two_processes
 
 from hf_sharp_prompt import ViTPromptConfig, demo
 from hf_sharp_prompt.experiments import long_tail
@@ -82,21 +81,6 @@ def test_the_demo_runs_and_its_adapters_are_what_was_measured(run, tmp_path, cap
 
     with pytest.raises(ValueError, match=r"holds another run: .*counts was \[10, "):
         run(*SMALL, "--output_dir", tmp_path, "--imbalance_factor", "5")
-
-
-def test_two_processes_learn_from_a_data_set_of_ones_own(tmp_path):
-    """Images decoded in workers and augmented to train on, not augmented to measure on, with counts of their own."""
-    splits = demo.load_long_tail([5, 4, 3, 2] + [1] * 20)
-    splits["test"] = splits.pop("validation").shard(4, 0)
-    splits.save_to_disk(tmp_path / "mine")
-    arguments = ["--dataset", tmp_path / "mine", "--profile", "none", "--recipes", "rsam_pt", "--seeds", "1"]
-    arguments += ["--num_train_epochs", "2", "--reweighting_epochs", "1", "--dataloader_num_workers", "1", "--use_cpu"]
-    arguments += ["--train_sampling_strategy", "class_balanced", "--per_device_train_batch_size", "8"]
-    printed = run_in_two_processes(SCRIPT, *arguments, "--output_dir", tmp_path / "two")
-    assert "24 classes, 34 training images, 5 of the most frequent class and 1 of the rarest" in printed
-    (result,) = json.loads(next((tmp_path / "two").rglob("summary.json")).read_text())["rsam_pt"]
-    assert result["many"] is None, "no class has more than 100 images, and JSON has no NaN"
-    assert 0 <= result["few"] == result["overall"]
 
 
 @pytest.mark.parametrize("recipe", NAMES)

@@ -6,9 +6,9 @@ import sys
 from pathlib import Path
 
 import datasets
-import numpy as np
 import pytest
 import run_base2novel as example
+from support.demo_images import few_images
 
 from hf_sharp_prompt import demo
 from hf_sharp_prompt.experiments import clip, runs
@@ -18,21 +18,11 @@ from hf_sharp_prompt.experiments.results import in_percent, write_json
 SMALL = ["--shots", "1", "--max_steps", "2", "--use_cpu", "--eval_strategy", "no", "--save_strategy", "no"]
 
 
-@functools.cache
-def few_images() -> datasets.DatasetDict:
-    """Two images of each of the demo's first classes."""
-    splits = demo.load_task(demo.DEFAULT_TASK)
-    names = splits["train"].features["label"].names[:4]
-    few = {}
-    for name in ("train", "test"):
-        labels = np.array(splits[name]["label"])
-        chosen = [index for label in range(4) for index in np.flatnonzero(labels == label)[:2]]
-        few[name] = splits[name].select(chosen).cast_column("label", datasets.ClassLabel(names=names))
-    return datasets.DatasetDict(few)
+four_classes = functools.partial(few_images, 4, train=2, test=2)
 
 
 def load_few(dataset: str, *columns: str | None) -> datasets.DatasetDict:
-    return datasets.load_from_disk(dataset) if Path(dataset).exists() else few_images()
+    return datasets.load_from_disk(dataset) if Path(dataset).exists() else four_classes()
 
 
 @pytest.fixture
@@ -134,7 +124,7 @@ def test_a_lost_adapter_is_trained_again_and_another_is_refused(run, directory, 
 
 def test_data_that_changed_under_the_same_path_are_another_run(run, tmp_path):
     """And a trailing slash is the same data."""
-    splits = datasets.DatasetDict(few_images())
+    splits = four_classes()
     data = tmp_path / "data" / "mine"
     splits.save_to_disk(data)
     arguments = ["--recipes", "coop", "--seeds", "1", "--augmented_views", "0"]
@@ -158,7 +148,7 @@ def test_a_killed_first_checkpoint_does_not_end_the_next_command(run, directory)
 
 
 def test_control_characters_and_markup_in_names_are_printed_as_text(run, tmp_path):
-    splits = datasets.DatasetDict(few_images())
+    splits = four_classes()
     splits.save_to_disk(tmp_path / "data" / "\x1b[31m[red]x[bold]")
     code, printed = run(
         "--recipes",

@@ -1,8 +1,8 @@
 """m-sharpness written out: runs on each part of the batch alone."""
 
 import torch
-from family import DRAWS, make_rule
-from problem import Classifier
+from sharpness.every_rule import DRAWS, make_rule
+from sharpness.problem import Classifier
 
 from hf_sharp_prompt.sharpness import SharpnessAware
 

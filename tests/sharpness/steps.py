@@ -4,8 +4,8 @@ from collections.abc import Callable, Sequence
 
 import pytest
 import torch
-from family import DRAWS, NEEDS_LABELS, REMEMBERS
-from problem import (
+from sharpness.every_rule import DRAWS, NEEDS_LABELS, REMEMBERS
+from sharpness.problem import (
     Classifier,
     Rows,
     make_sharp,
@@ -72,15 +72,13 @@ every_form_of_loss = pytest.mark.parametrize(
     ("name", "per_sample"),
     [(name, per_sample) for name in names() for per_sample in (False, True) if per_sample or name not in NEEDS_LABELS],
 )
-every_evaluation_of_every_rule = pytest.mark.parametrize(
-    ("name", "step", "evaluation"),  # of the first step, and of the second where the rule then does another thing
-    [
-        (name, step, number)
-        for name in names()
-        for step in ((0, 1) if name in REMEMBERS | DRAWS else (0,))
-        for number in range(evaluations(name, 2)[step])
-    ],
-)
+# Rule, step and number of the evaluation: of the first step, and of the second where the rule then does another thing.
+EVALUATIONS = [
+    (name, step, number)
+    for name in names()
+    for step in ((0, 1) if name in REMEMBERS | DRAWS else (0,))
+    for number in range(evaluations(name, 2)[step])
+]
 
 
 def looks_here(name: str, step: int) -> bool:

@@ -2,11 +2,12 @@
 
 import math
 from collections.abc import Callable
+from itertools import product
 
 import pytest
 import torch
-from family import make_rule
-from problem import (
+from sharpness.every_rule import make_rule
+from sharpness.problem import (
     Classifier,
     assert_same_bits,
     assert_same_state,
@@ -14,12 +15,13 @@ from problem import (
     micro_batches,
 )
 from sharpness.steps import (
+    EVALUATIONS,
     advance,
     backward,
     evaluations,
-    every_evaluation_of_every_rule,
     every_rule,
 )
+from support.rotation import rotate
 from torch import nn
 from torch.nn.functional import cross_entropy
 
@@ -41,11 +43,18 @@ class TestNothingLeaks:
             still.step()
         assert_same_bits(model.bits(), before)
 
-    @every_evaluation_of_every_rule
-    @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
-    @pytest.mark.parametrize("held", [True, False], ids=["gradients held", "no gradients"])
+    @pytest.mark.parametrize(
+        ("name", "step", "evaluation", "error", "held"),
+        [
+            (*where, *how)
+            for where, how in rotate(EVALUATIONS, [*product([RuntimeError, KeyboardInterrupt], [True, False])])
+        ],
+    )
     def test_a_closure_that_raises_leaves_everything_as_it_was(self, name, step, evaluation, error, held):
-        """Otherwise catching an out-of-memory error, or Ctrl-C in a notebook, leaves a perturbed model behind."""
+        """Otherwise catching an out-of-memory error, or Ctrl-C in a notebook, leaves a perturbed model behind.
+
+        What is raised, and whether gradients were held, take turns: putting back depends on neither.
+        """
         model, undisturbed = Classifier(), Classifier()
         sharp, other = make_sharp(name, model), make_sharp(name, undisturbed)
         advance(sharp, model, step)
@@ -79,8 +88,10 @@ class TestNothingLeaks:
         backward(other, undisturbed)
         assert torch.equal(model.directions(), undisturbed.directions()), "and the next step is as ever"
 
-    @every_evaluation_of_every_rule
-    @pytest.mark.parametrize("factor", [math.inf, math.nan])
+    @pytest.mark.parametrize(
+        ("name", "step", "evaluation", "factor"),
+        [(*where, factor) for where, factor in rotate(EVALUATIONS, [math.inf, math.nan])],
+    )
     def test_a_gradient_that_is_not_finite_leaves_everything_alone(self, name, step, evaluation, factor):
         """Otherwise one bad batch leaves NaN in the prompt, even with a learning rate of zero, or in the memory."""
         model = Classifier()

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from family import DRAWS, hyperparameters, make_rule
+from sharpness.every_rule import DRAWS, hyperparameters, make_rule
 from torch import nn
 from torch.nn.functional import cross_entropy
 
@@ -383,11 +383,11 @@ class TestErrors:
             create("none", rho=0.1)
 
     @pytest.mark.parametrize("rho", [-0.1, math.nan, math.inf, "0.05", True, None, [0.05]])
-    @pytest.mark.parametrize("name", [name for name in names() if "rho" in hyperparameters(name)])
-    def test_a_radius_that_is_none(self, name, rho):
+    def test_a_radius_that_is_none(self, rho):
+        """What all rules share is tried on one; that each has its ranges is tested below."""
         with pytest.raises(ValueError, match="rho must be") as raised:
-            make_rule(name, rho=rho)
-        assert str(raised.value) == f"{name}: rho must be a finite number >= 0, got {rho!r}."
+            create("sam", rho=rho)
+        assert str(raised.value) == f"sam: rho must be a finite number >= 0, got {rho!r}."
 
     def test_bounds_of_a_cosine(self):
         with pytest.raises(ValueError, match=r"gcsam: high must be a finite number >= -1 and <= 1, got 1.5"):

@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 from peft import PeftModel
-from small_runs import accuracy, load_clip, make_data, make_model, make_trainer
+from training.small_runs import accuracy, load_clip, make_data, make_model, make_trainer
 
 
 @pytest.fixture(params=["new", "loaded"])

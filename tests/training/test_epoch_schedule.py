@@ -4,8 +4,8 @@ import warnings
 
 import pytest
 import torch
-from small_runs import make_data, make_model, make_trainer, prompt_of
 from torch.optim.lr_scheduler import CosineAnnealingLR
+from training.small_runs import make_data, make_model, make_trainer, prompt_of
 from transformers import TrainerCallback
 
 from hf_sharp_prompt import SharpPromptTrainingArguments

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from safetensors.torch import load_file
-from small_runs import make_data, make_trainer
+from training.small_runs import make_data, make_trainer
 
 from hf_sharp_prompt.sharpness import SharpnessAware, create
 from hf_sharp_prompt.training.finiteness import MAX_STEPS_SKIPPED, FinitenessCheck

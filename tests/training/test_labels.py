@@ -3,8 +3,8 @@
 import pytest
 import torch
 from datasets import ClassLabel, Dataset, Features, Sequence, Value
-from small_runs import CLASSES, WIDTH, accuracy, make_data, make_samples, make_trainer, train
 from torch.utils.data import IterableDataset
+from training.small_runs import CLASSES, WIDTH, accuracy, make_data, make_samples, make_trainer, train
 
 from hf_sharp_prompt.objectives import Batch
 from hf_sharp_prompt.training.label_check import check_class_order

@@ -6,7 +6,7 @@ import sys
 import pytest
 import torch
 import yaml
-from local_hub import LocalHub
+from hub.local_hub import LocalHub
 from peft import get_peft_model
 from transformers import AutoProcessor, CLIPModel
 

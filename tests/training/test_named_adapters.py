@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 from peft import PeftModel, get_peft_model
-from small_runs import CLASSES, load_clip, load_processor, make_data, make_trainer
+from training.small_runs import CLASSES, load_clip, load_processor, make_data, make_trainer
 
 from hf_sharp_prompt import CLIPPromptConfig, SharpPromptTrainer
 

@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 from PIL import Image
-from small_runs import accuracy, load_processor, make_data, make_images, make_model, make_trainer, prompt_of
+from training.small_runs import accuracy, load_processor, make_data, make_images, make_model, make_trainer, prompt_of
 from training.test_subspace_training import StopAt
 from transformers import HfArgumentParser, TrainerCallback
 

@@ -13,8 +13,8 @@ import huggingface_hub
 import pytest
 import torch
 import transformers.utils.hub
+from hub.local_hub import LocalHub
 from huggingface_hub import HfApi
-from local_hub import LocalHub
 from peft import PeftModel, get_peft_model
 from transformers import AutoProcessor, CLIPModel
 

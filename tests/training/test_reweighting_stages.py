@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 import torch
-from small_runs import (
+from training.small_runs import (
     make_trainer,
     prompt_of,
 )

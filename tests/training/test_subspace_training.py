@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 from sklearn.decomposition import PCA
-from small_runs import accuracy, make_data, make_model, make_trainer, prompt_of
+from training.small_runs import accuracy, make_data, make_model, make_trainer, prompt_of
 from transformers import TrainerCallback
 
 from hf_sharp_prompt import SharpPromptTrainingArguments, sharpness

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 import torch
 from datasets import Dataset, Features, Image, Value
-from small_runs import accuracy, load_processor, make_data, make_model, make_trainer
+from training.small_runs import accuracy, load_processor, make_data, make_model, make_trainer
 from transformers import TrainerCallback, TrainingArguments
 
 from hf_sharp_prompt import SharpPromptTrainer, SharpPromptTrainingArguments

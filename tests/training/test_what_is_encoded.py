@@ -5,7 +5,8 @@ import copy
 import pytest
 import torch
 from peft import get_peft_model
-from small_runs import (
+from support.demo_images import few_images
+from training.small_runs import (
     CLASSES,
     load_clip,
     load_processor,
@@ -18,13 +19,13 @@ from small_runs import (
 from transformers import AutoProcessor
 
 from hf_sharp_prompt import CLIPPromptConfig
-from hf_sharp_prompt.data import ImageFeatures, load_image_dataset
-from hf_sharp_prompt.demo import CLIP_PATH, DEFAULT_TASK
+from hf_sharp_prompt.data import ImageFeatures
+from hf_sharp_prompt.demo import CLIP_PATH
 
 
 def test_images_are_trained_on_as_they_come(tmp_path):
     """With the processor given, a data set of images needs no preparation."""
-    splits = load_image_dataset(DEFAULT_TASK)
+    splits = few_images(6, train=2, test=2)
     names = splits["train"].features["label"].names
     processor = AutoProcessor.from_pretrained(CLIP_PATH)
     model = make_model(torch.float32)
@@ -32,7 +33,7 @@ def test_images_are_trained_on_as_they_come(tmp_path):
     trainer = make_trainer(
         tmp_path,
         model=model,
-        data=splits["train"].shuffle(0).select(range(12)),
+        data=splits["train"].shuffle(0),
         trainer_arguments={"processing_class": processor, "eval_dataset": splits["test"].select(range(8))},
     )
     before = prompt_of(model)

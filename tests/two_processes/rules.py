@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 import torch
 from accelerate import Accelerator
-from family import NEEDS_LABELS, make_rule, names
-from problem import Classifier
+from sharpness.every_rule import NEEDS_LABELS, make_rule, names
+from sharpness.problem import Classifier
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -15,10 +15,12 @@ from hf_sharp_prompt.sharpness import SharpnessAware
 FORMS = [
     (name, form) for name in names() for form in ("even", "uneven") if form == "uneven" or name not in NEEDS_LABELS
 ]
-WRAPPED = {"bare": False, "DDP": True}
 # m-sharpness: the micro-batches of each process, and the parts of the batch that are perturbed by themselves.
 OF_PROCESSES = [[[0], [1, 2, 3]], [[4], [5]]]
 PARTS = {"process": [[0, 1, 2, 3], [4, 5]], "micro_batch": [[0], [4], [1, 2, 3], [5]]}
+# Whether the model is wrapped in DDP takes turns, so that each form and each scope, and nearly every rule, meets both.
+LOOPS = [(name, form, (names().index(name) + (form == "even")) % 2 == 0) for name, form in FORMS]
+APART = [(name, scope, (turn + (scope == "process")) % 2 == 0) for turn, name in enumerate(names()) for scope in PARTS]
 
 
 class Losses(nn.Module):
@@ -90,9 +92,7 @@ def train_each() -> Iterator[tuple[str, list[torch.Tensor]]]:
     """As one of two processes."""
     accelerator = Accelerator(cpu=True)
     assert accelerator.num_processes == torch.distributed.get_world_size() == 2
-    for kind, wrap in WRAPPED.items():
-        for name, form in FORMS:
-            yield f"{name}, {form}, {kind}", train(name, form, accelerator, wrap)
-        for name in names():
-            for scope in PARTS:
-                yield f"{name}, {scope}, {kind}", follow_apart(name, scope, accelerator, wrap)
+    for name, form, wrapped in LOOPS:
+        yield f"{name}, {form}, {wrapped}", train(name, form, accelerator, wrapped)
+    for name, scope, wrapped in APART:
+        yield f"{name}, {scope}, {wrapped}", follow_apart(name, scope, accelerator, wrapped)

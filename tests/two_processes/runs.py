@@ -4,11 +4,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
-from small_runs import RULES, make_data, make_samples, make_trainer, prompt_of
 from training import long_tail_runs
+from training.small_runs import KINDS, make_data, make_samples, make_trainer, prompt_of
 
 
-# What differs from the runs of all rules.
+# What differs from the runs of the rules.
 OTHER_SHARES = {
     "shares of different sizes": {"accelerator_config": {"even_batches": False}},
     "a share of nothing but repeated images": {"count": 20},
@@ -46,7 +46,7 @@ LONG_TAILS = {
 def train_all(output_dir: Path) -> Iterator[tuple[str, torch.Tensor]]:
     """What was learned in each run, by the run's name."""
     yield "one-hot labels", train_without_a_flag_for_cpus(output_dir)
-    for rule in RULES:
+    for rule in KINDS:
         yield rule, train_as_one_of_two_processes(output_dir, sharpness=rule)
     for shares, arguments in OTHER_SHARES.items():
         yield shares, train_as_one_of_two_processes(output_dir, sharpness="saf", **arguments)

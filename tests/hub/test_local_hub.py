@@ -7,7 +7,7 @@ from pathlib import Path
 from textwrap import dedent
 
 import pytest
-from local_hub import LocalHub
+from hub.local_hub import LocalHub
 
 
 TINY_VIT = """

@@ -1,53 +1,59 @@
 """Two real processes do what one does, as two GPUs would: all of it in one start, which takes longer than the runs."""
 
+import json
 import sys
 from pathlib import Path
 
 import pytest
 import torch
 from accelerate import Accelerator
-from family import names
-from processes import run_in_two_processes
 from sharpness.slow_m_sharpness import reference
-from small_runs import RULES, make_data, make_samples, train
 from training import long_tail_runs
-from two_processes import rules, runs
+from training.small_runs import KINDS, make_data, make_samples, train
+from two_processes import examples, rules, runs
+from two_processes.launch import run_in_two_processes
 from two_processes.runs import AS_DASSL, KEEPING_CLOSE, LONG_TAILS, OTHER_SHARES
 
 
 @pytest.fixture(scope="module")
-def of_two_processes(tmp_path_factory) -> list[dict]:
-    """What each process made, by the name of the run."""
+def output_dir(tmp_path_factory) -> Path:
+    """Where two processes have written what they made, and what they printed."""
     output_dir = tmp_path_factory.mktemp("two")
-    run_in_two_processes(__file__, output_dir, ACCELERATE_USE_CPU="0")
+    examples.make_data(output_dir)
+    printed = run_in_two_processes(__file__, output_dir, ACCELERATE_USE_CPU="0")
+    (output_dir / "printed.txt").write_text(printed)
+    return output_dir
+
+
+@pytest.fixture(scope="module")
+def of_two_processes(output_dir) -> list[dict]:
+    """What each process made, by the name of the run."""
     return [torch.load(output_dir / f"{rank}.pt", weights_only=True) for rank in range(2)]
 
 
-@pytest.mark.parametrize("kind", rules.WRAPPED)
-@pytest.mark.parametrize(("name", "form"), rules.FORMS)
-def test_a_loop_of_ones_own_gives_the_same_parameters(name, form, kind, of_two_processes):
+@pytest.mark.parametrize(("name", "form", "wrapped"), rules.LOOPS)
+def test_a_loop_of_ones_own_gives_the_same_parameters(name, form, wrapped, of_two_processes):
     """Otherwise what is learned depends on the number of GPUs."""
     expected = rules.train(name, form)
     for process in of_two_processes:
-        for one, other in zip(process[f"{name}, {form}, {kind}"], expected, strict=True):
+        for one, other in zip(process[f"{name}, {form}, {wrapped}"], expected, strict=True):
             torch.testing.assert_close(one, other, rtol=0, atol=1e-10)
 
 
-@pytest.mark.parametrize("scope", rules.PARTS)
-@pytest.mark.parametrize("name", names())
-def test_each_perturbs_for_itself_with_m_sharpness(name, scope, of_two_processes):
+@pytest.mark.parametrize(("name", "scope", "wrapped"), rules.APART)
+def test_each_perturbs_for_itself_with_m_sharpness(name, scope, wrapped, of_two_processes):
     """Otherwise `process` is what one process does, or depends on how the gradients are averaged."""
     expected = reference(name, rules.PARTS[scope])
     for process in of_two_processes:
-        for kind in rules.WRAPPED:
-            torch.testing.assert_close(process[f"{name}, {scope}, {kind}"], expected, rtol=0, atol=1e-12)
+        torch.testing.assert_close(process[f"{name}, {scope}, {wrapped}"], expected, rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("rule", KINDS)
 def test_two_processes_give_the_same_prompts_as_one(rule, tmp_path, of_two_processes):
     """A second GPU must change the time a run takes, not its result.
 
     The last step's shares are 3 and 1 images; of the second one Accelerate makes 3, which must not count twice.
+    One rule of each kind is enough for the Trainer, as every rule is tried in a loop of one's own above.
     """
     alone = train(tmp_path, sharpness=rule, data=make_data(22), per_device_train_batch_size=6)
     first, second = of_two_processes
@@ -106,10 +112,32 @@ def test_two_processes_train_a_long_tail_as_one(name, tmp_path, of_two_processes
         torch.testing.assert_close(process[f"long tail, {name}"], alone, rtol=1e-10, atol=1e-12)
 
 
+def test_base_to_novel_measures_what_one_process_does(output_dir, monkeypatch, capsys):
+    """Two processes with half the batch each are the same experiment."""
+    monkeypatch.setattr(sys, "argv", sys.argv)
+    examples.run_base_to_novel(output_dir, "one", batch_size=4)
+    settings = json.loads(next((output_dir / "two").rglob("_settings.json")).read_text())
+    assert settings["world_size"] == 2
+    assert examples.metrics(output_dir / "two") == examples.metrics(output_dir / "one")
+
+
+def test_the_long_tail_is_learned_from_a_data_set_of_ones_own(output_dir):
+    """Images decoded in workers and augmented to train on, not augmented to measure on, with counts of their own."""
+    printed = (output_dir / "printed.txt").read_text()
+    assert "24 classes, 34 training images, 5 of the most frequent class and 1 of the rarest" in printed
+    settings = json.loads(next((output_dir / "two long-tailed").rglob("_settings.json")).read_text())
+    assert settings["world_size"] == 2
+    (result,) = json.loads(next((output_dir / "two long-tailed").rglob("summary.json")).read_text())["rsam_pt"]
+    assert result["many"] is None, "no class has more than 100 images, and JSON has no NaN"
+    assert 0 <= result["few"] == result["overall"]
+
+
 def main(output_dir: Path) -> None:
     """What each of the two processes runs."""
     made = dict(runs.train_all(output_dir)) | dict(rules.train_each())
     torch.save(made, output_dir / f"{torch.distributed.get_rank()}.pt")
+    examples.run_all(output_dir)
+    torch.distributed.destroy_process_group()  # else a process may abort on its way out
     Accelerator(cpu=True).end_training()  # else a process may abort on its way out
 
 

@@ -5,8 +5,8 @@ import functools
 import os
 
 import torch
-from family import NEEDED
 from peft import PeftModel, get_peft_model
+from sharpness.every_rule import NEEDED
 from torch.nn.functional import one_hot
 from transformers import AutoProcessor, CLIPConfig, CLIPModel, CLIPProcessor
 
@@ -18,6 +18,10 @@ from hf_sharp_prompt.objectives import sharpness_aware_names
 
 CLASSES = ["red circle", "blue heart", "green star", "yellow ring", "grey moon"]
 RULES = [*sharpness.names(), *sharpness_aware_names()]
+# One rule of each kind, for tests of what is around a rule; tests/sharpness try every rule. In this order: without and
+# with a second evaluation, with a memory, with noise, with another first step in each epoch; one looks at the learning
+# rate, one at the classes, one at an angle. Then the objectives of the family.
+KINDS = ["none", "sam", "fsam", "rwp", "graphsam", "extragradient", "imbsam", "gcsam", *sharpness_aware_names()]
 WIDTH = 24  # of image features
 DEVICE = os.environ.get("HF_SHARP_PROMPT_TEST_DEVICE", "cpu")  # "cuda" in benchmarks/gpu_check.py
 # What a rule cannot do without, and what makes an objective matter in runs of a few steps.

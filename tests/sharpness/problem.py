@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 from accelerate.utils import DistributedType
-from family import NEEDS_LABELS, make_rule
+from sharpness.every_rule import NEEDS_LABELS, make_rule
 from torch import nn
 from torch.nn.functional import cross_entropy
 
