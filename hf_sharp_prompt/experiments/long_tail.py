@@ -109,7 +109,7 @@ class LongTailArguments(ExperimentArguments):
         default=None,
         metadata={
             "help": "How many classes are many-, medium- and few-shot, in the order of the labels. Default: with an "
-            "exponential profile 36, 35 and 29 %, as in CIFAR100-LT; else by training images: more than 100 are many, "
+            "exponential profile 36, 35 and 29 percent, as in CIFAR100-LT; else by training images: more than 100 are many, "
             "fewer than 20 few."
         },
     )
