@@ -27,9 +27,9 @@ def use_all_cores() -> None:
 
 
 def prepare_process() -> None:
-    """Let torchrun's processes meet on a CPU, and print only what is of use: a line per run, from one process.
+    """Let torchrun's processes meet on a CPU, and print only what is useful: a line for each run, from one process.
 
-    To be called first: Accelerate decides once whether processes meet.
+    Call it first: Accelerate decides once whether processes meet.
     """
     several = int(os.environ.get("WORLD_SIZE", 1)) > 1
     if several and not torch.accelerator.is_available():
@@ -66,6 +66,6 @@ class PlainConsole(Console):
 
 
 def make_console() -> PlainConsole:
-    """The main process's; wide enough for every table where it is not a terminal whose width counts."""
+    """Make a console of the main process alone. Where it is no terminal, it is wide enough for every table."""
     width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 160
     return PlainConsole(width=width, quiet=not PartialState().is_main_process)

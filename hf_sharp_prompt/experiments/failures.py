@@ -1,4 +1,4 @@
-"""What a script says when something fails: one sentence for its user's errors, a traceback for its own."""
+"""What a script says when something fails: one sentence about a wrong argument, a traceback of a bug."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..printable import printable
 
 
 FAILED, WRONG_ARGUMENTS, INTERRUPTED = 1, 2, 130
-"""Exit codes: of runs or a bug, of what the user can put right before anything has run, and of Ctrl-C."""
+"""Exit codes: a run failed, an argument is wrong and nothing has run, and Ctrl-C was pressed."""
 
 
 def is_users_error(error: BaseException) -> bool:
@@ -50,7 +50,7 @@ def exit_code_of(main: Callable[[], int]) -> int:
 
 
 def run_script(main: Callable[[], int]) -> NoReturn:
-    """Run a script, leave the other processes in good order, and exit."""
+    """Run a script, end the group of processes that it formed, and exit."""
     code = exit_code_of(main)
     if "torch" in sys.modules:  # A command that does not train does without.
         import torch

@@ -90,8 +90,8 @@ class LongTailArguments(ExperimentArguments):
         default="exponential",
         metadata={
             "help": "How the classes' training images fall off, in the order of the labels: exponential as in "
-            "CIFAR100-LT, pareto as in ImageNet-LT, or none for the data set's own counts, as of iNaturalist 2018 and "
-            "Places-LT.",
+            "CIFAR100-LT, pareto as in ImageNet-LT, or none for the data set's own counts, as for iNaturalist 2018 "
+            "and Places-LT.",
             "choices": list(PROFILES),
         },
     )
@@ -109,15 +109,15 @@ class LongTailArguments(ExperimentArguments):
         default=None,
         metadata={
             "help": "How many classes are many-, medium- and few-shot, in the order of the labels. Default: with an "
-            "exponential profile 36, 35 and 29 %, as in CIFAR100-LT; else by training images: more than 100 are many, "
-            "fewer than 20 few."
+            "exponential profile 36, 35 and 29 percent, as in CIFAR100-LT; else by training images: more than 100 are "
+            "many, fewer than 20 few."
         },
     )
     preprocessing: str = field(
         default="crop",
         metadata={
-            "help": "How images are prepared: crop for a random resized crop and a flip in training; cifar for what "
-            "RSAM-PT's authors do with CIFAR, which is a padded crop, flip, AutoAugment and Cutout at 32 pixels in "
+            "help": "How images are prepared: crop for a random resized crop and a flip in training; cifar as "
+            "RSAM-PT's authors do with CIFAR: a padded crop, flip, AutoAugment and Cutout at 32 pixels in "
             "training, the centre 7/8 in a test, and CIFAR's mean and deviation.",
             "choices": ["crop", "cifar"],
         },

@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 
 PUSHED_NAME = "_pushed.json"
 CARD_NAME = "README.md"
-LONGEST_NAME = 96  # of a repository
+LONGEST_NAME = 96  # Characters of a repository's name.
 
 
 @dataclass
@@ -31,10 +31,10 @@ class Publication:
     """A run's adapter and the repository that it goes to.
 
     Args:
-        directory: Of the run.
+        directory: The run's directory.
         repository: The repository's id.
-        token: Of the Hub; by default that of the environment.
-        private: Whether a new repository is private; by default as the Hub's namespace has it.
+        token: A token of the Hub; by default the environment's.
+        private: Whether a new repository is private; by default as the namespace's settings say.
 
     Attributes:
         failure: Why the last push failed; None if it did not.
@@ -66,7 +66,7 @@ class Publication:
                 )
         except Exception as error:
             self.failure = what_the_hub_said(error)
-            logger.warning(f"{what} failed: {self.failure}. The run is finished all the same.")
+            logger.warning(f"{what} failed: {self.failure}. The run is finished nevertheless.")
             return
         write_json(self.directory / PUSHED_NAME, adapter)
 

@@ -98,9 +98,9 @@ def collect(directory: Path, experiment: dict[str, Any], results: Results) -> Re
     """Add the finished runs of earlier commands to the results of this one.
 
     Args:
-        directory: Of the experiment: `METHOD/seedN` in it are the directories of runs.
+        directory: The experiment's directory: `METHOD/seedN` in it are the directories of runs.
         experiment: What identifies the experiment. Runs of another one are left out, and a warning says so.
-        results: Of this command.
+        results: This command's results.
 
     Returns:
         This command's methods first, then the others by name; the runs of a method in the order of their seeds.
@@ -116,7 +116,7 @@ def collect(directory: Path, experiment: dict[str, Any], results: Results) -> Re
             logger.warning(f"{run} is left out of the summary: {error}")
             continue
         if changed := [name for name in experiment if held.get(name) != experiment[name]]:
-            logger.warning(f"{run} is left out of the summary: it is of another {', '.join(changed)}.")
+            logger.warning(f"{run} is left out of the summary: it differs in {', '.join(changed)}.")
         elif result is not None:
             collected.setdefault(method, []).append(result)
     return {method: sorted(runs, key=lambda run: run.get("seed", 0)) for method, runs in collected.items()}

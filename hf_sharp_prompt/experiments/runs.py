@@ -1,4 +1,4 @@
-"""Runs that are continued where they stopped, checked when they end, and do not cost each other's results."""
+"""Runs that continue where they stopped, are checked when they end, and cost no other's results when they fail."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ logger = logging.getLogger(__name__)
 
 ERROR_NAME = "_error.txt"
 TOLERANCE = 0.01
-"""By how much an accuracy may differ when it is measured twice on an accelerator, whose kernels may add up in another
-order each time, so that images between two classes change sides. On a CPU it may not differ."""
+"""How much an accuracy may differ when it is measured twice on an accelerator: its kernels may add in another order
+each time, so that images between two classes change sides. On a CPU it may not differ."""
 PATIENCE = timedelta(minutes=5)
 """How long a process waits for the others to end the same run."""
 
@@ -59,15 +59,15 @@ class Run(Generic[T]):
     """One method with one seed.
 
     Args:
-        method: Its name.
-        seed: Of everything random.
+        method: The method's name.
+        seed: The seed of everything random.
         label: What the run is called in messages.
         directory: Where checkpoints, adapter and result go.
         identity: What makes it this run, so that it may be continued.
         make_trainer: Makes the Trainer to train.
         load_trainer: Makes a Trainer of the saved adapter on a fresh base model.
         measure: Measures what a Trainer's model reaches.
-        measured: Which of the measured values the reloaded adapter has to reach.
+        measured: The keys of measured values that the reloaded adapter has to reach.
         publication: How the adapter is pushed to the Hub; None if it is not.
     """
 
@@ -112,8 +112,8 @@ def fingerprint_of_model(model: PreTrainedModel) -> str:
 def check_directories(runs: Sequence[Run[Any]]) -> None:
     """Make sure, before anything is trained, that the runs may be written where they are to be.
 
-    A directory belongs to the run that left a result or a complete checkpoint in it. All seeds of a method belong to
-    one run but for the seed.
+    A directory belongs to the run that left a result or a complete checkpoint in it. The runs of a method differ in
+    their seeds alone.
 
     Raises:
         ValueError: A directory holds another run, or cannot be written.
@@ -141,7 +141,9 @@ def make_directory(directory: Path) -> None:
 def check_identity(directory: Path, identity: dict[str, Any]) -> None:
     held = read_json(directory / IDENTITY_NAME)
     if held is None:
-        raise ValueError(f"{directory} holds a run that does not say what it is of. Choose another --output_dir.")
+        raise ValueError(
+            f"{directory} holds a run, but no {IDENTITY_NAME} that says which. Choose another --output_dir."
+        )
     changed = [name for name in {**identity, **held} if name != "seed" and held.get(name) != identity.get(name)]
     if changed:
         differences = ", ".join(f"{name} was {held.get(name)} and is now {identity.get(name)}" for name in changed[:5])
@@ -221,7 +223,7 @@ def attempt(run: Run[Any]) -> Result:
 def agree(failure: str | None) -> str | None:
     """What failed in any of the processes.
 
-    The others may still wait, in the middle of the run, for the process in which it failed. Then there is no going on
+    The others may still wait, in the middle of the run, for the process in which it failed. Then they cannot go on
     together, and the timeout's error ends the job.
     """
     state = PartialState()

@@ -1,0 +1,121 @@
+"""The command line: `sharp-prompt COMMAND …` and `python -m hf_sharp_prompt`."""
+
+import subprocess
+import sys
+from configparser import ConfigParser
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+import yaml
+
+import hf_sharp_prompt
+from hf_sharp_prompt import __main__ as command_line
+from hf_sharp_prompt.experiments.recipes import RECIPES, read_recipe
+
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """Runs the command with words, as if typed; returns its exit code, and what it prints and says on stderr."""
+
+    def run(*words: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["sharp-prompt", *words])
+        with pytest.raises(SystemExit) as ended:
+            command_line.main()
+        return (ended.value.code, *capsys.readouterr())
+
+    return run
+
+
+@pytest.mark.parametrize("words", [["--help"], [], ["recipes"], ["recipes", "show", "gcscoop"]])
+def test_help_and_recipes_do_not_wait_for_torch(words):
+    """Its import takes seconds, and a list of commands should not."""
+    finished = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "hf_sharp_prompt", *words], capture_output=True, text=True, cwd=ROOT
+    )
+    assert finished.returncode == 0
+    assert finished.stdout
+    imported = {line.rpartition("|")[2].strip() for line in finished.stderr.splitlines()}
+    assert "yaml" in imported
+    assert not imported & {"torch", "transformers", "datasets", "accelerate"}
+
+
+@pytest.mark.parametrize(
+    ("argv", "original", "at_once"),
+    [
+        (["-m", "recipes"], ["python", "-m", "hf_sharp_prompt", "recipes"], True),
+        (["/usr/bin/sharp-prompt", "--help"], ["python", "/usr/bin/sharp-prompt", "--help"], True),
+        (["-m", "base2novel", "--help"], ["python", "-m", "hf_sharp_prompt", "base2novel", "--help"], False),
+        (["-m"], ["python", "-m", "mine.train"], False),
+        (["train.py", "-m", "hf_sharp_prompt"], ["python", "train.py", "-m", "hf_sharp_prompt"], False),
+        (["-c"], ["python", "-c", "import hf_sharp_prompt"], False),
+        ([], ["python"], False),
+    ],
+)
+def test_only_a_command_that_lists_leaves_the_imports_out(argv, original, at_once, monkeypatch):
+    """Otherwise `import hf_sharp_prompt` in somebody's program would not make PEFT know prompts."""
+    monkeypatch.setattr(sys, "argv", argv)
+    monkeypatch.setattr(sys, "orig_argv", original)
+    assert hf_sharp_prompt._answers_at_once() == at_once
+
+
+def test_help_names_every_command(run):
+    code, printed, _ = run("--help")
+    assert code == 0
+    for name, command in command_line.COMMANDS.items():
+        assert name in printed
+        assert callable(import_module(f"hf_sharp_prompt.{command.module}").main)
+
+
+@pytest.mark.parametrize("name", ["base2novel", "long_tail"])
+def test_a_commands_manual_is_that_of_its_example(name, run):
+    code, printed, _ = run(name, "--help")
+    assert code == 0
+    assert printed.startswith(f"usage: sharp-prompt {name} ")
+    assert all(flag in printed for flag in ("--model", "--dataset", "--recipes", "--seeds", "--sharpness"))
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["bas2novel"], "There is no command 'bas2novel'; did you mean 'base2novel'?"),
+        (["base2novel", "--recipes", "coup"], "There is no recipe 'coup'; did you mean 'coop'?"),
+        (["long_tail", "--recipes", "coup"], "There is no recipe 'coup'"),
+        (["recipes", "show", "coop+asm"], "no sharpness rule, objective or loss 'asm' to add to coop; did you mean"),
+        (["convert", "nothing.pth.tar-5", "out", "--base", "nothing"], "nothing.pth.tar-5"),
+    ],
+)
+def test_a_wrong_word_is_answered_with_what_would_be_right(words, message, run):
+    code, _, said = run(*words)
+    assert code == 2
+    assert message in said
+    assert len(said.splitlines()) == 1
+
+
+def test_recipes_are_listed_with_a_line_on_each(run):
+    _, printed, _ = run("recipes")
+    lines = dict(line.split(maxsplit=1) for line in printed.splitlines())
+    assert lines["coop_asam"] == "CoOp + ASAM: SAM in a neighbourhood that scales with each weight."
+    assert lines["long_tail/ce"].startswith("VPT-deep + cross entropy: ")
+
+
+@pytest.mark.parametrize("name", ["gcscoop_nfl", "coop+asam+kgcoop", "long_tail/vpt_sam"])
+def test_a_shown_recipe_is_a_recipe_that_builds_on_nothing(name, run, tmp_path):
+    _, printed, _ = run("recipes", "show", name)
+    (tmp_path / "shown.yaml").write_text(printed)
+    folder = RECIPES / Path(name).parent
+    original, shown = read_recipe(Path(name).name, folder), read_recipe(str(tmp_path / "shown.yaml"))
+    assert "base" not in yaml.safe_load(printed)
+    for on_demo in (False, True):
+        assert shown.resolve(on_demo) == original.resolve(on_demo)
+
+
+def test_the_script_is_installed():
+    setup = ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    name, _, target = setup["options.entry_points"]["console_scripts"].strip().partition(" = ")
+    module, _, function = target.partition(":")
+    assert (name, getattr(import_module(module), function)) == ("sharp-prompt", command_line.main)
