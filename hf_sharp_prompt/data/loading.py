@@ -1,4 +1,4 @@
-"""From whatever a user names as data to splits with an `image` and a `label` column."""
+"""Load the data set that a user names, as splits with an `image` and a `label` column."""
 
 from __future__ import annotations
 
@@ -69,12 +69,12 @@ def load_image_dataset(
     splits = with_named_labels(splits, class_names or entry.class_names or class_names, dataset)
     splits = _without_unlabelled(splits, dataset)
     _check_images(splits, dataset)
-    _say_which_classes_have_no_images(splits["train"], dataset)
+    _warn_of_classes_without_images(splits["train"], dataset)
     return with_test_split(splits, dataset)
 
 
 def canonical_name(dataset: str) -> str:
-    """One name for all ways to write the same data set: `pets/`, `./pets` and `~/data/pets` may be one folder.
+    """Return one name for all ways to write the same data set: `pets/`, `./pets` and `~/data/pets` may be one folder.
 
     Args:
         dataset: As for `load_image_dataset`.
@@ -112,13 +112,13 @@ def find_facts(dataset: str) -> Facts:
 
 
 def load_class_names(dataset: str) -> list[str]:
-    """The names of a data set's classes, without its images where the data set says them.
+    """Return the names of a data set's classes, without reading its images if its layout knows them.
 
     Args:
         dataset: As for `load_image_dataset`.
 
     Raises:
-        ValueError: There is no such data set; no column of class labels, or several.
+        ValueError: There is no such data set, or no column of class labels, or several.
     """
     entry = catalogue.find(dataset)
     features = find_facts(dataset).features
@@ -200,7 +200,7 @@ def _check_images(splits: DatasetDict, dataset: str) -> None:
 
 
 def _image_files(split: Dataset, name: str, dataset: str) -> Iterator[str]:
-    """The paths of the images that are files of their own, rather than bytes in the data set."""
+    """Go through the paths of images that are files, not bytes in the data set; none may be missing."""
     missing = 0
     for table in split.with_format("arrow").iter(1000):
         image = table["image"]
@@ -213,7 +213,7 @@ def _image_files(split: Dataset, name: str, dataset: str) -> Iterator[str]:
         )
 
 
-def _say_which_classes_have_no_images(train: Dataset, dataset: str) -> None:
+def _warn_of_classes_without_images(train: Dataset, dataset: str) -> None:
     names = train.features["label"].names
     if without := [name for name, count in zip(names, class_counts(train), strict=True) if count == 0]:
         logger.warning(

@@ -51,25 +51,23 @@ def load(name: str) -> evaluate.EvaluationModule:
 def compute(name: str, prediction: EvalPrediction, **options: Any) -> dict[str, float]:
     """Compute a metric from a classifier's logits and labels, as `Trainer` gives them to `compute_metrics`.
 
-        Args:
-            name: One of `names()`.
-            prediction: Logits (samples × classes) and labels. The metric gets their argmax or softmax, whichever
-                it is defined for.
-            **options: What else the metric's `compute` takes.
+    Args:
+        name: One of `names()`.
+        prediction: Logits (samples × classes) and labels. The metric gets their argmax or softmax, whichever
+            it is defined for.
+        **options: What else the metric's `compute` takes.
 
-        Returns:
-            The metric's numbers; lists, which a Trainer cannot log, are left out.
+    Returns:
+        The metric's numbers; lists, which a Trainer cannot log, are left out.
 
-        Example:
-            >>> import numpy as np
-            >>> from functools import partial
-            >>> from hf_sharp_prompt import metrics
-            >>> from transformers import EvalPrediction
-
-    from ..hyperparameters import nearest
-            >>> compute_metrics = partial(metrics.compute, "shot_groups", train_counts=[500, 50, 5])
-            >>> compute_metrics(EvalPrediction(predictions=np.eye(3), label_ids=np.array([0, 1, 1])))
-            {'overall': 0.6666666666666666, 'many': 1.0, 'medium': 0.5, 'few': nan}
+    Example:
+        >>> import numpy as np
+        >>> from functools import partial
+        >>> from hf_sharp_prompt import metrics
+        >>> from transformers import EvalPrediction
+        >>> compute_metrics = partial(metrics.compute, "shot_groups", train_counts=[500, 50, 5])
+        >>> compute_metrics(EvalPrediction(predictions=np.eye(3), label_ids=np.array([0, 1, 1])))
+        {'overall': 0.6666666666666666, 'many': 1.0, 'medium': 0.5, 'few': nan}
     """
     metric = load(name)
     if metric.features["predictions"] == Value("int64"):
