@@ -257,17 +257,15 @@ def _training(args: SharpPromptTrainingArguments) -> list[tuple[str, str]]:
     These are the identifying arguments that are not at their defaults, and, at whatever value, those that every reader
     looks for: how long, at what learning rate, with which optimizer and from which seed.
     """
-    always = {
-        "max_steps" if args.max_steps > 0 else "num_train_epochs",
-        "lr_scheduler_type" if args.epoch_schedule == "none" else "epoch_schedule",
-        *("learning_rate", "optim", "weight_decay", "seed"),
-    }
+    length, no_length = ("max_steps", "num_train_epochs")[:: 1 if args.max_steps > 0 else -1]
+    schedule = "lr_scheduler_type" if args.epoch_schedule == "none" else "epoch_schedule"
+    always = {length, schedule, "learning_rate", "optim", "weight_decay", "seed"}
     values, defaults = args.identity(), _defaults(args)
     shown = [name for name in defaults if name in values and (name in always or values[name] != defaults[name])]
     batch = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
     precision = "bf16" if args.bf16 else "fp16" if args.fp16 else "float32"
     return [
-        *((name, escape(_in_short(values[name]))) for name in shown if name not in TOLD_AS_METHOD),
+        *((name, escape(_in_short(values[name]))) for name in shown if name not in (no_length, *TOLD_AS_METHOD)),
         ("total batch size", str(batch)),
         ("precision", precision),
     ]
@@ -275,11 +273,13 @@ def _training(args: SharpPromptTrainingArguments) -> list[tuple[str, str]]:
 
 def _defaults(args: SharpPromptTrainingArguments) -> dict[str, Any]:
     """By name the defaults of the arguments, as `identity` writes values."""
-    filled_in = {"accelerator_config": AcceleratorConfig().to_dict()}  # transformers' default for None
     defaults = {}
     for field in dataclasses.fields(args):
         value = field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
-        defaults[field.name] = json.loads(json.dumps(filled_in.get(field.name, value), default=str))
+        if field.name == "accelerator_config":  # For None transformers makes one, and takes one entry out again.
+            value = AcceleratorConfig().to_dict()
+            value.pop("use_configured_state", None)
+        defaults[field.name] = json.loads(json.dumps(value, default=str))
     return defaults
 
 
