@@ -82,7 +82,7 @@ def model_card(
     config = _prompt_config(model)
     design = config.get_design()
     dataset = dataset or args.dataset_name
-    words = _words_for_vit(config) if isinstance(config, ViTPromptConfig) else _words_for_clip(config, model)
+    words = _words_for_vit(config) if isinstance(config, ViTPromptConfig) else _words_for_clip(config)
     base_model = str(config.base_model_name_or_path or words["some_model"])
     on_hub = base_model if re.fullmatch(r"[\w.-]+/[\w.-]+", base_model) and not Path(base_model).exists() else None
     tags = [tags] if isinstance(tags, str) else list(tags or ())
@@ -109,6 +109,7 @@ def model_card(
         where_base_model_is="" if on_hub else "  # the local directory of the base model",
         method=", ".join([design.title, *_describe_training(prompt)]),
         reference=design.reference,
+        model_class=type(model.get_base_model()).__name__,
         tokens=design.learned(config),
         dataset=_describe_data(prompt.training_images, dataset),
         trained_parameters=f"{_count_parameters(model):,}",
@@ -152,12 +153,11 @@ def _prompt_config(model: PeftModel) -> CLIPPromptConfig | ViTPromptConfig:
     return config
 
 
-def _words_for_clip(config: CLIPPromptConfig, model: PeftModel) -> dict[str, Any]:
+def _words_for_clip(config: CLIPPromptConfig) -> dict[str, Any]:
     return {
         "tower": "clip",
         "some_model": "a CLIP model",
         "pipeline_tag": "zero-shot-image-classification",
-        "model_class": type(model.get_base_model()).__name__,
         "prompted_text": _prompted_text(config),
         "initialisation": f"initialised with “{escape(config.text_init)}”" if config.text_init else "random at first",
         "template": _in_code(config.class_template),
@@ -182,7 +182,6 @@ def _words_for_vit(config: ViTPromptConfig) -> dict[str, Any]:
         "tower": "vit",
         "some_model": "a vision transformer",
         "pipeline_tag": "image-classification",
-        "model_class": (config.base_model_sizes or {})["model"],
         "head": f"a {config.head} head" if config.head else "the model's own head",
     }
 

@@ -164,6 +164,9 @@ class TestAFile:
         old = write(tmp_path, {"peft_type": "CLIP_PROMPT", "made_for": sizes})
         assert CLIPPromptConfig.from_pretrained(old).base_model_sizes == sizes
         assert "made_for" not in CLIPPromptConfig.from_pretrained(old).to_dict()
+        sizes = {"model": "ViTModel", "width": 16, "layers": 3}
+        old = write(tmp_path, {"peft_type": "VIT_PROMPT", "num_labels": 2, "made_for": sizes})
+        assert ViTPromptConfig.from_pretrained(old).base_model_sizes == sizes
 
     def test_that_contradicts_itself_is_refused(self, tmp_path):
         changed = {**CLIPPromptConfig.maple().to_dict(), "coupled": False}
@@ -177,7 +180,7 @@ class TestAFile:
         model.save_pretrained(tmp_path)
         saved = json.loads((tmp_path / "adapter_config.json").read_text())
         write(tmp_path, saved | {"design": name})
-        with pytest.warns(UserWarning, match="does not know the design .* Upgrade hf-sharp-prompt") as warned:
+        with pytest.warns(UserWarning, match="is not known here; .* Upgrade hf-sharp-prompt") as warned:
             loaded = PeftModel.from_pretrained(CLIPModel.from_pretrained(checkpoint), tmp_path)
         assert not any(character in str(each.message) for each in warned for character in "\x1b\u202e")
         assert loaded.active_peft_config.design == "custom"
