@@ -14,6 +14,7 @@ from transformers import AutoModel, AutoTokenizer, CLIPModel
 
 from ..files import written_whole
 from ..tuners import CLIPPromptConfig
+from ..tuners.clip_prompt.classes import check_class_names
 from ..tuners.clip_prompt.designs import Place
 from ..tuners.prompt_config import read_object
 from ..tuners.registration import PromptPeftType
@@ -69,6 +70,8 @@ def adapter_from_checkpoint(
     if scalars := sorted(name for name, tensor in learned.items() if not tensor.dim()):
         raise ValueError(f"{checkpoint} is no checkpoint of a known design: {scalars[0]} is one number.")
     names = None if class_names is None else [name.replace("_", " ") for name in class_names]
+    if names is not None:
+        check_class_names(names)
     is_class_specific = "ctx" in learned and learned["ctx"].dim() == 3
     if is_class_specific and names is None:
         raise ValueError(
@@ -76,15 +79,16 @@ def adapter_from_checkpoint(
             "their names as class_names, in the order of training."
         )
     try:
-        config, places, design, _ = read_prompt(
-            learned,
-            is_whole_model=any(name.startswith(WHOLE_MODEL) for name in state_dict),
-            class_names=names if is_class_specific else None,
-            class_token_position=class_token_position,
+        reading = read_prompt(
+            learned, any(name.startswith(WHOLE_MODEL) for name in state_dict), names if is_class_specific else None
         )
+        told = {"class_names": names if is_class_specific else None, "class_token_position": class_token_position}
+        config = CLIPPromptConfig(**{**told, **reading.fields})
     except ValueError as error:
         raise ValueError(f"{checkpoint} is no checkpoint of a known design: {error}") from error
-    config.class_template = class_template or design.class_template(config.num_text_tokens)
+    config.class_template = class_template or reading.design.class_template(config.num_text_tokens)
+    if reading.design.problem(config) is None:  # A file may differ from all that was published.
+        config.design = reading.design.name
 
     clip = AutoModel.from_pretrained(str(base_model), dtype=torch.float32)
     if not isinstance(clip, CLIPModel):
@@ -95,7 +99,7 @@ def adapter_from_checkpoint(
             model.set_classes(names, AutoTokenizer.from_pretrained(str(base_model)), config.class_template)
     except ValueError as error:
         raise ValueError(f"{checkpoint} does not fit {base_model}: {error}") from error
-    _fill(model, config, places, learned, checkpoint, base_model)
+    _fill(model, config, reading.places, learned, checkpoint, base_model)
     _check_same_clip(state_dict, clip, checkpoint, base_model)
     _check_is_new(adapter)
     with written_whole(adapter) as directory:

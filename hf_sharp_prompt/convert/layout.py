@@ -19,53 +19,56 @@ class Reading(NamedTuple):
     """A checkpoint, read as one of a design.
 
     Args:
-        config: The config that its tensors tell.
-        places: Where the adapter has each of the design's tensors.
         design: The design.
-        is_whole_model: True if the design's files hold the whole model.
+        layout: How its files hold what it learns.
+        fields: The config's fields that the tensors tell.
+        places: Where the adapter has each tensor that a file with these fields holds.
+        is_published: True if the fields are within what the design was published for.
     """
 
-    config: CLIPPromptConfig
-    places: Mapping[str, Place]
     design: CLIPDesign
-    is_whole_model: bool
+    layout: Checkpoint
+    fields: Mapping[str, Any]
+    places: Mapping[str, Place]
+    is_published: bool
 
 
 def learned_tensors(state_dict: Tensors) -> dict[str, torch.Tensor]:
-    """What a checkpoint has learned, named as in the prompt learner, or from the whole model on as in the towers."""
+    """Return what a checkpoint has learned, without the prefix `prompt_learner.` of whole models."""
     learned = {}
     for name, tensor in state_dict.items():
         is_of_clip = name == "logit_scale" or name.startswith(("image_encoder.", "text_encoder."))
         if not is_of_clip or is_in_tower(name):
             learned[name.removeprefix("prompt_learner.")] = tensor
-    unused = ["token_prefix", "token_suffix"]  # embeddings around the context, which class names give again
-    if "bias_vectors" in learned:  # KgCoOp's, which has these but no use for them
+    unused = ["token_prefix", "token_suffix"]  # the embeddings around the context; class names give them again
+    if "bias_vectors" in learned:  # a file of KgCoOp, which saves these but does not use them
         unused += ["bias_vectors", "meta_net.linear1.weight", "meta_net.linear1.bias"]
     return {name: tensor for name, tensor in learned.items() if name not in unused}
 
 
 def is_in_tower(name: str) -> bool:
-    """Whether a tensor is one that a design has put into the towers."""
+    """True if a tensor is one that a design has put into the towers."""
     return name.startswith(("image_encoder.", "text_encoder.")) and name.endswith((".VPT", ".VPT_shallow"))
 
 
-def read_prompt(learned: Tensors, is_whole_model: bool, **known: Any) -> Reading:
-    """Find the design whose files are like a checkpoint, and read its config.
+def read_prompt(learned: Tensors, is_whole_model: bool, class_names: list[str] | None) -> Reading:
+    """Find the design whose files are like a checkpoint, and read its fields.
 
     Args:
         learned: The learned tensors of the checkpoint.
         is_whole_model: True if it holds the whole model with them.
-        known: The config's fields that the tensors do not tell.
+        class_names: The classes, where there is a context for each.
 
     Raises:
         ValueError: No design has such a file; the message says how it differs from the nearest.
     """
-    readings = _read_as_each_design({name: tuple(tensor.shape) for name, tensor in learned.items()}, known)
+    readings = _read_as_each_design({name: tuple(tensor.shape) for name, tensor in learned.items()}, class_names)
 
-    def difference(reading: Reading) -> tuple[int, bool, int]:
+    def difference(reading: Reading) -> tuple[int, bool, bool, int]:
         # Where several designs have the same tensors, the file's kind decides, and then the design that fixes most.
         names = reading.places.keys() ^ learned.keys()
-        return len(names), reading.is_whole_model != is_whole_model, -len(reading.design.fixed)
+        is_other_kind = reading.layout.is_whole_model != is_whole_model
+        return len(names), is_other_kind, not reading.is_published, -len(reading.design.fixed)
 
     nearest = min(readings, key=difference)
     lacking, besides = sorted(nearest.places.keys() - learned.keys()), sorted(learned.keys() - nearest.places.keys())
@@ -73,12 +76,10 @@ def read_prompt(learned: Tensors, is_whole_model: bool, **known: Any) -> Reading
         differences = [f"lacks {', '.join(lacking)}"] if lacking else []
         differences += [f"has {', '.join(besides)} besides"] if besides else []
         raise ValueError(f"it looks like {nearest.design.title}, but {' and '.join(differences)}.")
-    if nearest.design.problem(nearest.config) is None:
-        nearest.config.design = nearest.design.name
     return nearest
 
 
-def _read_as_each_design(shapes: Shapes, known: Mapping[str, Any]) -> list[Reading]:
+def _read_as_each_design(shapes: Shapes, class_names: list[str] | None) -> list[Reading]:
     """Read a checkpoint as one of each design that could have written it.
 
     Raises:
@@ -90,11 +91,13 @@ def _read_as_each_design(shapes: Shapes, known: Mapping[str, Any]) -> list[Readi
         if layout.requires not in shapes:
             continue
         try:
-            config = CLIPPromptConfig(**{**known, **layout.read_fields(shapes)})
+            fields = layout.read_fields(shapes)
+            config = CLIPPromptConfig(**fields, class_names=class_names)
         except ValueError as problem:
             problems.append(problem)
         else:
-            readings.append(Reading(config, layout.places(config), design, layout.is_whole_model))
+            is_published = design.problem(config) is None
+            readings.append(Reading(design, layout, fields, layout.places(config), is_published))
     if not readings and problems:
         raise problems[0]
     if not readings:

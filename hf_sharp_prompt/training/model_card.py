@@ -82,7 +82,7 @@ def model_card(
     config = _prompt_config(model)
     design = config.get_design()
     dataset = dataset or args.dataset_name
-    words = _words_for_vit(config) if isinstance(config, ViTPromptConfig) else _words_for_clip(config, model)
+    words = _words_for_vit(config) if isinstance(config, ViTPromptConfig) else _words_for_clip(config)
     base_model = str(config.base_model_name_or_path or words["some_model"])
     on_hub = base_model if re.fullmatch(r"[\w.-]+/[\w.-]+", base_model) and not Path(base_model).exists() else None
     tags = [tags] if isinstance(tags, str) else list(tags or ())
@@ -109,6 +109,7 @@ def model_card(
         where_base_model_is="" if on_hub else "  # the local directory of the base model",
         method=", ".join([design.title, *_describe_training(prompt)]),
         reference=design.reference,
+        model_class=type(model.get_base_model()).__name__,
         tokens=design.learned(config),
         dataset=_describe_data(prompt.training_images, dataset),
         trained_parameters=f"{_count_parameters(model):,}",
@@ -152,12 +153,11 @@ def _prompt_config(model: PeftModel) -> CLIPPromptConfig | ViTPromptConfig:
     return config
 
 
-def _words_for_clip(config: CLIPPromptConfig, model: PeftModel) -> dict[str, Any]:
+def _words_for_clip(config: CLIPPromptConfig) -> dict[str, Any]:
     return {
         "tower": "clip",
         "some_model": "a CLIP model",
         "pipeline_tag": "zero-shot-image-classification",
-        "model_class": type(model.get_base_model()).__name__,
         "prompted_text": _prompted_text(config),
         "initialisation": f"initialised with “{escape(config.text_init)}”" if config.text_init else "random at first",
         "template": _in_code(config.class_template),
@@ -182,7 +182,6 @@ def _words_for_vit(config: ViTPromptConfig) -> dict[str, Any]:
         "tower": "vit",
         "some_model": "a vision transformer",
         "pipeline_tag": "image-classification",
-        "model_class": (config.base_model_sizes or {})["model"],
         "head": f"a {config.head} head" if config.head else "the model's own head",
     }
 
@@ -257,17 +256,15 @@ def _training(args: SharpPromptTrainingArguments) -> list[tuple[str, str]]:
     These are the identifying arguments that are not at their defaults, and, at whatever value, those that every reader
     looks for: how long, at what learning rate, with which optimizer and from which seed.
     """
-    always = {
-        "max_steps" if args.max_steps > 0 else "num_train_epochs",
-        "lr_scheduler_type" if args.epoch_schedule == "none" else "epoch_schedule",
-        *("learning_rate", "optim", "weight_decay", "seed"),
-    }
+    length, no_length = ("max_steps", "num_train_epochs")[:: 1 if args.max_steps > 0 else -1]
+    schedule = "lr_scheduler_type" if args.epoch_schedule == "none" else "epoch_schedule"
+    always = {length, schedule, "learning_rate", "optim", "weight_decay", "seed"}
     values, defaults = args.identity(), _defaults(args)
     shown = [name for name in defaults if name in values and (name in always or values[name] != defaults[name])]
     batch = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
     precision = "bf16" if args.bf16 else "fp16" if args.fp16 else "float32"
     return [
-        *((name, escape(_in_short(values[name]))) for name in shown if name not in TOLD_AS_METHOD),
+        *((name, escape(_in_short(values[name]))) for name in shown if name not in (no_length, *TOLD_AS_METHOD)),
         ("total batch size", str(batch)),
         ("precision", precision),
     ]
@@ -275,11 +272,13 @@ def _training(args: SharpPromptTrainingArguments) -> list[tuple[str, str]]:
 
 def _defaults(args: SharpPromptTrainingArguments) -> dict[str, Any]:
     """By name the defaults of the arguments, as `identity` writes values."""
-    filled_in = {"accelerator_config": AcceleratorConfig().to_dict()}  # transformers' default for None
     defaults = {}
     for field in dataclasses.fields(args):
         value = field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
-        defaults[field.name] = json.loads(json.dumps(filled_in.get(field.name, value), default=str))
+        if field.name == "accelerator_config":  # For None transformers makes one, and takes one entry out again.
+            value = AcceleratorConfig().to_dict()
+            value.pop("use_configured_state", None)
+        defaults[field.name] = json.loads(json.dumps(value, default=str))
     return defaults
 
 

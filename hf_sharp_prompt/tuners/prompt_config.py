@@ -46,12 +46,12 @@ class PromptConfig(PeftConfig):
     designs_before_recorded: ClassVar[tuple[str, ...]]
     design: str
 
-    # What PEFT asks of every config; found from the base model, so neither the user's business nor saved.
+    # PEFT reads this of every config. It is found from the base model, so it is no field and is not saved.
     target_modules: str | None = None
 
     _file: AdapterFile | None = None  # the tensors beside the file that the config was read from
-    _as_read: Mapping[str, Any] | None = None  # the fields then
-    _passed: frozenset[str] = frozenset()  # the names of the fields that the caller chose
+    _as_read: Mapping[str, Any] | None = None  # the fields as they were read
+    _passed: frozenset[str] = frozenset()  # the names of the fields that the caller passed
 
     def __new__(cls: type[Config], *args: Any, **kwargs: Any) -> Config:
         config = super().__new__(cls)
@@ -76,7 +76,7 @@ class PromptConfig(PeftConfig):
         Raises:
             ValueError: There is no such design; the nearest is named.
         """
-        if not isinstance(self.design, str) or len(self.design) > LONGEST_NAME_OF_DESIGN:
+        if not _is_name(self.design):
             raise ValueError(
                 f"design must be a name of at most {LONGEST_NAME_OF_DESIGN} characters, got {shortened(self.design)}."
             )
@@ -131,10 +131,9 @@ class PromptConfig(PeftConfig):
                 values.setdefault(new, values.pop(old))
         _check_known(cls, values, name)
         records_design = "design" in values
-        design = values.get("design")
-        if isinstance(design, str) and len(design) <= LONGEST_NAME_OF_DESIGN and design not in cls.designs:
+        if _is_name(values.get("design")) and values["design"] not in cls.designs:
             warnings.warn(
-                f"{name}: this version of hf-sharp-prompt does not know the design {shortened(design)}; known are "
+                f"{name}: the design {shortened(values['design'])} is not known here; known are "
                 f"{', '.join(cls.designs.names())}. The adapter is loaded by its other fields, as a custom design. "
                 "Upgrade hf-sharp-prompt, or import the package that registers the design.",
                 stacklevel=3,
@@ -175,8 +174,12 @@ class PromptConfig(PeftConfig):
         return {name: value for name, value in self.to_dict().items() if name not in ("inference_mode", "design")}
 
 
+def _is_name(design: object) -> bool:
+    return isinstance(design, str) and len(design) <= LONGEST_NAME_OF_DESIGN
+
+
 def read_object(path: Path, name: str) -> dict[str, Any]:
-    """What a config's file holds, whosever it is.
+    """Read the object that the file of any PEFT config holds.
 
     Args:
         path: The file.

@@ -341,6 +341,35 @@ def test_names_are_a_list(base: str, tmp_path: Path) -> None:
         convert(coop(), base, tmp_path, names="cat")
 
 
+@pytest.mark.parametrize("learned", [coop(), class_specific()])
+def test_names_must_differ(base: str, tmp_path: Path, learned: StateDict) -> None:
+    with pytest.raises(ValueError, match="Class names must differ"):
+        convert(learned, base, tmp_path, names=["cat", "cat", "dog"])
+
+
+def test_position_that_the_design_does_not_have(base: str, tmp_path: Path) -> None:
+    file = save(tmp_path / "model.pth.tar-1", maple())
+    with pytest.raises(ValueError, match="text_depth=3 needs class_token_position='end', not 'front'"):
+        adapter_from_checkpoint(file, tmp_path / "adapter", base, NAMES, class_token_position="front")
+
+
+def test_template_without_a_place_for_the_name(base: str, tmp_path: Path) -> None:
+    file = save(tmp_path / "model.pth.tar-1", coop())
+    with pytest.raises(ValueError, match=r"class_template must contain \{\} exactly once"):
+        adapter_from_checkpoint(file, tmp_path / "adapter", base, class_template="a photo")
+
+
+@pytest.mark.parametrize(
+    ("design", "recorded"),
+    [(name, {"kgcoop": "coop", "prograd": "coop", "class_specific": "coop"}.get(name, name)) for name in DESIGNS],
+)
+def test_the_adapter_records_the_design(
+    design: str, recorded: str, base: str, clip: CLIPModel, tmp_path: Path
+) -> None:
+    model = converted(design, DESIGNS[design](), base, clip, tmp_path)
+    assert model.active_peft_config.design == recorded.removeprefix("shallow_")
+
+
 def test_class_specific_contexts_need_their_classes(base: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="a context for each of 3 classes, but does not tell which"):
         convert(class_specific(), base, tmp_path, names=None)

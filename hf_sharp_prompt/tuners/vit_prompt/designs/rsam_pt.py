@@ -10,7 +10,7 @@ class RSAMPT(ViTDesign, name="rsam_pt"):
     The dropout of 0.1 before the head and the tokens' truncated normal are its released code's.
     """
 
-    title = "RSAM-PT"
+    title = "RSAM-PT prompts"  # RSAM-PT is a rule and a loss besides
     reference = Reference(
         "Li et al., “Improving Visual Prompt Tuning by Gaussian Neighborhood Minimization for Long-Tailed Visual "
         "Recognition”, NeurIPS 2024",
