@@ -1,4 +1,4 @@
-"""Families of what is chosen by name and set by hyperparameters: sharpness rules, objectives and losses."""
+"""Families of what is chosen by name: sharpness rules, objectives, losses and designs of prompts."""
 
 from __future__ import annotations
 
@@ -26,17 +26,22 @@ def hyperparameter(
     return dataclasses.field(default=default, metadata={"low": low, "high": high, "above": above, "help": help})
 
 
-class WithHyperparameters:
-    """A dataclass whose fields are hyperparameters. They are checked when it is made.
+class Named:
+    """What is chosen by name.
 
     Attributes:
         name: The name in its family.
+    """
+
+    name: ClassVar[str]
+
+
+class WithHyperparameters(Named):
+    """A dataclass whose fields are hyperparameters. They are checked when it is made.
 
     Raises:
         ValueError: A value is outside its range.
     """
-
-    name: ClassVar[str]
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):  # type: ignore[arg-type]  # subclasses are dataclasses
@@ -53,7 +58,7 @@ class WithHyperparameters:
         return int(value) if whole else value
 
 
-Member = TypeVar("Member", bound=WithHyperparameters)
+Member = TypeVar("Member", bound=Named)
 
 
 class Registry(MutableMapping[str, type[Member]], Generic[Member]):
@@ -87,6 +92,17 @@ class Registry(MutableMapping[str, type[Member]], Generic[Member]):
         """The names of all members, sorted."""
         return sorted(self._members)
 
+    def find(self, name: str) -> type[Member]:
+        """Return a member by name.
+
+        Raises:
+            ValueError: The name is unknown; the nearest is named.
+        """
+        if name not in self._members:
+            known = ", ".join(self.names())
+            raise ValueError(f"There is no {self.family} {name!r}{nearest(name, self._members)} Known are: {known}.")
+        return self._members[name]
+
     def create(self, name: str, *arguments: Any, **hyperparameters: Any) -> Member:
         """Make a member by name.
 
@@ -99,10 +115,7 @@ class Registry(MutableMapping[str, type[Member]], Generic[Member]):
             ValueError: The name or a hyperparameter is unknown (the nearest is named), or a value is outside its
                 range.
         """
-        if name not in self._members:
-            known = ", ".join(self.names())
-            raise ValueError(f"There is no {self.family} {name!r}{nearest(name, self._members)} Known are: {known}.")
-        kind = self._members[name]
+        kind = self.find(name)
         defaults = {field.name: field.default for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
         for given in hyperparameters:
             if given not in defaults:

@@ -11,18 +11,18 @@ from .conversion import adapter_from_checkpoint, checkpoint_from_adapter
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """The command line's arguments."""
+    """Make the parser of the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m hf_sharp_prompt.convert",
         description="Convert prompts of CoOp, CoCoOp, KgCoOp, ProGrad, MaPLe, VPT and IVLP to adapters, and back.",
     )
     parser.add_argument("source", metavar="IN", type=Path, help="A model.pth.tar-N, or the directory of an adapter.")
-    parser.add_argument("target", metavar="OUT", type=Path, help="What is made of it: the other of the two.")
+    parser.add_argument("target", metavar="OUT", type=Path, help="The other of the two, which is written.")
     parser.add_argument("--base", help="The CLIP a model.pth.tar-N was trained on: a Hub id or directory.")
     parser.add_argument(
         "--class_names", nargs="+", help="The classes to classify into, or a file with one on each line."
     )
-    parser.add_argument("--class_template", help="The text around a class name, {}; that of the design by default.")
+    parser.add_argument("--class_template", help="The text around a class name, {}; by default the design's.")
     parser.add_argument(
         "--class_token_position", default="end", help="Where the name stands in CoOp's context: end, middle or front."
     )
@@ -50,11 +50,11 @@ def main() -> None:
         print(f"To classify with it, call model.set_classes(names, tokenizer, template={config.class_template!r}).")
 
 
-def read_names(given: list[str] | None) -> list[str] | None:
-    """The class names that are given, or stand on the lines of the file that is given."""
-    if given is None or len(given) > 1 or not Path(given[0]).is_file():
-        return given
-    return [line.strip() for line in Path(given[0]).read_text(encoding="utf-8").splitlines() if line.strip()]
+def read_names(names_or_file: list[str] | None) -> list[str] | None:
+    """Return class names: the names themselves, or the lines of the one file that is named."""
+    if names_or_file is None or len(names_or_file) > 1 or not Path(names_or_file[0]).is_file():
+        return names_or_file
+    return [line.strip() for line in Path(names_or_file[0]).read_text(encoding="utf-8").splitlines() if line.strip()]
 
 
 if __name__ == "__main__":

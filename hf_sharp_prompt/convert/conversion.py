@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -14,10 +14,15 @@ from transformers import AutoModel, AutoTokenizer, CLIPModel
 
 from ..files import written_whole
 from ..tuners import CLIPPromptConfig
+from ..tuners.clip_prompt.designs import Place
 from ..tuners.prompt_config import read_object
 from ..tuners.registration import PromptPeftType
-from .layout import Place, config_of, default_template, has_whole_model, is_in_tower, learned_tensors, places
+from .layout import is_in_tower, layout_of, learned_tensors, read_prompt
 from .reading import read_checkpoint
+
+
+WHOLE_MODEL = ("prompt_learner.", "image_encoder.", "text_encoder.")
+"""How the names of tensors start in files that hold the whole model."""
 
 
 def adapter_from_checkpoint(
@@ -31,15 +36,15 @@ def adapter_from_checkpoint(
     """Write a released prompt as a PEFT adapter, in float32.
 
     Args:
-        checkpoint: A `model.pth.tar-N`. Its keys tell the design.
+        checkpoint: A `model.pth.tar-N`. Its tensors tell the design, which the adapter records.
         adapter: The adapter's directory, which is made.
         base_model: The CLIP that the prompt was trained on: a Hub id or directory. (There is none for prompts of
             CLIP's ResNets.)
         class_names: The classes to classify into; for class-specific contexts those trained on, in their order. As in
             these repositories, underscores stand for blanks. Without names, call `set_classes` on the loaded adapter,
             with the template that its config holds.
-        class_template: The text around a class name. Defaults to `"{}."`, and for MaPLe's repository to what follows
-            the learned ones of the words "a photo of a", such as `"of a {}."` for 2 tokens.
+        class_template: The text around a class name, `{}`. Defaults to the design's: `"{}."`, and for MaPLe's
+            repository what follows the learned words of "a photo of a", such as `"of a {}."` for 2 tokens.
         class_token_position: Where the name stands in CoOp's context, which its file does not tell.
 
     Returns:
@@ -57,11 +62,12 @@ def adapter_from_checkpoint(
     """
     if isinstance(class_names, str):
         raise ValueError(f"class_names must be a list of names, got one string: {class_names!r}.")
+    if class_template is not None and class_template.count("{}") != 1:
+        raise ValueError(f"class_template must contain {{}} exactly once, for the class name; got {class_template!r}.")
     state_dict = read_checkpoint(checkpoint)
     learned = learned_tensors(state_dict)
     if scalars := sorted(name for name, tensor in learned.items() if not tensor.dim()):
         raise ValueError(f"{checkpoint} is no checkpoint of a known design: {scalars[0]} is one number.")
-    template = class_template or default_template(state_dict)
     names = None if class_names is None else [name.replace("_", " ") for name in class_names]
     is_class_specific = "ctx" in learned and learned["ctx"].dim() == 3
     if is_class_specific and names is None:
@@ -70,14 +76,15 @@ def adapter_from_checkpoint(
             "their names as class_names, in the order of training."
         )
     try:
-        config = config_of(
+        config, places, design, _ = read_prompt(
             learned,
+            is_whole_model=any(name.startswith(WHOLE_MODEL) for name in state_dict),
             class_names=names if is_class_specific else None,
-            class_template=template,
             class_token_position=class_token_position,
         )
     except ValueError as error:
         raise ValueError(f"{checkpoint} is no checkpoint of a known design: {error}") from error
+    config.class_template = class_template or design.class_template(config.num_text_tokens)
 
     clip = AutoModel.from_pretrained(str(base_model), dtype=torch.float32)
     if not isinstance(clip, CLIPModel):
@@ -85,10 +92,10 @@ def adapter_from_checkpoint(
     try:
         model = get_peft_model(clip, config)
         if names is not None:
-            model.set_classes(names, AutoTokenizer.from_pretrained(str(base_model)), template)
+            model.set_classes(names, AutoTokenizer.from_pretrained(str(base_model)), config.class_template)
     except ValueError as error:
         raise ValueError(f"{checkpoint} does not fit {base_model}: {error}") from error
-    _fill(model, learned, checkpoint, base_model)
+    _fill(model, config, places, learned, checkpoint, base_model)
     _check_same_clip(state_dict, clip, checkpoint, base_model)
     _check_is_new(adapter)
     with written_whole(adapter) as directory:
@@ -117,11 +124,12 @@ def checkpoint_from_adapter(adapter: str | Path, checkpoint: str | Path) -> None
     if kind != PromptPeftType.CLIP_PROMPT.value:
         raise ValueError(f"{adapter} is an adapter of type {kind}, not a prompt for CLIP.")
     config = CLIPPromptConfig.from_pretrained(adapter)
-    _check_some_repository_has(config, adapter)
-    tensors = _read_tensors(config, adapter)
-    prefix = "prompt_learner." if has_whole_model(config) else ""
+    layout = layout_of(config, adapter)
+    places = layout.places(config)
+    tensors = _read_tensors(places, adapter)
+    prefix = "prompt_learner." if layout.is_whole_model else ""
     state_dict = {}
-    for name, place in places(config).items():
+    for name, place in places.items():
         state_dict[name if is_in_tower(name) else prefix + name] = _at(place, tensors).float().clone()
     epoch = re.search(r"\.tar-(\d+)$", str(checkpoint))
     content = {"state_dict": state_dict, "epoch": int(epoch[1]) if epoch else 0}
@@ -130,41 +138,53 @@ def checkpoint_from_adapter(adapter: str | Path, checkpoint: str | Path) -> None
         torch.save(content | {"optimizer": None, "scheduler": None, "val_result": None}, file)
 
 
-def _read_tensors(config: CLIPPromptConfig, adapter: str | Path) -> dict[str, torch.Tensor]:
-    """What an adapter's file holds, by the names below the towers' embeddings.
+def _read_tensors(places: Mapping[str, Place], adapter: str | Path) -> dict[str, torch.Tensor]:
+    """Read what an adapter's file holds, by the names below the towers' embeddings.
+
+    Args:
+        places: Where the adapter has each tensor of the checkpoint.
+        adapter: Its directory.
 
     Raises:
-        ValueError: The file is missing, or is not what the config says.
+        ValueError: The file is missing, or does not have these places.
     """
     path = Path(adapter, SAFETENSORS_WEIGHTS_NAME)
     if not path.is_file():
         raise ValueError(f"{adapter} has no {SAFETENSORS_WEIGHTS_NAME}, which holds the prompt.")
     tensors = {_below_embeddings(key): tensor for key, tensor in load_file(path).items()}
     rows: dict[str, int] = {}
-    for place in places(config).values():
+    for place in places.values():
         rows[place.name] = 0 if place.row is None else place.row + 1
     if besides := sorted(tensors.keys() - rows.keys()):
         raise ValueError(f"{adapter} has {', '.join(besides)} besides its prompt, which no checkpoint has.")
     for name, count in rows.items():
         if name not in tensors or (count and tensors[name].shape[:1] != (count,)):
-            here = _by(tensors[name]) if name in tensors else "missing"
+            here = _sizes(tensors[name]) if name in tensors else "missing"
             expected = f", not {count} × tokens × width" if count else ""
             raise ValueError(f"{path} does not fit its own config: {name} is {here}{expected}.")
     return tensors
 
 
-def _fill(model: PeftModel, learned: dict[str, torch.Tensor], checkpoint: str | Path, base_model: str | Path) -> None:
+def _fill(
+    model: PeftModel,
+    config: CLIPPromptConfig,
+    places: Mapping[str, Place],
+    learned: Mapping[str, torch.Tensor],
+    checkpoint: str | Path,
+    base_model: str | Path,
+) -> None:
     """Copy what was learned into the model's adapter."""
-    config = model.active_peft_config
     # The values of a state dict are the model's own, not copies.
     tensors = {_below_embeddings(key): tensor for key, tensor in get_peft_model_state_dict(model).items()}
-    for name, place in places(config).items():
+    for name, place in places.items():
         tensor = _at(place, tensors)
         if learned[name].shape != tensor.shape:
-            classes = f" and {len(config.class_names)} class names" if config.class_specific else ""
+            classes = (
+                f" and {len(config.class_names)} class names" if config.class_names and config.class_specific else ""
+            )
             raise ValueError(
-                f"{name} is {_by(learned[name])} in {checkpoint}, but for {base_model}{classes} it would be "
-                f"{_by(tensor)}."
+                f"{name} is {_sizes(learned[name])} in {checkpoint}, but for {base_model}{classes} it would be "
+                f"{_sizes(tensor)}."
             )
         if not learned[name].is_floating_point():
             raise ValueError(f"{name} in {checkpoint} is of type {learned[name].dtype}, but prompts are real numbers.")
@@ -176,12 +196,12 @@ def _fill(model: PeftModel, learned: dict[str, torch.Tensor], checkpoint: str | 
         tensor.copy_(learned[name])
 
 
-def _at(place: Place, tensors: dict[str, torch.Tensor]) -> torch.Tensor:
+def _at(place: Place, tensors: Mapping[str, torch.Tensor]) -> torch.Tensor:
     return tensors[place.name] if place.row is None else tensors[place.name][place.row]
 
 
 def _check_same_clip(
-    state_dict: dict[str, torch.Tensor], clip: CLIPModel, checkpoint: str | Path, base_model: str | Path
+    state_dict: Mapping[str, torch.Tensor], clip: CLIPModel, checkpoint: str | Path, base_model: str | Path
 ) -> None:
     """Check that the start token's embedding, which most files hold, is one of the base model's.
 
@@ -190,11 +210,11 @@ def _check_same_clip(
     prefix = state_dict.get("token_prefix", state_dict.get("prompt_learner.token_prefix"))
     if prefix is None:
         return
-    width = clip.config.text_config.hidden_size
+    width = clip.text_model.config.hidden_size
     if prefix.dim() != 3 or 0 in prefix.shape or prefix.shape[-1] != width or not prefix[0, 0].any():
         raise ValueError(
             f"token_prefix in {checkpoint} should be the embedding of the start token, classes × 1 × {width}, but it "
-            f"is {_by(prefix) or 'one number'}{'' if 0 in prefix.shape or prefix.any() else ', all 0'}."
+            f"is {_sizes(prefix) or 'one number'}{'' if 0 in prefix.shape or prefix.any() else ', all 0'}."
         )
     start = prefix[0, 0].float()
     distance = (clip.text_model.embeddings.token_embedding.weight - start).norm(dim=-1).min() / start.norm()
@@ -205,27 +225,11 @@ def _check_same_clip(
         )
 
 
-def _check_some_repository_has(config: CLIPPromptConfig, adapter: str | Path) -> None:
-    of_coop_alone = {
-        "class_specific": config.class_specific,
-        "class_token_position": config.class_token_position != "end",
-    }
-    refused = [name for name, is_set in of_coop_alone.items() if is_set]
-    if has_whole_model(config) and config.conditional:
-        refused.append("conditional")
-    if refused and (has_whole_model(config) or config.conditional):
-        others = "deep or vision tokens" if has_whole_model(config) else "a conditional context"
-        raise ValueError(
-            f"{adapter} combines {', '.join(refused)} with {others}, which no repository does, so there is no layout "
-            "to write it in."
-        )
-
-
 def _below_embeddings(key: str) -> str:
     return key.rpartition("embeddings.")[2]
 
 
-def _by(tensor: torch.Tensor) -> str:
+def _sizes(tensor: torch.Tensor) -> str:
     return " × ".join(map(str, tensor.shape))
 
 

@@ -1,30 +1,37 @@
-"""Which tensor of a released checkpoint is which of an adapter.
-
-A file of CoOp, CoCoOp, KgCoOp and ProGrad holds the prompt learner, one of MaPLe's repository the whole CLIP with it.
-"""
+"""Which design learned a checkpoint, and which design's files can hold an adapter."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import fields
 from typing import Any, NamedTuple
 
 import torch
 
 from ..tuners import CLIPPromptConfig
+from ..tuners.clip_prompt.designs import Checkpoint, CLIPDesign, Place, Shapes
 
 
-class Place(NamedTuple):
-    """Where a tensor of a checkpoint is in an adapter.
+Tensors = Mapping[str, torch.Tensor]
+
+
+class Reading(NamedTuple):
+    """A checkpoint, read as one of a design.
 
     Args:
-        name: The adapter's tensor, below its tower's embeddings.
-        row: Its part there; None is all of it.
+        config: The config that its tensors tell.
+        places: Where the adapter has each of the design's tensors.
+        design: The design.
+        is_whole_model: True if the design's files hold the whole model.
     """
 
-    name: str
-    row: int | None = None
+    config: CLIPPromptConfig
+    places: Mapping[str, Place]
+    design: CLIPDesign
+    is_whole_model: bool
 
 
-def learned_tensors(state_dict: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+def learned_tensors(state_dict: Tensors) -> dict[str, torch.Tensor]:
     """What a checkpoint has learned, named as in the prompt learner, or from the whole model on as in the towers."""
     learned = {}
     for name, tensor in state_dict.items():
@@ -38,101 +45,97 @@ def learned_tensors(state_dict: dict[str, torch.Tensor]) -> dict[str, torch.Tens
 
 
 def is_in_tower(name: str) -> bool:
-    """Whether a tensor is one that VPT and independent prompts have put into the towers."""
-    return name.endswith((".VPT", ".VPT_shallow"))
+    """Whether a tensor is one that a design has put into the towers."""
+    return name.startswith(("image_encoder.", "text_encoder.")) and name.endswith((".VPT", ".VPT_shallow"))
 
 
-def default_template(state_dict: dict[str, torch.Tensor]) -> str:
-    """The text around class names that a checkpoint was trained with, if its configuration was the published one.
-
-    MaPLe's repository learns as many of the words "a photo of a" as it has context tokens; the others stay.
-    """
-    if "ctx" in state_dict:
-        return "{}."
-    learned_words = len(state_dict.get("prompt_learner.ctx", ()))
-    return " ".join([*["a", "photo", "of", "a"][learned_words:], "{}."])
-
-
-def config_of(learned: dict[str, torch.Tensor], **fields: Any) -> CLIPPromptConfig:
-    """The config of the design that learned these.
+def read_prompt(learned: Tensors, is_whole_model: bool, **known: Any) -> Reading:
+    """Find the design whose files are like a checkpoint, and read its config.
 
     Args:
-        learned: The learned tensors of a checkpoint.
-        fields: Of the config, what the tensors do not tell.
+        learned: The learned tensors of the checkpoint.
+        is_whole_model: True if it holds the whole model with them.
+        known: The config's fields that the tensors do not tell.
 
     Raises:
-        ValueError: There is no prompt among them; they lack parts of the design, or have others besides.
+        ValueError: No design has such a file; the message says how it differs from the nearest.
     """
-    context, vision = learned.get("ctx"), learned.get("image_encoder.VPT")
-    if context is None and vision is None:
-        found = ", ".join(sorted(learned)[:8]) or "no prompt learner"
-        raise ValueError(f"neither ctx nor image_encoder.VPT is in it, but {found}.")
-    for name, tensor in (("ctx", context), ("image_encoder.VPT", vision)):
-        if tensor is not None and tensor.dim() not in (2, 3):
-            raise ValueError(f"{name} should be tokens × width, but has {tensor.dim()} dimensions.")
+    readings = _read_as_each_design({name: tuple(tensor.shape) for name, tensor in learned.items()}, known)
 
-    def count(*prefixes: str) -> int:
-        return sum(name.startswith(prefixes) for name in learned)
+    def difference(reading: Reading) -> tuple[int, bool, int]:
+        # Where several designs have the same tensors, the file's kind decides, and then the design that fixes most.
+        names = reading.places.keys() ^ learned.keys()
+        return len(names), reading.is_whole_model != is_whole_model, -len(reading.design.fixed)
 
-    text_tokens = 0 if context is None else context.shape[-2]
-    text_depth = 1 + count("compound_prompts_text.", "text_encoder.")
-    coupled = count("proj.", "compound_") > 0
-    config = CLIPPromptConfig(
-        num_text_tokens=text_tokens,
-        text_depth=text_depth,
-        class_specific=context is not None and context.dim() == 3,
-        conditional=count("meta_net.") > 0,
-        num_vision_tokens=text_tokens if coupled else 0 if vision is None else len(vision),
-        vision_depth=text_depth if coupled else max(count("image_encoder."), 1),
-        coupled=coupled,
-        **fields,
-    )
-    expected = places(config)
-    lacking, besides = sorted(expected.keys() - learned.keys()), sorted(learned.keys() - expected.keys())
+    nearest = min(readings, key=difference)
+    lacking, besides = sorted(nearest.places.keys() - learned.keys()), sorted(learned.keys() - nearest.places.keys())
     if lacking or besides:
         differences = [f"lacks {', '.join(lacking)}"] if lacking else []
         differences += [f"has {', '.join(besides)} besides"] if besides else []
-        raise ValueError(f"it looks like {_design(config)}, but {' and '.join(differences)}.")
-    return config
+        raise ValueError(f"it looks like {nearest.design.title}, but {' and '.join(differences)}.")
+    if nearest.design.problem(nearest.config) is None:
+        nearest.config.design = nearest.design.name
+    return nearest
 
 
-def places(config: CLIPPromptConfig) -> dict[str, Place]:
-    """Where each learned tensor of a checkpoint is in an adapter of the same design."""
-    found = {}
-    if config.num_text_tokens:
-        found["ctx"] = Place("clip_prompt_context")
-    if config.conditional:
-        for name in _weight_and_bias("meta_net.linear1", "meta_net.linear2"):
-            found[name] = Place(f"clip_prompt_{name}")
-    for layer in range(1, config.text_depth):
-        name = f"compound_prompts_text.{layer - 1}" if config.coupled else f"text_encoder.{_shallow(layer)}"
-        found[name] = Place("clip_prompt_deep_context", row=layer - 1)
-    for layer in range(config.vision_depth if config.num_vision_tokens else 0):
-        if config.coupled:
-            linear = f"compound_prompt_projections.{layer - 1}" if layer else "proj"
-            coupling = _weight_and_bias(f"clip_prompt_coupling.{layer}")
-            found |= {name: Place(there) for name, there in zip(_weight_and_bias(linear), coupling)}
+def _read_as_each_design(shapes: Shapes, known: Mapping[str, Any]) -> list[Reading]:
+    """Read a checkpoint as one of each design that could have written it.
+
+    Raises:
+        ValueError: None could.
+    """
+    layouts = _layouts()
+    readings, problems = [], []
+    for design, layout in layouts.items():
+        if layout.requires not in shapes:
+            continue
+        try:
+            config = CLIPPromptConfig(**{**known, **layout.read_fields(shapes)})
+        except ValueError as problem:
+            problems.append(problem)
         else:
-            found[f"image_encoder.{_shallow(layer)}"] = Place("clip_prompt_vision_tokens", row=layer)
-    return found
+            readings.append(Reading(config, layout.places(config), design, layout.is_whole_model))
+    if not readings and problems:
+        raise problems[0]
+    if not readings:
+        required = " nor ".join(dict.fromkeys(layout.requires for layout in layouts.values()))
+        found = ", ".join(sorted(shapes)[:8]) or "no prompt learner"
+        raise ValueError(f"neither {required} is in it, but {found}.")
+    return readings
 
 
-def has_whole_model(config: CLIPPromptConfig) -> bool:
-    """Whether the files of a design are those of a whole model, as in MaPLe's repository."""
-    return config.text_depth > 1 or config.num_vision_tokens > 0
+def layout_of(config: CLIPPromptConfig, adapter: object) -> Checkpoint:
+    """Find the layout of released files that holds an adapter: its design's, or one that holds the same tensors.
+
+    Args:
+        config: The adapter's config.
+        adapter: What errors call the adapter.
+
+    Raises:
+        ValueError: No repository has files that hold it.
+    """
+    tensors = {name for tower in config.tensor_shapes(0, 0, 0) for name in tower}
+    design, layout = min(
+        (each for each in _layouts().items() if {place.name for place in each[1].places(config).values()} == tensors),
+        key=lambda each: (each[0].name != config.design, each[0].problem(config) is not None),
+        default=(None, None),
+    )
+    if design is None or layout is None:
+        raise ValueError(
+            f"{adapter} learns {config.get_design().learned(config)}, which no repository does together, so there is "
+            "no layout to write it in."
+        )
+    defaults = {field.name: field.default for field in fields(config)}
+    for name in layout.has_no_place_for:
+        if (value := getattr(config, name)) != defaults[name]:
+            raise ValueError(
+                f"{adapter} has {name}={value!r}, which the repository of {design.title} does not know, so there is "
+                "no layout to write it in."
+            )
+    return layout
 
 
-def _weight_and_bias(*linears: str) -> list[str]:
-    return [f"{linear}.{part}" for linear in linears for part in ("weight", "bias")]
-
-
-def _shallow(layer: int) -> str:
-    return f"transformer.resblocks.{layer}.VPT_shallow" if layer else "VPT"
-
-
-def _design(config: CLIPPromptConfig) -> str:
-    if config.coupled:
-        return "MaPLe"
-    if config.conditional:
-        return "CoCoOp"
-    return "VPT or IVLP" if has_whole_model(config) else "CoOp"
+def _layouts() -> dict[CLIPDesign, Checkpoint]:
+    """By design the layout of its files, for the designs that have any."""
+    designs = [kind() for kind in CLIPPromptConfig.designs.values() if issubclass(kind, CLIPDesign)]
+    return {design: design.checkpoint for design in designs if design.checkpoint is not None}

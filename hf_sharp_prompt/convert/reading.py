@@ -1,9 +1,10 @@
-"""Reading the files of CoOp's repository and its descendants, whoever made them."""
+"""How are the files of CoOp's repository, and of those that grew from it, read without running code?"""
 
 from __future__ import annotations
 
 import re
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +12,16 @@ import torch
 
 
 class _Nothing:
-    """Stands in for an object of a checkpoint that nobody asks for."""
+    """Takes the place of an object in a checkpoint that nothing here reads."""
 
     def __setstate__(self, state: Any) -> None:
-        """Forget it."""
+        """Drop the state."""
 
 
-# With warm-up, Dassl's scheduler has a second one in its state, and that one its optimizer, so nearly every released
-# file names these classes. None of them is run: to the reader their names mean objects without content.
-_OPTIMIZERS_AND_SCHEDULERS = [
+# With warm-up, Dassl's scheduler holds a second scheduler, which holds its optimizer, so nearly every released file
+# names these classes. None of their code runs: the reader puts `_Nothing` in their place.
+_Global = Callable[..., Any] | tuple[Callable[..., Any], str]
+_OPTIMIZERS_AND_SCHEDULERS: list[_Global] = [
     (_Nothing, name)
     for name in (
         "torch.optim.sgd.SGD",
@@ -32,7 +34,7 @@ _OPTIMIZERS_AND_SCHEDULERS = [
         "torch.optim.lr_scheduler.CosineAnnealingLR",
     )
 ]
-_OPTIMIZER_STATES = [(lambda make_default: {}, "collections.defaultdict"), (dict, "builtins.dict")]
+_OPTIMIZER_STATES: list[_Global] = [(lambda make_default: {}, "collections.defaultdict"), (dict, "builtins.dict")]
 
 
 def read_checkpoint(path: str | Path) -> dict[str, torch.Tensor]:
@@ -57,7 +59,7 @@ def read_checkpoint(path: str | Path) -> dict[str, torch.Tensor]:
                 f"{path} is refused: loading it would run {needed[1]}, which may do anything. Checkpoints of these "
                 "repositories hold nothing but tensors, optimizers and schedulers; get the file from its authors."
             ) from None
-        # Torch's own message goes on to advise loading without safety.
+        # The rest of torch's message advises to load the file unsafely.
         words = str(error).rpartition("WeightsUnpickler error: ")[2].partition("\n")[0].partition(". ")[0]
         reason = words if " " in words else type(error).__name__
         raise ValueError(f"{path} is damaged, or was not written by torch.save: {reason}") from error

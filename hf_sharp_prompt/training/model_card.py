@@ -1,9 +1,9 @@
-"""What a trained prompt says of itself on the Hub: a card filled in from what the Trainer really saw."""
+"""The card of a trained prompt on the Hub, filled in from what the Trainer really saw."""
 
 from __future__ import annotations
 
 import dataclasses
-import enum
+import json
 import os
 import re
 import reprlib
@@ -15,37 +15,21 @@ from typing import Any
 
 from huggingface_hub import ModelCard, ModelCardData
 from peft import PeftModel, get_peft_model_state_dict
-from torch import nn
+from transformers.trainer_pt_utils import AcceleratorConfig
 
 from ..objectives import Objective
 from ..printable import printable
 from ..sharpness import SharpnessRule
 from ..tuners import CLIPPromptConfig, ViTPromptConfig
-from ..tuners.registration import PromptPeftType
+from ..tuners.prompt_design import CUSTOM
 from .arguments import SharpPromptTrainingArguments
 from .push import make_public
 
 
 TEMPLATE = files("hf_sharp_prompt") / "model_card_template.md"
 MAX_CLASSES_LISTED = 100
-TRAINING_ARGUMENTS = (
-    "num_train_epochs",
-    "max_steps",
-    "learning_rate",
-    "lr_scheduler_type",
-    "epoch_schedule",
-    "first_epoch_learning_rate",
-    "optim",
-    "weight_decay",
-    "label_smoothing_factor",
-    "loss",
-    "loss_args",
-    "reweighting_epochs",
-    "reweighting_beta",
-    "train_sampling_strategy",
-    "max_grad_norm",
-    "seed",
-)
+TOLD_AS_METHOD = ("sharpness", "sharpness_args", "objectives", "subspace_epochs", "subspace_rank")
+"""The arguments that the card's row "method" tells, with the values that were really used."""
 PACKAGES = ("hf-sharp-prompt", "peft", "transformers", "accelerate", "datasets", "torch")
 
 
@@ -95,28 +79,25 @@ def model_card(
         A `huggingface_hub.ModelCard`, to `save` or `push_to_hub`.
     """
     args, model, rule = prompt.args, prompt.model, prompt.rule
-    config = model.peft_config[model.active_adapter]
+    config = _prompt_config(model)
+    design = config.get_design()
     dataset = dataset or args.dataset_name
-    design = (
-        _vit_design(config)
-        if config.peft_type == PromptPeftType.VIT_PROMPT
-        else _clip_design(config, model.get_base_model())
-    )
-    base_model = str(config.base_model_name_or_path or design["some_model"])
+    words = _words_for_vit(config) if isinstance(config, ViTPromptConfig) else _words_for_clip(config, model)
+    base_model = str(config.base_model_name_or_path or words["some_model"])
     on_hub = base_model if re.fullmatch(r"[\w.-]+/[\w.-]+", base_model) and not Path(base_model).exists() else None
     tags = [tags] if isinstance(tags, str) else list(tags or ())
-    methods = {each.name for each in (rule, *prompt.objectives) if each is not None} - {"none"}
+    methods = {design.name, *(each.name for each in (rule, *prompt.objectives) if each is not None)} - {CUSTOM, "none"}
     if rule is not None and args.subspace_epochs is not None:
         methods.add("subpt")
-    model_id = model_id or prompt.repository or args.hub_model_id or Path(args.output_dir).name
+    model_id = model_id or prompt.repository or args.hub_model_id or Path(str(args.output_dir)).name
     base_model_name = on_hub or Path(base_model).name
     card_data = ModelCardData(
         language=language,
         license=license,
         library_name="peft",
-        pipeline_tag=design.pop("pipeline_tag"),
+        pipeline_tag=words.pop("pipeline_tag"),
         base_model=on_hub,
-        tags=sorted({"hf-sharp-prompt", "prompt-learning", design["tower"], *tags, *methods}),
+        tags=sorted({"hf-sharp-prompt", "prompt-learning", words["tower"], *tags, *methods}),
     )
     return ModelCard.from_template(
         card_data,
@@ -126,7 +107,9 @@ def model_card(
         base_model=_in_code(base_model_name),
         base_model_link=f"[{on_hub}](https://huggingface.co/{on_hub})" if on_hub else escape(base_model_name),
         where_base_model_is="" if on_hub else "  # the local directory of the base model",
-        method=", ".join([design.pop("method"), *_describe_training(prompt)]),
+        method=", ".join([design.title, *_describe_training(prompt)]),
+        reference=design.reference,
+        tokens=design.learned(config),
         dataset=_describe_data(prompt.training_images, dataset),
         trained_parameters=f"{_count_parameters(model):,}",
         results=_results(prompt.log_history),
@@ -134,15 +117,15 @@ def model_card(
         sharpness_summary=_sharpness_summary(prompt.log_history),
         classes=_classes(config.class_names),
         versions=[(package, _version(package)) for package in PACKAGES],
-        **design,
+        **words,
     )
 
 
 def write_cards_of(model: PeftModel, describe: Callable[[], TrainedPrompt]) -> None:
-    """Whoever saves or pushes the model, Trainer or user, writes the Trainer's card with it.
+    """Let the Trainer's card be written wherever the model is saved or pushed, by the Trainer or by the user.
 
-    PEFT's and transformers' own ways lead through two methods of the model, and to generic cards. Functions rather
-    than bound methods, because copying the model must not copy the Trainer.
+    PEFT and transformers write generic cards by two methods of the model, which are replaced on this model. The new
+    ones are functions rather than bound methods, because copying the model must not copy the Trainer.
 
     Args:
         model: The model.
@@ -157,43 +140,32 @@ def write_cards_of(model: PeftModel, describe: Callable[[], TrainedPrompt]) -> N
         make_public(Path(working_dir))
         return PeftModel._upload_modified_files(model, working_dir, repo_id, *args, **kwargs)
 
-    model.create_or_update_model_card = save_card
-    model._upload_modified_files = upload
+    methods: Any = model  # of this one model, not of its class
+    methods.create_or_update_model_card = save_card
+    methods._upload_modified_files = upload
 
 
-def _clip_design(config: CLIPPromptConfig, model: nn.Module) -> dict[str, Any]:
+def _prompt_config(model: PeftModel) -> CLIPPromptConfig | ViTPromptConfig:
+    config = model.peft_config[model.active_adapter]
+    if not isinstance(config, CLIPPromptConfig | ViTPromptConfig):
+        raise ValueError(f"Cards are for prompt adapters, but {model.active_adapter!r} has a {type(config).__name__}.")
+    return config
+
+
+def _words_for_clip(config: CLIPPromptConfig, model: PeftModel) -> dict[str, Any]:
     return {
         "tower": "clip",
         "some_model": "a CLIP model",
         "pipeline_tag": "zero-shot-image-classification",
-        "method": _clip_method(config),
-        "model_class": type(model).__name__,
-        "tokens": _clip_tokens(config),
+        "model_class": type(model.get_base_model()).__name__,
         "prompted_text": _prompted_text(config),
         "initialisation": f"initialised with “{escape(config.text_init)}”" if config.text_init else "random at first",
         "template": _in_code(config.class_template),
     }
 
 
-def _clip_tokens(config: CLIPPromptConfig) -> str:
-    """What is learned."""
-
-    def in_layers(depth: int) -> str:
-        return f" in each of the first {depth} layers" if depth > 1 else ""
-
-    parts = []
-    if config.num_text_tokens:
-        of_classes = " for each class" if config.class_specific else ""
-        of_images = ", shifted by what a meta-net makes of the image" if config.conditional else ""
-        parts.append(f"{config.num_text_tokens} context tokens{of_classes}{in_layers(config.text_depth)}{of_images}")
-    if config.num_vision_tokens:
-        made = ", projected from them" if config.coupled else ""
-        parts.append(f"{config.num_vision_tokens} vision tokens{in_layers(config.vision_depth)}{made}")
-    return " and ".join(parts)
-
-
 def _prompted_text(config: CLIPPromptConfig) -> str | None:
-    """How a text is encoded."""
+    """How a text is encoded; None if texts stay as they are."""
     n = config.num_text_tokens
     if not n:
         return None
@@ -205,44 +177,29 @@ def _prompted_text(config: CLIPPromptConfig) -> str | None:
     }[config.class_token_position]
 
 
-def _clip_method(config: CLIPPromptConfig) -> str:
-    """The published design that the config is of."""
-    if config.coupled:
-        return "MaPLe"
-    if config.num_text_tokens and config.num_vision_tokens:
-        return "IVLP"
-    if config.num_vision_tokens:
-        return "VPT"
-    return "CoCoOp" if config.conditional else "CoOp"
-
-
-def _vit_design(config: ViTPromptConfig) -> dict[str, Any]:
-    layers = config.depth or config.made_for["layers"]
-    where = "at the input" if layers == 1 else f"in each of {layers} layers"
+def _words_for_vit(config: ViTPromptConfig) -> dict[str, Any]:
     return {
         "tower": "vit",
         "some_model": "a vision transformer",
         "pipeline_tag": "image-classification",
-        "method": "VPT",
-        "model_class": config.made_for["model"],
-        "tokens": f"{config.num_tokens} learned tokens {where}",
+        "model_class": (config.base_model_sizes or {})["model"],
         "head": f"a {config.head} head" if config.head else "the model's own head",
     }
 
 
 def escape(text: object) -> str:
-    """Text as Markdown shows it literally, on one line: no markup, no HTML, no table cells of its own."""
+    """Return text that Markdown shows literally, on one line: no markup, no HTML, no table cells."""
     text = printable(" ".join(str(text).split())).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return re.sub(r"([\\`*_\[\]|~#!])", r"\\\1", text)
 
 
 def _in_code(text: str) -> str:
-    """Text for the inside of a string in the card's code: without what could end string, line or block."""
+    """Return text for the inside of a string in the card's code, without what could end string, line or block."""
     return re.sub(r"[\"\\`]", "", printable(re.sub(r"[\r\n]", "", str(text))))
 
 
 def _describe_training(prompt: TrainedPrompt) -> list[str]:
-    """What the Trainer followed, part by part; nothing before training begins."""
+    """Say what the Trainer followed; an empty list before training begins."""
     rule, args = prompt.rule, prompt.args
     if rule is None:
         return []
@@ -257,7 +214,7 @@ def _describe_training(prompt: TrainedPrompt) -> list[str]:
 
 
 def _count_parameters(model: PeftModel) -> int:
-    """How many numbers the active adapter has learned."""
+    """Count the numbers that the active adapter has learned."""
     tensors = get_peft_model_state_dict(model, adapter_name=model.active_adapter, save_embedding_layers=False)
     return sum(tensor.numel() for tensor in tensors.values())
 
@@ -265,20 +222,21 @@ def _count_parameters(model: PeftModel) -> int:
 def _version(package: str) -> str:
     try:
         return version(package)
-    except PackageNotFoundError:  # as where a checkout is on the path
+    except PackageNotFoundError:  # A checkout is on the path, but not installed.
         return "of unknown version"
 
 
 def _in_brief(member: Any) -> str:
-    """A rule or objective as it would be made, long lists cut short."""
+    """Write a rule or objective as the call that makes it, long lists cut short."""
     values = {field.name: getattr(member, field.name) for field in dataclasses.fields(member)}
-    given = ", ".join(f"{name}={_in_code(reprlib.repr(value))}" for name, value in values.items())
-    return f"{type(member).__name__}({given})".replace("'", "")
+    arguments = ", ".join(f"{name}={_in_code(reprlib.repr(value))}" for name, value in values.items())
+    return f"{type(member).__name__}({arguments})".replace("'", "")
 
 
 def _describe_data(count: int | None, dataset: str | list[str] | None) -> str:
-    given = [dataset] if isinstance(dataset, str) else list(dataset or ["not named"])
-    names = [Path(name).name if Path(name).is_absolute() or name.startswith((".", "~")) else name for name in given]
+    all_names = [dataset] if isinstance(dataset, str) else list(dataset or ["not named"])
+    is_local = [Path(name).is_absolute() or name.startswith((".", "~")) for name in all_names]
+    names = [Path(name).name if local else name for name, local in zip(all_names, is_local, strict=True)]
     return ", ".join(map(escape, names)) + (f" ({count:,} training images)" if count else "")
 
 
@@ -293,16 +251,41 @@ def _results(log_history: Sequence[dict[str, Any]]) -> str:
     return "\n".join(["At the last evaluation:", "", "| metric | value |", "|---|---|", *rows])
 
 
-def _training(args: Any) -> list[tuple[str, str]]:
+def _training(args: SharpPromptTrainingArguments) -> list[tuple[str, str]]:
+    """The arguments that a card shows, by the one list of what identifies a run.
+
+    These are the identifying arguments that are not at their defaults, and, at whatever value, those that every reader
+    looks for: how long, at what learning rate, with which optimizer and from which seed.
+    """
+    length, no_length = ("max_steps", "num_train_epochs")[:: 1 if args.max_steps > 0 else -1]
+    schedule = "lr_scheduler_type" if args.epoch_schedule == "none" else "epoch_schedule"
+    always = {length, schedule, "learning_rate", "optim", "weight_decay", "seed"}
+    values, defaults = args.identity(), _defaults(args)
+    shown = [name for name in defaults if name in values and (name in always or values[name] != defaults[name])]
     batch = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
     precision = "bf16" if args.bf16 else "fp16" if args.fp16 else "float32"
-    values = {name: getattr(args, name) for name in TRAINING_ARGUMENTS}
-    given = {name: value for name, value in values.items() if value not in (None, -1)}
     return [
-        *((name, escape(value.value if isinstance(value, enum.Enum) else value)) for name, value in given.items()),
+        *((name, escape(_in_short(values[name]))) for name in shown if name not in (no_length, *TOLD_AS_METHOD)),
         ("total batch size", str(batch)),
         ("precision", precision),
     ]
+
+
+def _defaults(args: SharpPromptTrainingArguments) -> dict[str, Any]:
+    """By name the defaults of the arguments, as `identity` writes values."""
+    defaults = {}
+    for field in dataclasses.fields(args):
+        value = field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
+        if field.name == "accelerator_config":  # For None transformers makes one, and takes one entry out again.
+            value = AcceleratorConfig().to_dict()
+            value.pop("use_configured_state", None)
+        defaults[field.name] = json.loads(json.dumps(value, default=str))
+    return defaults
+
+
+def _in_short(value: Any) -> str:
+    """A value as it is typed, long lists cut short."""
+    return value if isinstance(value, str) else reprlib.repr(value)
 
 
 def _sharpness_summary(log_history: Sequence[dict[str, Any]]) -> str:

@@ -1,41 +1,91 @@
-"""What the configs of prompts share: they are read from a file, and compared with the tensors beside it."""
+"""What the configs of prompts share: the design, and the file that they are read from."""
 
 from __future__ import annotations
 
-import enum
 import inspect
 import json
-import math
-import types
-import typing
+import warnings
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, TypeVar
 
 from huggingface_hub import hf_hub_download
 from peft import PeftConfig
 from peft.utils import CONFIG_NAME
 
+from ..hyperparameters import Registry
 from .adapter_file import AdapterFile, find_file, find_tensors
+from .config_fields import check_fields, shortened
+from .prompt_design import CUSTOM, PromptDesign
+
+
+Config = TypeVar("Config", bound="PromptConfig")
+
+LONGEST_NAME_OF_DESIGN = 64
+
+OLD_NAMES = {"made_for": "base_model_sizes"}
+"""Fields of files that older versions saved, and what they are called now."""
 
 
 HUB_ARGUMENTS = inspect.signature(hf_hub_download).parameters.keys()
 
 
 class PromptConfig(PeftConfig):
-    """A config whose file is checked field by field, and whose adapter's tensors are known before they are made."""
+    """A config that records its design and checks each field, and whose adapter's tensors are known before they exist.
+
+    A subclass is a dataclass with a field `design`. Fields that the caller does not pass take the values of the design
+    that it names; fields that are passed override them, except where they contradict the design.
+
+    Attributes:
+        designs: The known designs of this kind of config.
+        designs_before_recorded: The designs that files did not record once, in the order in which they are recognised.
+    """
+
+    designs: ClassVar[Registry[PromptDesign[Any]]]
+    designs_before_recorded: ClassVar[tuple[str, ...]]
+    design: str
 
     # What PEFT asks of every config; found from the base model, so neither the user's business nor saved.
     target_modules: str | None = None
 
     _file: AdapterFile | None = None  # the tensors beside the file that the config was read from
     _as_read: Mapping[str, Any] | None = None  # the fields then
+    _passed: frozenset[str] = frozenset()  # the names of the fields that the caller chose
+
+    def __new__(cls: type[Config], *args: Any, **kwargs: Any) -> Config:
+        config = super().__new__(cls)
+        config._passed = frozenset([*(field.name for field in fields(cls)[: len(args)]), *kwargs])
+        return config
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        design = self.get_design()
+        for name, value in design.fields.items():
+            if name not in self._passed:
+                setattr(self, name, value)
+        check_fields(self)
+        if problem := design.problem(self):
+            raise ValueError(
+                f"The design {self.design!r} {problem}. Change that, or leave design out for prompts of your own."
+            )
+
+    def get_design(self) -> PromptDesign[Any]:
+        """The design that `design` names.
+
+        Raises:
+            ValueError: There is no such design; the nearest is named.
+        """
+        if not isinstance(self.design, str) or len(self.design) > LONGEST_NAME_OF_DESIGN:
+            raise ValueError(
+                f"design must be a name of at most {LONGEST_NAME_OF_DESIGN} characters, got {shortened(self.design)}."
+            )
+        return self.designs.find(self.design)()
 
     @classmethod
     def from_pretrained(
-        cls, pretrained_model_name_or_path: str | Path, subfolder: str | None = None, **kwargs: Any
-    ) -> PromptConfig:
+        cls: type[Config], pretrained_model_name_or_path: str | Path, subfolder: str | None = None, **kwargs: Any
+    ) -> Config:
         """Read a config, from a directory or the Hub, and the names and shapes of the tensors beside it.
 
         Args:
@@ -51,15 +101,59 @@ class PromptConfig(PeftConfig):
         hub = {name: kwargs[name] for name in HUB_ARGUMENTS & kwargs.keys() if kwargs[name] is not None}
         path = find_file(CONFIG_NAME, pretrained_model_name_or_path, subfolder, **hub)
         is_local = Path(pretrained_model_name_or_path).exists()
-        name = str(path) if is_local else f"{CONFIG_NAME} of {pretrained_model_name_or_path}"
-        values = read_fields(cls, path, name)
+        config = cls._from_file(path, str(path) if is_local else f"{CONFIG_NAME} of {pretrained_model_name_or_path}")
+        config._file = find_tensors(pretrained_model_name_or_path, subfolder, **hub)
+        config._as_read = config._fields_of_tensors()
+        return config
+
+    @classmethod
+    def _from_file(cls: type[Config], path: Path, name: str) -> Config:
+        """Read a config from a file of this or an older version.
+
+        This is the one place that knows what older versions saved, and newer ones may save:
+
+        - Fields had other names (`OLD_NAMES`).
+        - Files did not record the design. There, and nowhere else, the design is the first of
+          `designs_before_recorded` that the fields satisfy.
+        - A newer version, or another package, may record a design that is not known here. An adapter's tensors depend
+          on the other fields alone, so it is loaded, as a custom design and with a warning, instead of being refused.
+
+        Args:
+            path: The file.
+            name: What errors call it.
+
+        Raises:
+            ValueError: The file is damaged, or a field is not what it should be.
+        """
+        values = read_object(path, name)
+        for old, new in OLD_NAMES.items():
+            if old in values:
+                values.setdefault(new, values.pop(old))
+        _check_known(cls, values, name)
+        records_design = "design" in values
+        design = values.get("design")
+        if isinstance(design, str) and len(design) <= LONGEST_NAME_OF_DESIGN and design not in cls.designs:
+            warnings.warn(
+                f"{name}: this version of hf-sharp-prompt does not know the design {shortened(design)}; known are "
+                f"{', '.join(cls.designs.names())}. The adapter is loaded by its other fields, as a custom design. "
+                "Upgrade hf-sharp-prompt, or import the package that registers the design.",
+                stacklevel=3,
+            )
+            values["design"] = CUSTOM
         try:
             config = cls(**values)
         except ValueError as error:
             raise ValueError(f"{name}: {' '.join(str(error).split())}") from error
-        config._file = find_tensors(pretrained_model_name_or_path, subfolder, **hub)
-        config._as_read = config._design()
+        if not records_design:
+            config.design = config._recognise_design()
         return config
+
+    def _recognise_design(self) -> str:
+        """The first design published before files recorded theirs that the fields satisfy; else custom."""
+        for name in self.designs_before_recorded:
+            if self.designs[name]().problem(self) is None:
+                return name
+        return CUSTOM
 
     def check_file(self, expected: Mapping[str, tuple[int, ...]], who: str) -> None:
         """Compare the tensors that the config was read with to those that it makes; call it before they are made.
@@ -73,49 +167,20 @@ class PromptConfig(PeftConfig):
         Raises:
             ValueError: They differ.
         """
-        if self._file is not None and self._as_read == self._design():
+        if self._file is not None and self._as_read == self._fields_of_tensors():
             self._file.check(expected, who)
 
-    def _design(self) -> dict[str, Any]:
-        """The fields that an adapter's tensors depend on."""
-        return {name: value for name, value in self.to_dict().items() if name != "inference_mode"}
-
-    def _check_types(self) -> None:
-        """Check every field's type.
-
-        Raises:
-            ValueError: A field holds something else; the message names it.
-        """
-        hints = typing.get_type_hints(type(self))
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if field.name != "peft_type" and not _is_of(value, hints[field.name]):
-                raise ValueError(f"{field.name} must be {_in_words(hints[field.name])}, got {_shortened(value)}.")
-
-
-def read_fields(cls: type[PeftConfig], path: Path, name: str) -> dict[str, Any]:
-    """The fields that a config's file holds.
-
-    Args:
-        cls: The config.
-        path: Its file.
-        name: What errors call the file.
-
-    Raises:
-        ValueError: The file is not the JSON of one object, or has a field that the config does not know.
-    """
-    values = read_object(path, name)
-    known = {field.name for field in fields(cls)}
-    if unknown := sorted(values.keys() - known):
-        raise ValueError(
-            f"{name}: {_shortened(unknown[0])} is no field of {cls.__name__}. If the adapter was saved with newer "
-            "versions of hf-sharp-prompt or peft, upgrade to these; else remove the field."
-        )
-    return values
+    def _fields_of_tensors(self) -> dict[str, Any]:
+        """The fields that an adapter's tensors may depend on."""
+        return {name: value for name, value in self.to_dict().items() if name not in ("inference_mode", "design")}
 
 
 def read_object(path: Path, name: str) -> dict[str, Any]:
     """What a config's file holds, whosever it is.
+
+    Args:
+        path: The file.
+        name: What errors call it.
 
     Raises:
         ValueError: The file is not the JSON of one object.
@@ -125,43 +190,19 @@ def read_object(path: Path, name: str) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{name} is incomplete or not JSON: {type(error).__name__}: {error}") from error
     if not isinstance(values, dict):
-        raise ValueError(f"{name} must hold one JSON object, the adapter's fields, got {_shortened(values)}.")
+        raise ValueError(f"{name} must hold one JSON object, the adapter's fields, got {shortened(values)}.")
     return values
 
 
-def _is_of(value: Any, hint: Any) -> bool:
-    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if hint is Any:
-        return True
-    if origin in (typing.Union, types.UnionType):
-        return any(_is_of(value, each) for each in arguments)
-    if origin is list:
-        return isinstance(value, list | tuple) and all(_is_of(each, arguments[0]) for each in value)
-    if origin is dict:
-        return isinstance(value, dict) and all(
-            _is_of(key, arguments[0]) and _is_of(each, arguments[1]) for key, each in value.items()
+def _check_known(cls: type[PromptConfig], values: Mapping[str, Any], name: str) -> None:
+    """Check that a config knows all fields of its file.
+
+    Raises:
+        ValueError: It does not.
+    """
+    known = {field.name for field in fields(cls)}
+    if unknown := sorted(values.keys() - known):
+        raise ValueError(
+            f"{name}: {shortened(unknown[0])} is no field of {cls.__name__}. If the adapter was saved with newer "
+            "versions of hf-sharp-prompt or peft, upgrade to these; else remove the field."
         )
-    if hint is float:
-        return type(value) in (int, float) and math.isfinite(value)
-    if hint is int:
-        return type(value) is int
-    if isinstance(hint, type) and issubclass(hint, enum.Enum):
-        return value in list(hint)
-    return isinstance(value, hint)
-
-
-def _in_words(hint: Any) -> str:
-    names = {int: "an integer", float: "a finite number", str: "a string", bool: "true or false", type(None): "None"}
-    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if origin in (typing.Union, types.UnionType):
-        return " or ".join(dict.fromkeys(_in_words(each) for each in arguments))
-    if origin is list:
-        return f"a list, each item {_in_words(arguments[0])}"
-    if origin is dict or hint is dict:
-        return "a dictionary" + (f", each value {_in_words(arguments[1])}" if arguments else "")
-    return names.get(hint, "anything" if hint is Any else f"a {hint.__name__}")
-
-
-def _shortened(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}…"

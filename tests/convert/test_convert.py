@@ -276,12 +276,15 @@ def without(state_dict: StateDict, *names: str) -> StateDict:
             r"lacks compound_prompts_text\.0 and has compound_prompt_projections\.1\.bias, .* besides",
         ),
         (maple() | {"prompt_learner.gate": torch.ones(1)}, "looks like MaPLe, but has gate besides"),
-        (without(ivlp(), "image_encoder.VPT"), "looks like VPT or IVLP, but has image_encoder"),
+        (without(ivlp(), "image_encoder.VPT"), "looks like IVLP, but has image_encoder"),
         (
             without(vpt(), "image_encoder.transformer.resblocks.1.VPT_shallow"),
             r"lacks image_encoder\.transformer\.resblocks\.1\.VPT_shallow and has .*2\.VPT_shallow besides",
         ),
-        (maple() | {"prompt_learner.meta_net.linear1.bias": torch.ones(1)}, "coupled with conditional"),
+        (
+            maple() | {"prompt_learner.meta_net.linear1.bias": torch.ones(1)},
+            r"looks like MaPLe, but has meta_net\.linear1\.bias besides",
+        ),
     ],
 )
 def test_parts_that_lack_or_are_too_many(base: str, tmp_path: Path, state_dict: StateDict, message: str) -> None:
@@ -358,9 +361,18 @@ def test_directory_that_is_no_adapter(clip: CLIPModel, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        ({"conditional": True, "num_vision_tokens": 2}, "conditional with deep or vision tokens"),
-        ({"conditional": True, "class_token_position": "front"}, "class_token_position with a conditional context"),
-        ({"num_vision_tokens": 2, "class_token_position": "middle"}, "class_token_position with deep or vision"),
+        (
+            {"conditional": True, "num_vision_tokens": 2},
+            "meta-net makes of the image and 2 vision tokens, which no repository does together",
+        ),
+        (
+            {"conditional": True, "class_token_position": "front"},
+            "class_token_position='front', which the repository of CoCoOp does not know",
+        ),
+        (
+            {"num_vision_tokens": 2, "class_token_position": "middle"},
+            "class_token_position='middle', which the repository of IVLP does not know",
+        ),
         ({"modules_to_save": ["visual_projection"]}, "has .*visual_projection.* besides its prompt"),
     ],
 )

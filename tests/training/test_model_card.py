@@ -94,7 +94,7 @@ def test_names_from_outside_stay_text(tmp_path):
 def test_plain_training_is_called_so(tmp_path):
     trainer = make_trainer(tmp_path, ["a", "b"], sharpness="none")
     trainer.train()
-    assert "CoOp, plain training" in model_card(trainer._describe_prompt()).text
+    assert "custom prompts, plain training" in model_card(trainer._describe_prompt()).text
 
 
 def test_model_and_trainer_push_the_card_and_the_prompt(tmp_path):
@@ -135,7 +135,10 @@ def test_a_long_list_of_classes_is_cut():
 @pytest.mark.parametrize(
     ("config", "words"),
     [
-        (CLIPPromptConfig(num_text_tokens=3), ["CoOp", "3 context tokens", "`[SOS][V1 … V3][text][EOS]`"]),
+        (
+            CLIPPromptConfig.coop(num_text_tokens=3, text_init=None),
+            ["CoOp", "3 context tokens", "`[SOS][V1 … V3][text][EOS]`"],
+        ),
         (CLIPPromptConfig.cocoop(text_init=None), ["CoCoOp", "shifted by what a meta-net makes of the image"]),
         (
             CLIPPromptConfig.maple(text_init=None, text_depth=2, vision_depth=2),
@@ -207,3 +210,48 @@ def test_control_characters_are_shown_and_do_nothing(tmp_path):
     assert not any(character in card for character in "\x1b\x07\x00\u202e")
     assert printable("a\x1b[31m\u202eb\nc") == "a\\x1b[31m\\u202eb\\nc"
     assert printable("Müller 猫 👩‍🚀") == "Müller 猫 👩‍🚀"
+
+
+def shown(trainer) -> dict[str, str]:
+    """The rows of the table of training arguments."""
+    rows = model_card(trainer._describe_prompt()).text.split("## Training")[1].split("## Classes")[0].splitlines()
+    return dict(row.strip("| ").split(" | ") for row in rows if row.startswith("| "))
+
+
+def test_the_card_shows_what_makes_the_run_another_than_the_default(tmp_path):
+    """A hand-kept list once forgot m_sharpness and rho_schedule."""
+    changed = {"m_sharpness": "micro_batch", "rho_schedule": "linear", "gradient_accumulation_steps": 2}
+    trainer = make_trainer(tmp_path, ["a", "b"], **changed, dataloader_num_workers=0, logging_first_step=True)
+    trainer.train()
+    rows = shown(trainer)
+    assert (rows["m_sharpness"], rows["rho_schedule"]) == ("micro\\_batch", "linear")
+    assert rows["gradient_accumulation_steps"] == "2"
+    always = {"learning_rate", "lr_scheduler_type", "num_train_epochs", "optim", "seed", "weight_decay"}
+    assert rows.keys() == {*changed, *always, "argument", "total batch size", "precision"}
+
+
+def test_the_card_shows_no_argument_without_effect(tmp_path):
+    trainer = make_trainer(tmp_path, ["a", "b"], max_steps=1, epoch_schedule="cosine")
+    trainer.train()
+    rows = shown(trainer)
+    assert (rows["max_steps"], rows["epoch_schedule"]) == ("1", "cosine")
+    assert not {"num_train_epochs", "lr_scheduler_type"} & rows.keys()
+
+
+def test_a_card_claims_no_published_design_for_a_combination_of_fields(tmp_path):
+    trainer = make_trainer(tmp_path, ["a", "b"])
+    trainer.train()
+    card = model_card(trainer._describe_prompt())
+    assert "| method | custom prompts, trained along" in card.text
+    assert "CoOp" not in card.text
+    assert "paper of the prompts" not in card.text
+    assert "custom" not in card.data.tags
+
+
+def test_a_card_names_the_paper_of_the_design(tmp_path):
+    trainer = make_trainer(tmp_path, ["a", "b"])
+    trainer.train()
+    trainer.model.peft_config["default"].design = "coop"
+    card = model_card(trainer._describe_prompt())
+    assert "2022](https://arxiv.org/abs/2109.01134) |" in card.text
+    assert "coop" in card.data.tags

@@ -200,7 +200,7 @@ def test_any_wrong_value_of_any_field_is_refused_by_name_or_harmless(kind, tmp_p
         (b'{"num_text_tokens": true}', "adapter_config.json: num_text_tokens must be .*, got True"),
         (b'{"class_names": "cat"}', "adapter_config.json: class_names must be a list"),
         (b'{"text_init": 3}', "adapter_config.json: text_init must be a string or None"),
-        (b'{"made_for": {"a": 3}}', "adapter_config.json: made_for must be a dictionary"),
+        (b'{"made_for": {"a": 3}}', "adapter_config.json: base_model_sizes must be a dictionary"),
         (b'{"auto_mapping": 3}', "adapter_config.json: auto_mapping must be a dictionary"),
     ],
 )

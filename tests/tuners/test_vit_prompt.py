@@ -267,7 +267,7 @@ class TestNames:
         model.save_pretrained(tmp_path)
         config = json.loads((tmp_path / "adapter_config.json").read_text())
         assert (config["class_names"], config["num_labels"]) == (NAMES, 3)
-        assert config["made_for"] == {"model": "ViTModel", "width": WIDTH, "layers": LAYERS}
+        assert config["base_model_sizes"] == {"model": "ViTModel", "width": WIDTH, "layers": LAYERS}
 
 
 class TestAdapters:
@@ -358,9 +358,9 @@ class TestErrors:
             ({"dropout": 1.0}, "dropout must be at least 0 and below 1, got 1.0"),
             ({"head_dropout": -0.1}, "head_dropout must be at least 0 and below 1"),
             ({"scale": 0}, "scale must be positive, got 0"),
-            ({"pooling": "mean"}, "pooling must be one of 'model', 'cls', 'cls_prompt'; got 'mean'"),
-            ({"init": "zeros"}, "init must be one of 'xavier', 'trunc_normal'; got 'zeros'"),
-            ({"head": "mlp"}, "head must be one of 'linear', 'cosine', or None for the model's own; got 'mlp'"),
+            ({"pooling": "mean"}, "pooling must be one of model, cls, cls_prompt, got 'mean'"),
+            ({"init": "zeros"}, "init must be one of xavier, trunc_normal, got 'zeros'"),
+            ({"head": "mlp"}, "head must be one of linear, cosine or None for the model's own, got 'mlp'"),
             ({"class_names": None}, "head='linear' needs classes: give class_names, or num_labels"),
             ({"class_names": ["cat"]}, "at least two classes, got num_labels=1"),
             ({"class_names": "cat"}, "class_names must be a list, .* got 'cat'"),

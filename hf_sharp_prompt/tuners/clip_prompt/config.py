@@ -1,15 +1,33 @@
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
-from typing import Any
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar
 
+from ...hyperparameters import Registry
+from ..config_fields import config_field
 from ..prompt_config import PromptConfig
+from ..prompt_design import CUSTOM, PromptDesign
 from ..registration import PromptPeftType
 from .classes import check_class_names
 
 
 CLASS_TOKEN_POSITIONS = ("end", "middle", "front")
 TEXT_INIT_RESTS = ("normal", "zeros")
+FIELDS_OF_THE_CONTEXT = (
+    "text_init",
+    "text_depth",
+    "class_token_position",
+    "class_specific",
+    "conditional",
+    "coupled",
+)
+MEANINGLESS_TOGETHER = {
+    ("coupled", "class_specific"): "vision tokens would be made from the context of the image's class, which is what "
+    "is sought.",
+    ("coupled", "conditional"): "vision tokens would be made from the feature of the image that they help to encode.",
+    ("conditional", "class_specific"): "the meta-net makes one shift for the context of all classes.",
+}
+"""Pairs of fields that cannot both be set, and why."""
 
 
 @dataclass
@@ -17,10 +35,15 @@ class CLIPPromptConfig(PromptConfig):
     """Learned tokens in the towers of a CLIP-like model: CoOp, CoCoOp, VPT, independent prompts (IVLP) and MaPLe.
 
     With the adapter active every text is encoded as `[SOS][V1 … Vn][text][EOS]`, whatever the text, and every image
-    with m learned tokens beside its patches. The published designs have constructors; all are combinations of these
-    fields.
+    with m learned tokens beside its patches. The published designs, one file each in `designs/`, are combinations of
+    these fields.
 
     Args:
+        design (`str`, defaults to `"custom"`):
+            The published design: `"coop"`, `"cocoop"`, `"vpt"`, `"vpt_shallow"`, `"ivlp"`, `"maple"`, or one that you
+            registered. Fields that are not passed take its values, and those that are passed override them; one that
+            contradicts the design, such as `coupled=False` for MaPLe, is refused. It is saved with the adapter and
+            told by its card. `"custom"` is a combination of fields that claims no published name.
         num_text_tokens (`int`, defaults to 4):
             Number n of context tokens at the text input; 0 leaves texts as they are. CoOp uses 4 with
             `text_init="a photo of a"` or 16 with random initialisation.
@@ -62,9 +85,9 @@ class CLIPPromptConfig(PromptConfig):
             How many class texts (for CoCoOp, times images) are encoded at a time, to bound memory; the gradients are
             the same, the activations of a chunk being computed again for them. By default all at once, where that
             takes no more than half of the free memory.
-        made_for (`dict[str, str]`, *optional*):
-            What the tokens were learned for: by name each part of the model that they depend on, and its sizes. Filled
-            in when the adapter is made; another model refuses it.
+        base_model_sizes (`dict[str, str]`, *optional*):
+            By name each part of the base model that the tokens depend on, and its sizes. Filled in when the adapter
+            is made; a model of other sizes refuses the adapter.
         modules_to_save (`list[str]`, *optional*):
             Modules trained and saved besides, e.g. `["classifier"]` of a `CLIPForImageClassification`.
 
@@ -74,131 +97,82 @@ class CLIPPromptConfig(PromptConfig):
     vision tower's `embeddings` `clip_prompt_vision_tokens` (depth × m × width).
 
     Raises:
-        ValueError: A field outside its range, or a combination without meaning; the message says which and why.
-
-    Reference:
-        Zhou et al., "Learning to Prompt for Vision-Language Models", IJCV 2022, https://arxiv.org/abs/2109.01134
-        Zhou et al., "Conditional Prompt Learning", CVPR 2022, https://arxiv.org/abs/2203.05557
-        Jia et al., "Visual Prompt Tuning", ECCV 2022, https://arxiv.org/abs/2203.12119
-        Khattak et al., "MaPLe: Multi-modal Prompt Learning", CVPR 2023, https://arxiv.org/abs/2210.03117
+        ValueError: A field outside its range, a combination without meaning, or one that is not of the `design`; the
+            message says which and why.
     """
 
-    num_text_tokens: int = field(default=4, metadata={"help": "Number of learned context tokens beside the text."})
-    text_init: str | None = field(
-        default=None,
-        metadata={"help": "Words whose embeddings initialise the context, e.g. 'a photo of a'; random by default."},
+    design: str = config_field(CUSTOM, help="The published design, whose values those fields take that are not set.")
+    num_text_tokens: int = config_field(4, low=0, help="Number of learned context tokens beside the text.")
+    text_init: str | None = config_field(
+        None, help="Words whose embeddings initialise the context, e.g. 'a photo of a'; random by default."
     )
-    text_init_rest: str = field(
-        default="normal", metadata={"help": "The context tokens that text_init does not reach: normal or zeros."}
+    text_init_rest: str = config_field(
+        "normal", choices=TEXT_INIT_RESTS, help="The context tokens that text_init does not reach: normal or zeros."
     )
-    text_depth: int = field(default=1, metadata={"help": "Text layers that get context tokens of their own."})
-    class_token_position: str = field(
-        default="end", metadata={"help": "Where the text stands in the context: end, middle or front."}
+    text_depth: int = config_field(1, low=1, help="Number of text layers that get context tokens.")
+    class_token_position: str = config_field(
+        "end", choices=CLASS_TOKEN_POSITIONS, help="Where the text stands in the context: end, middle or front."
     )
-    class_specific: bool = field(default=False, metadata={"help": "A context for each class instead of one for all."})
-    conditional: bool = field(
-        default=False, metadata={"help": "Shift the context by what a meta-net makes of the image (CoCoOp)."}
+    class_specific: bool = config_field(False, help="A context for each class instead of one for all.")
+    conditional: bool = config_field(False, help="Shift the context by what a meta-net makes of the image (CoCoOp).")
+    num_vision_tokens: int = config_field(0, low=0, help="Number of learned tokens beside the patches.")
+    vision_depth: int = config_field(1, low=1, help="Number of vision layers that get tokens.")
+    coupled: bool = config_field(False, help="Make the vision tokens from the text tokens by linear maps (MaPLe).")
+    tokenizer_name_or_path: str | None = config_field(
+        None, help="Whose tokenizer reads text_init and class_names; the base model's by default."
     )
-    num_vision_tokens: int = field(default=0, metadata={"help": "Number of learned tokens beside the patches."})
-    vision_depth: int = field(default=1, metadata={"help": "Vision layers that get tokens of their own."})
-    coupled: bool = field(
-        default=False, metadata={"help": "Make the vision tokens from the text tokens by linear maps (MaPLe)."}
+    text_init_token_ids: list[int] | None = config_field(
+        None, help="The token ids of text_init; found with the tokenizer by default."
     )
-    tokenizer_name_or_path: str | None = field(
-        default=None,
-        metadata={"help": "Whose tokenizer reads text_init and class_names; the base model's by default."},
+    class_names: list[str] | None = config_field(None, help="The classes to classify into; see set_classes.")
+    class_template: str = config_field("{}", help="The text around a class name; {} is the name.")
+    class_token_ids: list[list[int]] | None = config_field(
+        None, help="The token ids of the class texts; see set_classes."
     )
-    text_init_token_ids: list[int] | None = field(
-        default=None, metadata={"help": "The token ids of text_init; found with the tokenizer by default."}
+    class_name_ends: list[int] | None = config_field(
+        None, help="Where in its token ids each class's name ends; see set_classes."
     )
-    class_names: list[str] | None = field(
-        default=None, metadata={"help": "The classes to classify into; see set_classes."}
+    class_chunk_size: int | None = config_field(
+        None, low=1, help="How many class texts to encode at a time, to bound memory; found by default."
     )
-    class_template: str = field(default="{}", metadata={"help": "The text around a class name; {} is the name."})
-    class_token_ids: list[list[int]] | None = field(
-        default=None, metadata={"help": "The token ids of the class texts; see set_classes."}
+    base_model_sizes: dict[str, str] | None = config_field(
+        None, help="The parts of the base model that the tokens were learned for, and their sizes; filled in."
     )
-    class_name_ends: list[int] | None = field(
-        default=None, metadata={"help": "Where in its token ids each class's name ends; see set_classes."}
+    modules_to_save: list[str] | None = config_field(
+        None, help="Modules that are trained and saved besides, such as a classifier."
     )
-    class_chunk_size: int | None = field(
-        default=None, metadata={"help": "How many class texts to encode at a time, to bound memory; found by default."}
-    )
-    made_for: dict[str, str] | None = field(
-        default=None, metadata={"help": "The parts of the model that the tokens were learned for; filled in."}
-    )
-    modules_to_save: list[str] | None = field(
-        default=None, metadata={"help": "Modules that are trained and saved besides, such as a classifier."}
-    )
+
+    designs: ClassVar[Registry[PromptDesign[CLIPPromptConfig]]] = Registry("design of prompts for CLIP")
+    designs_before_recorded: ClassVar[tuple[str, ...]] = ("coop", "cocoop", "vpt_shallow", "vpt", "ivlp", "maple")
 
     @classmethod
     def coop(cls, **changes: Any) -> CLIPPromptConfig:
-        """CoOp as in base-to-novel experiments: 4 context tokens from "a photo of a"."""
-        return cls(**{"num_text_tokens": 4, "text_init": "a photo of a"} | changes)
+        """CoOp: `CLIPPromptConfig(design="coop", **changes)`."""
+        return cls(design="coop", **changes)
 
     @classmethod
     def cocoop(cls, **changes: Any) -> CLIPPromptConfig:
-        """CoCoOp: CoOp's context, shifted by what a meta-net makes of the image."""
-        return cls.coop(**{"conditional": True} | changes)
+        """CoCoOp: `CLIPPromptConfig(design="cocoop", **changes)`."""
+        return cls(design="cocoop", **changes)
 
     @classmethod
     def vpt(cls, **changes: Any) -> CLIPPromptConfig:
-        """VPT-deep on CLIP, as MaPLe's authors run it: 8 tokens before each of 12 vision layers, texts as they are.
-
-        Classes are given the hand-written prompt: `set_classes(names, tokenizer, "a photo of a {}.")`.
-        """
-        return cls(**{"num_text_tokens": 0, "num_vision_tokens": 8, "vision_depth": 12} | changes)
+        """VPT: `CLIPPromptConfig(design="vpt", **changes)`."""
+        return cls(design="vpt", **changes)
 
     @classmethod
     def ivlp(cls, **changes: Any) -> CLIPPromptConfig:
-        """Independent deep prompts in both towers, as MaPLe's authors run it: 2 + 2 tokens in all 12 layers.
-
-        Their text is "a photo of a {}.", whose first two words are learned: the template is "of a {}.".
-        """
-        return cls(
-            **{
-                "num_text_tokens": 2,
-                "text_init": "a photo",
-                "text_depth": 12,
-                "num_vision_tokens": 2,
-                "vision_depth": 12,
-            }
-            | changes
-        )
+        """Independent prompts in both towers: `CLIPPromptConfig(design="ivlp", **changes)`."""
+        return cls(design="ivlp", **changes)
 
     @classmethod
     def maple(cls, **changes: Any) -> CLIPPromptConfig:
-        """MaPLe: 2 text tokens in the first 9 layers, and the vision tokens their projections.
-
-        Its text is "a photo of a {}.", whose first two words are learned: the template is "of a {}.".
-        """
-        return cls.ivlp(**{"text_depth": 9, "vision_depth": 9, "coupled": True} | changes)
+        """MaPLe: `CLIPPromptConfig(design="maple", **changes)`."""
+        return cls(design="maple", **changes)
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self.peft_type = PromptPeftType.CLIP_PROMPT
-        for name, lowest in (("num_text_tokens", 0), ("num_vision_tokens", 0), ("text_depth", 1), ("vision_depth", 1)):
-            value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or value < lowest:
-                kind = "positive" if lowest else "non-negative"
-                raise ValueError(f"{name} must be a {kind} integer, got {value!r}.")
-        if self.class_chunk_size is not None and (type(self.class_chunk_size) is not int or self.class_chunk_size < 1):
-            raise ValueError(f"class_chunk_size must be a positive integer or None, got {self.class_chunk_size!r}.")
-        if self.class_token_position not in CLASS_TOKEN_POSITIONS:
-            raise ValueError(
-                f"class_token_position must be one of {', '.join(CLASS_TOKEN_POSITIONS)}, "
-                f"got {self.class_token_position!r}."
-            )
-        if self.text_init_rest not in TEXT_INIT_RESTS:
-            raise ValueError(
-                f"text_init_rest must be one of {', '.join(TEXT_INIT_RESTS)}, got {self.text_init_rest!r}."
-            )
-        if self.text_init_rest == "zeros" and self.text_init is None and not self.text_init_token_ids:
-            raise ValueError(
-                "text_init_rest='zeros' starts the context tokens at zero that text_init does not reach, but there is "
-                "no text_init; give its words, or leave text_init_rest='normal'."
-            )
-        self._check_types()
         self._check_combination()
         self._check_class_fields()
 
@@ -215,7 +189,7 @@ class CLIPPromptConfig(PromptConfig):
         vision: dict[str, tuple[int, ...]] = {}
         n, m = self.num_text_tokens, self.num_vision_tokens
         if n:
-            classes = (len(self.class_names),) if self.class_specific else ()
+            classes = (len(self.class_names or ()),) if self.class_specific else ()
             text["clip_prompt_context"] = (*classes, n, text_width)
         if self.text_depth > 1:
             text["clip_prompt_deep_context"] = (self.text_depth - 1, n, text_width)
@@ -239,9 +213,14 @@ class CLIPPromptConfig(PromptConfig):
                 "num_text_tokens and num_vision_tokens are both 0, so nothing is learned; set one of them."
             )
         defaults = {field.name: field.default for field in fields(self)}
-        for name in ("text_init", "text_depth", "class_token_position", "class_specific", "conditional", "coupled"):
+        for name in FIELDS_OF_THE_CONTEXT:
             if not text and getattr(self, name) != defaults[name]:
                 raise ValueError(f"{name} is about context tokens, but num_text_tokens is 0; set it or drop {name}.")
+        if self.text_init_rest == "zeros" and self.text_init is None and not self.text_init_token_ids:
+            raise ValueError(
+                "text_init_rest='zeros' starts the context tokens at zero that text_init does not reach, but there is "
+                "no text_init; give its words, or leave text_init_rest='normal'."
+            )
         if not vision and self.vision_depth > 1:
             raise ValueError("vision_depth is about vision tokens, but num_vision_tokens is 0; set it as well.")
         if self.coupled and (text, self.text_depth) != (vision, self.vision_depth):
@@ -250,21 +229,9 @@ class CLIPPromptConfig(PromptConfig):
                 f"num_text_tokens, {text}, and vision_depth be text_depth, {self.text_depth}; they are {vision} and "
                 f"{self.vision_depth}."
             )
-        if self.coupled and self.class_specific:
-            raise ValueError(
-                "coupled with class_specific has no meaning: vision tokens would be made from the context of the "
-                "image's class, which is what is sought. Drop one of them."
-            )
-        if self.coupled and self.conditional:
-            raise ValueError(
-                "coupled with conditional has no meaning: vision tokens would be made from the feature of the image "
-                "that they help to encode. Drop one of them."
-            )
-        if self.conditional and self.class_specific:
-            raise ValueError(
-                "conditional with class_specific has no meaning: the meta-net makes one shift for the context of all "
-                "classes. Drop one of them."
-            )
+        for (one, other), why in MEANINGLESS_TOGETHER.items():
+            if getattr(self, one) and getattr(self, other):
+                raise ValueError(f"{one} with {other} has no meaning: {why} Drop one of them.")
         if self.text_depth > 1 and self.class_token_position != "end":
             raise ValueError(
                 f"text_depth={self.text_depth} needs class_token_position='end', not {self.class_token_position!r}: "
@@ -274,7 +241,7 @@ class CLIPPromptConfig(PromptConfig):
             raise ValueError("class_specific makes a context for each class, so class_names must be given with it.")
 
     def _check_class_fields(self) -> None:
-        """Check that what is said of the classes is said of the same ones."""
+        """Check that the fields about the classes are about the same ones."""
         names, texts, ends = self.class_names, self.class_token_ids, self.class_name_ends
         if names is not None:
             check_class_names(names)
@@ -282,10 +249,11 @@ class CLIPPromptConfig(PromptConfig):
                 raise ValueError(
                     f"class_template must contain {{}} exactly once, for the class name; got {self.class_template!r}."
                 )
+        names = names or []
         for name, each in (("class_token_ids", texts), ("class_name_ends", ends)):
-            if each is not None and len(each) != len(names or ()):
+            if each is not None and len(each) != len(names):
                 raise ValueError(
-                    f"{name} has {len(each)} entries, but there are {len(names or ())} class_names; give one for each."
+                    f"{name} has {len(each)} entries, but there are {len(names)} class_names; give one for each."
                 )
         if ends is not None and texts is None:
             raise ValueError("class_name_ends are places in class_token_ids, which are missing; give both.")

@@ -126,13 +126,13 @@ class CLIPPromptModel(NameClassifier):
                 )
         if config.conditional:
             here["image features"] = f"of width {self._feature_width}"
-        if config.made_for not in (None, here):
+        if config.base_model_sizes not in (None, here):
             raise ValueError(
-                f"The adapter was made for {config.base_model_name_or_path} with {_listed(config.made_for)}, but this "
-                f"{type(self.model).__name__} has {_listed(here)}. Load it onto the model it was made for, or one of "
-                "the same sizes."
+                f"The adapter was made for {config.base_model_name_or_path} with {_listed(config.base_model_sizes)}, "
+                f"but this {type(self.model).__name__} has {_listed(here)}. Load it onto the model it was made for, "
+                "or one of the same sizes."
             )
-        config.made_for = here
+        config.base_model_sizes = here
 
     def _read_words(self, config: CLIPPromptConfig, tower: TextModel) -> None:
         """Fill in the token ids of the words in the config."""
@@ -187,8 +187,8 @@ class CLIPPromptModel(NameClassifier):
         return layer
 
 
-def _listed(made_for: dict[str, str]) -> str:
-    return " and ".join(f"{name} ({sizes})" for name, sizes in sorted(made_for.items()))
+def _listed(sizes: dict[str, str]) -> str:
+    return " and ".join(f"{name} ({size})" for name, size in sorted(sizes.items()))
 
 
 def _check_context(config: CLIPPromptConfig, tower: TextModel) -> None:

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
+from ...hyperparameters import Registry
+from ..config_fields import config_field
 from ..prompt_config import PromptConfig
+from ..prompt_design import CUSTOM, PromptDesign
 from ..registration import PromptPeftType
 
 
@@ -20,6 +23,11 @@ class ViTPromptConfig(PromptConfig):
     For ViT, DeiT, BEiT and DINOv2 with and without registers, as the bare model or with a head on top.
 
     Args:
+        design (`str`, defaults to `"custom"`):
+            The published design, one file each in `designs/`: `"vpt_deep"`, `"vpt_shallow"`, `"rsam_pt"`, or one that
+            you registered. Fields that are not passed take its values, and those that are passed override them; one
+            that contradicts the design is refused. It is saved with the adapter and told by its card. `"custom"` is a
+            combination of fields that claims no published name.
         num_tokens (`int`, defaults to 10):
             Number n of learned tokens in every prompted layer.
         depth (`int`, *optional*, defaults to 1):
@@ -49,8 +57,9 @@ class ViTPromptConfig(PromptConfig):
             Their number, where they have no names.
         modules_to_save (`list[str]`, *optional*):
             Modules of the base model to be trained and saved besides.
-        made_for (`dict`, *optional*):
-            Class, width and number of layers of the model that the adapter is for. Filled in when it is made.
+        base_model_sizes (`dict`, *optional*):
+            `model`, `width` and `layers`: class, width and number of layers of the base model. Filled in when the
+            adapter is made; a model of other sizes refuses the adapter.
 
     In the saved file, `P` being the tower's name in the model followed by a dot (empty for a bare model):
     `base_model.model.P` + `prompt.vit_prompt_tokens` (depth × n × width), `prompt.vit_prompt_head.weight` (classes ×
@@ -58,7 +67,8 @@ class ViTPromptConfig(PromptConfig):
     after `vit_prompt_tokens` and `vit_prompt_head`. These names are stable.
 
     Raises:
-        ValueError: A value outside its range, a head without classes, or a pooling or class names without a head.
+        ValueError: A value outside its range, a head without classes, a pooling or class names without a head, or a
+            field that is not of the `design`.
 
     Example:
         ```py
@@ -70,88 +80,64 @@ class ViTPromptConfig(PromptConfig):
         Jia et al., "Visual Prompt Tuning", ECCV 2022, https://arxiv.org/abs/2203.12119
     """
 
-    num_tokens: int = field(default=10, metadata={"help": "Number of learned tokens in every prompted layer."})
-    depth: int | None = field(default=1, metadata={"help": "Number of prompted layers; None is every layer."})
-    init: str = field(
-        default="xavier", metadata={"help": "Initialisation of the tokens: 'xavier' or 'trunc_normal' (std 0.02)."}
+    design: str = config_field(CUSTOM, help="The published design, whose values those fields take that are not set.")
+    num_tokens: int = config_field(10, low=1, help="Number of learned tokens in every prompted layer.")
+    depth: int | None = config_field(
+        1, low=1, none="for every layer", help="Number of prompted layers; None is every layer."
     )
-    dropout: float = field(default=0.0, metadata={"help": "Dropout of the learned tokens."})
-    pooling: str = field(
-        default="model",
-        metadata={"help": "What the head sees: 'model' (as the model does it), 'cls' or 'cls_prompt'."},
+    init: str = config_field(
+        "xavier", choices=INITS, help="Initialisation of the tokens: 'xavier' or 'trunc_normal' (std 0.02)."
     )
-    head: str | None = field(
-        default="linear", metadata={"help": "'linear', 'cosine', or None for the model's own classification."}
+    dropout: float = config_field(0.0, low=0, below=1, help="Dropout of the learned tokens.")
+    pooling: str = config_field(
+        "model", choices=POOLINGS, help="What the head sees: 'model' (as the model does it), 'cls' or 'cls_prompt'."
     )
-    head_dropout: float = field(default=0.0, metadata={"help": "Dropout of the feature before the head."})
-    scale: float = field(default=25.0, metadata={"help": "Scale of the cosine head's logits."})
-    class_names: list[str] | None = field(default=None, metadata={"help": "The head's classes, by index."})
-    num_labels: int | None = field(default=None, metadata={"help": "Number of classes, where they have no names."})
-    modules_to_save: list[str] | None = field(
-        default=None, metadata={"help": "Modules of the base model to be trained and saved besides."}
+    head: str | None = config_field(
+        "linear",
+        choices=HEADS,
+        none="for the model's own",
+        help="'linear', 'cosine', or None for the model's own classification.",
     )
-    made_for: dict[str, Any] | None = field(
-        default=None, metadata={"help": "The model that the adapter is for; filled in when it is made."}
+    head_dropout: float = config_field(0.0, low=0, below=1, help="Dropout of the feature before the head.")
+    scale: float = config_field(25.0, above=0, help="Scale of the cosine head's logits.")
+    class_names: list[str] | None = config_field(None, help="The head's classes, by index.")
+    num_labels: int | None = config_field(None, help="Number of classes, where they have no names.")
+    modules_to_save: list[str] | None = config_field(
+        None, help="Modules of the base model to be trained and saved besides."
     )
+    base_model_sizes: dict[str, Any] | None = config_field(
+        None, help="Class, width and number of layers of the base model; filled in."
+    )
+
+    designs: ClassVar[Registry[PromptDesign[ViTPromptConfig]]] = Registry("design of prompts for vision transformers")
+    designs_before_recorded: ClassVar[tuple[str, ...]] = ("rsam_pt", "vpt_shallow", "vpt_deep")
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self.peft_type = PromptPeftType.VIT_PROMPT
-        _check_positive_integer("num_tokens", self.num_tokens)
-        if self.depth is not None:
-            _check_positive_integer("depth", self.depth, "or None for every layer")
-        self._check_types()
-        for name in ("dropout", "head_dropout"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 0 and below 1, got {getattr(self, name)!r}.")
-        if not self.scale > 0:
-            raise ValueError(f"scale must be positive, got {self.scale!r}.")
-        if self.init not in INITS:
-            raise ValueError(f"init must be one of {', '.join(map(repr, INITS))}; got {self.init!r}.")
-        if self.made_for is not None and set(self.made_for) != {"model", "width", "layers"}:
-            raise ValueError(f"made_for must have the keys model, width and layers, got {sorted(self.made_for)}.")
-        if self.pooling not in POOLINGS:
-            raise ValueError(f"pooling must be one of {', '.join(map(repr, POOLINGS))}; got {self.pooling!r}.")
+        if self.base_model_sizes is not None and set(self.base_model_sizes) != {"model", "width", "layers"}:
+            raise ValueError(
+                f"base_model_sizes must have the keys model, width and layers, got {sorted(self.base_model_sizes)}."
+            )
         if self.head is None:
             self._check_without_head()
-        elif self.head not in HEADS:
-            raise ValueError(
-                f"head must be one of {', '.join(map(repr, HEADS))}, or None for the model's own; got {self.head!r}."
-            )
         else:
             self._check_classes()
 
     @classmethod
     def vpt_shallow(cls, **overrides: Any) -> ViTPromptConfig:
-        """VPT-shallow: 50 tokens at the input and a linear head; overridden by keyword arguments."""
-        return cls(**{"num_tokens": 50, "depth": 1} | overrides)
+        """VPT-shallow: `ViTPromptConfig(design="vpt_shallow", **overrides)`."""
+        return cls(design="vpt_shallow", **overrides)
 
     @classmethod
     def vpt_deep(cls, **overrides: Any) -> ViTPromptConfig:
-        """VPT-deep: 50 tokens in every layer and a linear head; overridden by keyword arguments."""
-        return cls(**{"num_tokens": 50, "depth": None} | overrides)
+        """VPT-deep: `ViTPromptConfig(design="vpt_deep", **overrides)`."""
+        return cls(design="vpt_deep", **overrides)
 
     @classmethod
     def rsam_pt(cls, **overrides: Any) -> ViTPromptConfig:
-        """RSAM-PT (GNM-PT): 10 tokens in every layer, CLS mixed with their outputs, a cosine head of scale 25.
-
-        The dropout of 0.1 before the head and the tokens' truncated normal are its released code's. Overridden by
-        keyword arguments.
-
-        Reference:
-            Li et al., "Improving Visual Prompt Tuning by Gaussian Neighborhood Minimization for Long-Tailed Visual
-            Recognition", NeurIPS 2024, https://arxiv.org/abs/2410.21042
-        """
-        setting = {
-            "num_tokens": 10,
-            "depth": None,
-            "init": "trunc_normal",
-            "pooling": "cls_prompt",
-            "head": "cosine",
-            "head_dropout": 0.1,
-            "scale": 25.0,
-        }
-        return cls(**setting | overrides)
+        """RSAM-PT (GNM-PT): `ViTPromptConfig(design="rsam_pt", **overrides)`."""
+        return cls(design="rsam_pt", **overrides)
 
     def tensor_shapes(self, depth: int, width: int, feature_width: int) -> dict[str, tuple[int, ...]]:
         """By name the shape of each tensor that the tower's `prompt` gets.
@@ -162,10 +148,11 @@ class ViTPromptConfig(PromptConfig):
             feature_width: The width of what the head sees.
         """
         shapes: dict[str, tuple[int, ...]] = {"vit_prompt_tokens": (depth, self.num_tokens, width)}
+        labels = self.num_labels or 0
         if self.head is not None:
-            shapes["vit_prompt_head.weight"] = (self.num_labels, feature_width)
+            shapes["vit_prompt_head.weight"] = (labels, feature_width)
         if self.head == "linear":
-            shapes["vit_prompt_head.bias"] = (self.num_labels,)
+            shapes["vit_prompt_head.bias"] = (labels,)
         return shapes
 
     def _check_without_head(self) -> None:
@@ -194,14 +181,8 @@ class ViTPromptConfig(PromptConfig):
                     "num_labels out."
                 )
             self.num_labels = len(self.class_names)
-        _check_positive_integer("num_labels", self.num_labels)
-        if self.num_labels < 2:
+        if self.num_labels is not None and self.num_labels < 2:
             raise ValueError(f"Classification needs at least two classes, got num_labels={self.num_labels}.")
-
-
-def _check_positive_integer(name: str, value: Any, otherwise: str = "") -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise ValueError(f"{' '.join([name, 'must be a positive integer', otherwise]).strip()}, got {value!r}.")
 
 
 def _checked_names(names: Sequence[str]) -> list[str]:

@@ -182,10 +182,11 @@ class ViTPromptModel(PromptModel):
         tower, parts = find_vision_tower(self.model)
         layers = len(list(tower.get_submodule(parts.layers).children()))
         here = {"model": type(self.model).__name__, "width": tower.config.hidden_size, "layers": layers}
-        if peft_config.made_for not in (None, here):
+        if peft_config.base_model_sizes not in (None, here):
             raise ValueError(
-                f"This adapter is made for a {_describe(peft_config.made_for)}, but the model is a {_describe(here)}. "
-                "Load it onto the model that it was trained for, or make a new config for this one."
+                f"This adapter is made for a {_describe(peft_config.base_model_sizes)}, but the model is a "
+                f"{_describe(here)}. Load it onto the model that it was trained for, or make a new config for this "
+                "one."
             )
         if peft_config.depth is not None and peft_config.depth > layers:
             raise ValueError(
@@ -197,7 +198,7 @@ class ViTPromptModel(PromptModel):
                 f"head={peft_config.head!r} needs class features, but {here['model']} gives feature maps; set "
                 "head=None, or load the model as AutoModel."
             )
-        peft_config.made_for = here
+        peft_config.base_model_sizes = here
         self._check_file(peft_config, tower)
         peft_config.target_modules = VISION_TOWERS[model_type].embeddings
         return peft_config
@@ -235,13 +236,13 @@ class ViTPromptModel(PromptModel):
         self.prompt.update_layer(adapter_name, peft_config, embeddings, depth, feature_width)
 
 
-def _describe(made_for: dict[str, Any]) -> str:
-    return f"{made_for['model']} of width {made_for['width']} with {made_for['layers']} layers"
+def _describe(sizes: dict[str, Any]) -> str:
+    return f"{sizes['model']} of width {sizes['width']} with {sizes['layers']} layers"
 
 
 def _sizes(config: ViTPromptConfig, tower: VisionModel) -> tuple[int, int, int]:
     """Return how many layers are prompted, and the widths of the tower and of what the head sees."""
-    assert config.made_for is not None
-    width = config.made_for["width"]
+    assert config.base_model_sizes is not None
+    width = config.base_model_sizes["width"]
     widths = MODEL_POOLINGS[tower.config.model_type].widths if config.pooling == "model" else 1
-    return config.depth or config.made_for["layers"], width, widths * width
+    return config.depth or config.base_model_sizes["layers"], width, widths * width
