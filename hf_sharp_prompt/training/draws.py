@@ -16,6 +16,8 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
+from ..random_state import random_state_kept
+
 
 SAMPLE_INDEX = "sample_index"
 
@@ -39,15 +41,11 @@ class Draws:
         """Within the block the CPU's random numbers, Python's, NumPy's and torch's, are those of a batch's purpose."""
         key = repr((self.seed, int(self.epoch), purpose, [int(index) for index in indices]))
         seed = int.from_bytes(hashlib.sha256(key.encode()).digest()[:4], "big")
-        held = random.getstate(), np.random.get_state(), torch.get_rng_state()
-        random.seed(seed)
-        np.random.seed(seed)
-        torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed a GPU's as well
-        try:
+        with random_state_kept():
+            random.seed(seed)
+            np.random.seed(seed)
+            torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed a GPU's as well
             yield
-        finally:
-            for restore, state in zip((random.setstate, np.random.set_state, torch.set_rng_state), held):
-                restore(state)
 
 
 class Seeded(Dataset):

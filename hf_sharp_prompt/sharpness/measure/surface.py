@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import math
-import random
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-import numpy as np
 import torch
 from accelerate.utils import find_batch_size, send_to_device, set_seed
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from ...random_state import accelerators, random_state_kept
 from ..vectors import flatten, split
 
 
@@ -188,15 +187,12 @@ def _left_as_it_was(model: nn.Module, parameters: list[nn.Parameter]) -> Iterato
     tensors = [(tensor, tensor.detach().clone()) for tensor in (*parameters, *model.buffers())]
     flags = [(parameter, parameter.requires_grad, parameter.grad) for parameter in (*model.parameters(), *parameters)]
     modes = [(module, module.training) for module in model.modules()]
-    of_python, of_numpy = random.getstate(), np.random.get_state()
-    with torch.random.fork_rng(range(torch.accelerator.device_count())):
+    with random_state_kept(accelerators()):
         try:
             for parameter, _, _ in flags:
                 parameter.grad = None
             yield
         finally:
-            random.setstate(of_python)
-            np.random.set_state(of_numpy)
             for module, training in modes:
                 module.training = training
             for parameter, requires_grad, grad in flags:
