@@ -13,6 +13,15 @@ def draw() -> list[float]:
     return [random.random(), float(np.random.rand()), float(torch.rand(()))]
 
 
+@random_state_kept()
+def seed_and_fail() -> None:
+    random.seed(1)
+    np.random.seed(1)
+    torch.manual_seed(1)
+    draw()
+    raise RuntimeError("in the block")
+
+
 def test_a_restored_state_draws_the_same_numbers_again():
     state = RandomState.capture([torch.device("cpu")])
     first = draw()
@@ -26,10 +35,6 @@ def test_a_block_that_fails_leaves_the_generators_as_they_were():
     state = RandomState.capture()
     expected = draw()
     state.restore()
-    with pytest.raises(RuntimeError, match="in the block"), random_state_kept():
-        random.seed(1)
-        np.random.seed(1)
-        torch.manual_seed(1)
-        draw()
-        raise RuntimeError("in the block")
+    with pytest.raises(RuntimeError, match="in the block"):
+        seed_and_fail()
     assert draw() == expected
