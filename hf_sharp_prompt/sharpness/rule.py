@@ -93,7 +93,7 @@ def create(name: str, **hyperparameters: Any) -> SharpnessRule:
 
     Args:
         name: One of `names()`, e.g. `"sam"`.
-        **hyperparameters: The rule's hyperparameters; those not given take the values of its paper.
+        **hyperparameters: The rule's hyperparameters; the others take the values of its paper.
 
     Raises:
         ValueError: An unknown name or hyperparameter (the nearest is named), or a value outside its range.

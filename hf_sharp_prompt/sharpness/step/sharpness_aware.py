@@ -125,7 +125,7 @@ class SharpnessAware:
 
         Raises:
             ValueError: The closure returns something other than a loss, or one that does not depend on the trainable
-                parameters; the rule needs labels and losses per sample, and they are not given.
+                parameters; the rule needs labels and losses per sample, and lacks them.
         """
         closures = _as_closures(closure)
         of_closures = list(labels) if isinstance(labels, Sequence) else [labels] * len(closures)
@@ -317,8 +317,8 @@ def _one_after_another(passes: Sequence[BackwardPass]) -> BackwardPass:
     return run
 
 
-def _as_closures(given: Closure | Sequence[Closure]) -> list[Closure]:
-    closures = [given] if callable(given) else list(given) if isinstance(given, Sequence) else []
+def _as_closures(closure: Closure | Sequence[Closure]) -> list[Closure]:
+    closures = [closure] if callable(closure) else list(closure) if isinstance(closure, Sequence) else []
     if not closures or not all(map(callable, closures)):
         raise ValueError(
             "backward() takes a function that computes the loss, or a list of them, and not the loss itself: "
