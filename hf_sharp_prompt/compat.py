@@ -110,7 +110,7 @@ class TrainerHooks(Trainer):
         return dataset, self._get_collator_with_removed_columns(collator, "training")
 
     def forget_evaluation_loader(self) -> None:
-        """Make the next evaluation start workers of its own.
+        """Make the next evaluation start new workers.
 
         With persistent workers the Trainer keeps the loader, and with it the data set that it was made for.
         """

@@ -95,7 +95,7 @@ class SharpPromptTrainingArguments(TrainingArguments):
             base-to-novel, 50 and 10 for 16 shots). By default directions are followed as they are.
         m_sharpness (`str`, defaults to `"batch"`):
             Over what the rule is applied: the step's whole `"batch"`; or each `"micro_batch"`, or each `"process"`'s
-            share of the batch, by itself, with the mean of their directions followed.
+            share of the batch, alone, and the mean of their directions is followed.
         reweighting_epochs (`list[int]`, *optional*):
             The epochs, from 0, at whose beginning the classes are weighted again: from the first on `reweighting_beta`
             holds, and at each `gnm` halves its noise.
@@ -180,7 +180,7 @@ class SharpPromptTrainingArguments(TrainingArguments):
     m_sharpness: str = field(
         default="batch",
         metadata={
-            "help": "Over what the rule is applied: the whole batch, or each micro_batch or process by itself.",
+            "help": "Over what the rule is applied: the whole batch, or each micro_batch or process alone.",
             "choices": list(M_SHARPNESS),
         },
     )
@@ -252,7 +252,7 @@ class SharpPromptTrainingArguments(TrainingArguments):
         super().__post_init__()
         if self.world_size == 1 < processes:
             raise ValueError(
-                f"{processes} processes were started, but each would train by itself and write to {self.output_dir}: "
+                f"{processes} processes were started, but each would train alone and write to {self.output_dir}: "
                 f"Accelerate knows no way to join processes on {self.device.type}. Start one process, or set use_cpu."
             )
         if self.dataloader_pin_memory is None:

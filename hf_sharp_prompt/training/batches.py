@@ -1,4 +1,4 @@
-"""Which batches a run sees: those of its seed, each sample once, however many workers and processes share them."""
+"""Which batches a run sees: its seed decides, however many workers and processes share them."""
 
 from __future__ import annotations
 
@@ -26,11 +26,12 @@ IMAGE_COLUMNS = ("image", "img", "pixel_values", "image_features")
 
 
 class SeededTrainer(TrainerHooks):
-    """A Trainer whose batches are of the seed, the epoch and nothing else, also after a resume.
+    """A Trainer whose batches are decided by the seed and the epoch alone, also after a resume.
 
-    What is drawn at random for samples, such as crops, is of the seed, the epoch and the batch's samples. Samples that
-    Accelerate repeats to fill the last processes' shares do not count, where the loss is divided by
-    `num_items_in_batch`. Classes are drawn as `train_sampling_strategy` says. What only streams by is as it comes.
+    What is drawn at random for samples, such as crops, is decided by the seed, the epoch and the batch's samples.
+    Samples that Accelerate repeats to fill the last processes' shares do not count, where the loss is divided by
+    `num_items_in_batch`. Classes are drawn as `train_sampling_strategy` says. A data set without a length is read as
+    it streams by.
     """
 
     args: SharpPromptTrainingArguments
@@ -38,7 +39,7 @@ class SeededTrainer(TrainerHooks):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._num_classes = torch.zeros((), dtype=torch.long).share_memory_()  # of evaluations
+        self._num_classes = _make_shared_number()  # of evaluations
         self.add_callback(EpochsOrder())
 
     @property
@@ -65,7 +66,7 @@ class SeededTrainer(TrainerHooks):
                 f"{', '.join(self.remembering_samples)} remembers each sample of the train dataset, but a "
                 f"{type(dataset).__name__} has no length: its samples only stream by. Load it without streaming=True."
             )
-        with self._checking_labels(dataset, self._make_num_classes_of_training()):
+        with self._checking_labels(dataset, _make_shared_number()):
             return super().get_train_dataloader()
 
     def _make_seeded_train_dataloader(self) -> DataLoader:
@@ -75,16 +76,12 @@ class SeededTrainer(TrainerHooks):
         used, collate = self.drop_unused_columns(dataset, collator)
         self.train_dataset, self.data_collator = Seeded(used, draws), make_collator(collate, draws)
         try:
-            with self._checking_labels(dataset, self._make_num_classes_of_training()):
+            with self._checking_labels(dataset, _make_shared_number()):
                 loader = super().get_train_dataloader()
         finally:
             self.train_dataset, self.data_collator = dataset, collator
         seed_workers(loader, self._data_seed)
         return loader
-
-    def _make_num_classes_of_training(self) -> torch.Tensor:
-        """Return a number of classes that an evaluation with other classes, in between, does not change."""
-        return torch.zeros((), dtype=torch.long).share_memory_()
 
     def _check_lengths_are_known(self) -> None:
         """Refuse ways of sampling that look at the lengths of texts, which images do not have."""
@@ -123,7 +120,8 @@ class SeededTrainer(TrainerHooks):
 
         Args:
             dataset: The data set as the user passed it.
-            num_classes: Where the number of classes is kept.
+            num_classes: Where the number of classes is kept: training has its own, since an evaluation in between may
+                have other classes.
 
         Raises:
             ValueError: The classes of the data set are not those of the model.
@@ -222,6 +220,11 @@ class SeededTrainer(TrainerHooks):
 def _streams(dataset: Any) -> bool:
     """Whether samples come by instead of being asked for."""
     return isinstance(dataset, IterableDataset) or not hasattr(dataset, "__len__")
+
+
+def _make_shared_number() -> torch.Tensor:
+    """Return a number in memory that is shared with workers, so that those that live on see it change."""
+    return torch.zeros((), dtype=torch.long).share_memory_()
 
 
 def _has_soft_labels(batch: dict[str, Any]) -> bool:

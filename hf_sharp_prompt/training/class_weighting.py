@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
+from accelerate import Accelerator
 from torch import nn
 
 from ..data import class_counts
@@ -50,17 +51,15 @@ class ClassWeighting:
         self.args = args
         self.model: nn.Module | None = None
 
-    def begin_run(
-        self, model: nn.Module, counts: Sequence[int], add_up: Callable[[torch.Tensor], torch.Tensor]
-    ) -> None:
+    def begin_run(self, model: nn.Module, counts: Sequence[int], accelerator: Accelerator) -> None:
         """Prepare for a run.
 
         Args:
             model: The model that trains.
             counts: The training samples of each class, by label.
-            add_up: Adds a tensor up over the processes that share a batch.
+            accelerator: The Trainer's `Accelerator`.
         """
-        self.model, self.add_up = model, add_up
+        self.model, self.accelerator = model, accelerator
         self.loss: LongTailLoss = self.args.make_loss(counts)
         self.weights = self.args.class_weights(counts)
 
@@ -80,7 +79,10 @@ class ClassWeighting:
             return
         every = torch.cat(list(labels))
         weights = self.weights.to(every.device)
-        self.loss.weights = weights * samples / self.add_up(weights[every[every != IGNORED]].sum())
+        total = weights[every[every != IGNORED]].sum()
+        if self.args.average_tokens_across_devices:
+            total = self.accelerator.reduce(total, reduction="sum")
+        self.loss.weights = weights * samples / total
 
     def __call__(
         self, outputs: Any, labels: torch.Tensor, num_items_in_batch: torch.Tensor | int | None = None

@@ -195,7 +195,7 @@ class PushingTrainer(TrainerHooks):
                 return ask_again(
                     lambda: hf_api().upload_folder(repo_id=str(self.hub_model_id), folder_path=folder, **options),
                     f"Pushing to {self.hub_model_id}",
-                    WAITS[-1:],  # the client makes attempts of its own at a commit
+                    WAITS[-1:],  # the client itself tries a commit several times
                 )
             except Exception as error:
                 raise PushError(
@@ -226,7 +226,7 @@ class PushingTrainer(TrainerHooks):
 
 
 class _InItsFolder:
-    """A processor that is saved in a folder of its own."""
+    """A processor that is saved in the folder `processor`."""
 
     def __init__(self, processor: Any) -> None:
         self.processor = processor

@@ -106,7 +106,7 @@ class SharpPromptTrainer(SubspaceTrainer, PushingTrainer, SeededTrainer, Checkpo
         optimizer = super().create_optimizer(model)
         counts = count_classes(self.args, self.train_dataset)
         if self._class_weighting is not None and counts is not None:
-            self._class_weighting.begin_run(self.model, counts, self._add_up_over_processes)
+            self._class_weighting.begin_run(self.model, counts, self.accelerator)
         self.sharpness = SharpnessAware(
             self.args.make_sharpness_rule(counts),
             self.model,
@@ -184,11 +184,6 @@ class SharpPromptTrainer(SubspaceTrainer, PushingTrainer, SeededTrainer, Checkpo
             self._class_weighting.begin_step(labels, num_items_in_batch, sharpness.reweighting_stage)
         self.objectives.begin_step(model, epoch)
 
-    def _add_up_over_processes(self, value: torch.Tensor) -> torch.Tensor:
-        if not self.args.average_tokens_across_devices:
-            return value
-        return self.accelerator.reduce(value, reduction="sum")
-
     def _run_backward_pass(
         self, model: nn.Module, num_items_in_batch: torch.Tensor | int | None, evaluated: Evaluated
     ) -> torch.Tensor:
@@ -230,10 +225,8 @@ class SharpPromptTrainer(SubspaceTrainer, PushingTrainer, SeededTrainer, Checkpo
     @property
     def _tokenizer(self) -> PreTrainedTokenizerBase | ProcessorMixin | None:
         """The `processing_class`, if it tokenizes."""
-        processor = self.processing_class
-        if isinstance(processor, PreTrainedTokenizerBase):
-            return processor
-        return processor if isinstance(processor, ProcessorMixin) and hasattr(processor, "tokenizer") else None
+        processor: Any = self.processing_class
+        return processor if isinstance(processor, PreTrainedTokenizerBase) or hasattr(processor, "tokenizer") else None
 
     def evaluation_loop(self, *args: Any, **kwargs: Any) -> EvalLoopOutput:
         """As the Trainer's; the classes' features are computed once for all batches."""
