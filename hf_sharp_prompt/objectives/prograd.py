@@ -25,7 +25,7 @@ class ProGrad(ConstrainingObjective, name="prograd"):
         d                        where cos(d, g_z) ≥ 0
         d - λ·(d·u(g_z))·u(g_z)  elsewhere
 
-    With plain training d is the gradient, as in the paper. (Its code treats each tensor by itself, which is the same
+    With plain training d is the gradient, as in the paper. (Its code treats each tensor separately, which is the same
     for the one tensor that it trains.) The direction of the rule is constrained, since it is the step that would be
     taken. SubPT projects the result, since otherwise the step would leave the subspace.
 

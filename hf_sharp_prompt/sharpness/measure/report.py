@@ -91,9 +91,9 @@ def report(
     - The Hessian's largest eigenvalue, by power iteration, shifted where the largest in magnitude is negative.
     - The Hessian's trace, by Hutchinson's estimator: the mean of `zᵀHz` over `probes` vectors z of random signs.
 
-    The model is in evaluation mode meanwhile, and afterwards as it was before, whatever happens: parameters, `.grad`,
-    buffers, modes, and the random generators. The same seed gives the same report. In half precision the Hessian says
-    little; convert the model first.
+    During the measurement the model is in evaluation mode. Afterwards, whatever happens, its parameters, `.grad`,
+    buffers and modes and the random generators are as before. The same seed gives the same report. In half precision
+    the Hessian says little; convert the model first.
 
     Args:
         model: Any model, with an adapter or without.

@@ -45,8 +45,8 @@ def open_surface(
         The surface.
 
     Raises:
-        ValueError: No parameters, or on several devices; no batches; a model without a loss of its own and no `loss`;
-            a loss that is not finite, or does not depend on the parameters.
+        ValueError: There are no parameters, or they are on several devices; there are no batches; the model returns no
+            loss and there is no `loss`; or the loss is not finite, or does not depend on the parameters.
     """
     if parameters is None:
         parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
@@ -75,7 +75,7 @@ class LossSurface:
 
     Args:
         model: The model, in evaluation mode.
-        batches: Of any sizes.
+        batches: The batches, of any sizes.
         loss: As for `open_surface`.
         parameters: The coordinates, on one device.
 

@@ -21,7 +21,7 @@ class SAMPLe(SharpnessRule, name="sample"):
         2 gradient evaluations per step, and a vector of state.
 
     When:
-        Prompts that should keep novel classes; the best published average among SAM's kin on CoOp.
+        Prompts that should keep novel classes; the best published average of SAM's variants on CoOp.
 
     Reference:
         Rajoli et al., "SAMPLe", equations 5 and 8 to 10 and table 5. There is no released code.
