@@ -80,11 +80,11 @@ class SharpnessRule(WithHyperparameters, ABC):
 
     @abstractmethod
     def direction(self, gradient: Gradient) -> torch.Tensor:
-        """The direction d, a flat vector: what the base optimizer receives as the gradient at the current point."""
+        """Return the direction d, a flat vector, which the base optimizer receives as the gradient."""
 
 
 def names() -> list[str]:
-    """The names of all rules, sorted."""
+    """Return the names of all rules, sorted."""
     return SharpnessRule.registry.names()
 
 

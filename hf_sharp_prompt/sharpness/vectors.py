@@ -19,12 +19,12 @@ def cosine(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
 
 
 def project(v: torch.Tensor, onto: torch.Tensor) -> torch.Tensor:
-    """The part of `v` along `onto`; zero where `onto` is zero."""
+    """Return the part of `v` along `onto`; zero where `onto` is zero."""
     return (v @ unit(onto)) * unit(onto)
 
 
 def reject(v: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
-    """The part of `v` orthogonal to `other`."""
+    """Return the part of `v` orthogonal to `other`."""
     return v - project(v, other)
 
 
@@ -34,7 +34,7 @@ def flatten(tensors: Iterable[torch.Tensor]) -> torch.Tensor:
 
 
 def split(flat: torch.Tensor, tensors: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-    """The parts of a flat vector, with the shapes of these tensors."""
+    """Return the parts of a flat vector, with the shapes of these tensors."""
     parts = flat.split([tensor.numel() for tensor in tensors])
     return [part.view_as(tensor) for part, tensor in zip(parts, tensors, strict=True)]
 

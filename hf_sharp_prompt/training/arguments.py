@@ -273,7 +273,7 @@ class SharpPromptTrainingArguments(TrainingArguments):
 
     @property
     def arguments_that_need_a_length(self) -> list[str]:
-        """The arguments set that need the number of samples of an epoch."""
+        """The names of the arguments in use that need the number of samples of an epoch."""
         return ["epoch_schedule"] * (self.epoch_schedule != "none") + (
             ["drop_last_train_batch"] * self.drop_last_train_batch
         )
@@ -357,12 +357,12 @@ class SharpPromptTrainingArguments(TrainingArguments):
 
     @property
     def needs_class_counts(self) -> bool:
-        """Whether the training samples of each class must be known."""
+        """True if the training samples of each class must be known."""
         return self.changes_loss or self._leaves_tail_to_counts
 
     @property
     def changes_loss(self) -> bool:
-        """Whether another loss than the model's own is minimised."""
+        """True if another loss than the model's own is minimised."""
         return self.loss is not None or self.reweighting_beta is not None
 
     @property
@@ -472,7 +472,7 @@ def _with_class_names(hyperparameters: dict[str, Any]) -> dict[str, Any]:
 
 
 def _as_json(value: Any) -> Any:
-    """What `json` writes of a value that it does not know: an enum's value, an array's numbers, or else its text."""
+    """Return an enum's value, an array's numbers, or else the text of a value that `json` does not know."""
     if isinstance(value, Enum):
         return value.value
     return value.tolist() if hasattr(value, "tolist") else str(value)

@@ -44,11 +44,11 @@ class SeededTrainer(TrainerHooks):
 
     @property
     def remembering_samples(self) -> list[str]:
-        """The names of what remembers samples, so that batches have to say which ones they hold."""
+        """The names of the objectives that remember samples, for which batches say which samples they hold."""
         return []
 
     def get_train_dataloader(self) -> DataLoader:
-        """As the Trainer's, but for the random numbers that samples see.
+        """Make the train loader, whose samples see the random numbers of the seed, the epoch and the batch.
 
         Raises:
             ValueError: Samples only stream by, but are to be remembered, or their number has to be known.
@@ -93,7 +93,7 @@ class SeededTrainer(TrainerHooks):
             )
 
     def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader:
-        """As the Trainer's, whose workers that live on would go on with the data set that they were started for."""
+        """Make the evaluation loader; its workers, if they live on, are not those of another data set."""
         if self.args.dataloader_persistent_workers and eval_dataset is not None and not isinstance(eval_dataset, str):
             self.forget_evaluation_loader()
         datasets: Any = self.eval_dataset
@@ -107,7 +107,7 @@ class SeededTrainer(TrainerHooks):
         return loader
 
     def get_test_dataloader(self, test_dataset: Any) -> DataLoader:
-        """As the Trainer's; the labels are checked where batches are made."""
+        """Make the loader of `predict`; the labels are checked where batches are made."""
         with self._checking_labels(test_dataset, self._num_classes):
             loader = super().get_test_dataloader(test_dataset)
         if not _streams(loader.dataset):
@@ -136,7 +136,7 @@ class SeededTrainer(TrainerHooks):
             self.data_collator = collator
 
     def evaluation_loop(self, *args: Any, **kwargs: Any) -> EvalLoopOutput:
-        """As the Trainer's; labels are checked against the classes that the model has now."""
+        """Evaluate as the Trainer does; labels are checked against the classes that the model has now."""
         self._num_classes.fill_(num_classes_of(self.model))
         return super().evaluation_loop(*args, **kwargs)
 
@@ -210,7 +210,7 @@ class SeededTrainer(TrainerHooks):
         return {**batch, "labels": ignore(labels, repeated)}
 
     def train(self, *args: Any, **kwargs: Any) -> TrainOutput:
-        """As the Trainer's; workers end with the run."""
+        """Train as the Trainer does; workers end with the run."""
         try:
             return super().train(*args, **kwargs)
         finally:
@@ -218,7 +218,7 @@ class SeededTrainer(TrainerHooks):
 
 
 def _streams(dataset: Any) -> bool:
-    """Whether samples come by instead of being asked for."""
+    """Tell whether samples stream by and cannot be asked for by their number."""
     return isinstance(dataset, IterableDataset) or not hasattr(dataset, "__len__")
 
 

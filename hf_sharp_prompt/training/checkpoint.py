@@ -1,4 +1,4 @@
-"""What a checkpoint holds besides the Trainer's own files, and whether it is whole."""
+"""Writes what a checkpoint holds besides the Trainer's own files, and finds out whether it is whole."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def save_state(sharpness: SharpnessAware, objectives: ObjectiveSum, checkpoint: 
 
 
 def load_state(sharpness: SharpnessAware, objectives: ObjectiveSum, checkpoint: str | Path) -> None:
-    """Read it again.
+    """Read what `save_state` wrote.
 
     Raises:
         ValueError: The checkpoint is of a run with another rule or other objectives.
@@ -69,7 +69,7 @@ def write_manifest(checkpoint: str | Path) -> None:
 
 
 def was_interrupted(checkpoint: Path) -> bool:
-    """Whether its saving did not come to its end."""
+    """Tell whether the saving of a checkpoint was interrupted."""
     try:
         json.loads((checkpoint / TRAINER_STATE_NAME).read_text())  # written last
     except (OSError, ValueError):
@@ -174,7 +174,7 @@ def _find_damage_of_file(checkpoint: Path, name: str, size: int | None) -> str |
 
 
 def _is_finite(path: Path) -> bool:
-    """Whether the weights and the optimizer's state are; what objectives remember may have gaps."""
+    """Tell whether a file's weights or optimizer state are finite; what objectives remember may have gaps."""
     if path.suffix == ".safetensors" and path.name != OBJECTIVES_STATE_NAME:
         tensors = list(load_file(path).values())
     elif path.name == OPTIMIZER_NAME:

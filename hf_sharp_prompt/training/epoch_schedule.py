@@ -53,7 +53,7 @@ class EpochCosine(LRScheduler):
             group["lr"] = learning_rate
 
     def get_lr(self) -> list[float | torch.Tensor]:
-        """The learning rates of this epoch, one for each parameter group."""
+        """Return the learning rates of this epoch, one for each parameter group."""
         if self.epoch > 0:
             return [lr * (1 + math.cos(math.pi * (self.epoch - 1) / self.epochs)) / 2 for lr in self.base_lrs]
         if self.first_epoch_learning_rate is None:
@@ -61,6 +61,6 @@ class EpochCosine(LRScheduler):
         return [self.first_epoch_learning_rate for _ in self.base_lrs]
 
     def state_dict(self) -> dict[str, Any]:
-        """The state, without what the run's arguments say, which may be changed for a resumed run."""
+        """Return the state, without what the run's arguments say, which may be changed for a resumed run."""
         arguments = ("epochs", "first_epoch_learning_rate")
         return {name: value for name, value in super().state_dict().items() if name not in arguments}

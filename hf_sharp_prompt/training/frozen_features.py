@@ -39,7 +39,7 @@ def encode_frozen_images(model: nn.Module, inputs: Mapping[str, Any], needed_by_
 
 
 def class_features_kept(model: nn.Module, while_training: bool) -> AbstractContextManager[None]:
-    """Within the block, compute the features of the classes once, where the model has such.
+    """Compute the features of the classes once within the block, where the model has such.
 
     Args:
         model: The model, without the wrappers of a training loop.

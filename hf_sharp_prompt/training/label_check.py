@@ -46,14 +46,14 @@ class LabelCheckingCollator:
 
 
 def class_names_of(model: nn.Module) -> Sequence[str] | None:
-    """The names of the classes that a prompted model classifies into, if it has any."""
+    """Return the names of the classes that a prompted model classifies into, if it has any."""
     if not isinstance(model, PeftModel):
         return None
     return getattr(model.peft_config.get(model.active_adapter), "class_names", None)
 
 
 def num_classes_of(model: nn.Module) -> int:
-    """How many classes a model has; 0 where it is not known."""
+    """Return how many classes a model has; 0 where it is not known."""
     if names := class_names_of(model):
         return len(names)
     base = model.get_base_model() if isinstance(model, PeftModel) else model

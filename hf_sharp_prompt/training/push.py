@@ -38,7 +38,7 @@ ahead of it."""
 
 
 class PushError(OSError):
-    """What could not be pushed, where it is saved, and what the Hub answered."""
+    """Says what could not be pushed, where it is saved, and what the Hub answered."""
 
 
 class PushingTrainer(TrainerHooks):
@@ -58,7 +58,7 @@ class PushingTrainer(TrainerHooks):
         self._goes_on_without_hub = False
 
     def init_hf_repo(self, token: str | None = None, private: bool | None = None) -> None:
-        """As the Trainer's, with further attempts.
+        """Create the repository, with further attempts.
 
         Raises:
             PushError: The repository cannot be created; while the Trainer is made or trains, this is a warning.
@@ -267,7 +267,7 @@ def _stage(fill: Callable[[Path], Any]) -> tempfile.TemporaryDirectory:
 
 
 def _without_paths(content: Any, key: str = "") -> Any:
-    """The same JSON with the last part of each string that is a local path."""
+    """Return the same JSON with the last part of each string that is a local path."""
     if isinstance(content, dict):
         return {name: _without_paths(each, name) for name, each in content.items()}
     if isinstance(content, list):
@@ -281,7 +281,7 @@ def _without_paths(content: Any, key: str = "") -> Any:
 
 
 def _public(text: str) -> str:
-    """The last part of a path that exists on this machine; any other text as it is."""
+    """Return the last part of a path that exists on this machine; any other text as it is."""
     return _last_part(text) if os.path.isabs(text) and os.path.lexists(text) else text
 
 

@@ -125,7 +125,7 @@ class SubspaceTrainer(TrainerHooks):
     early_stage: EarlyStage | None = None
 
     def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> TrainOutput:
-        """As the Trainer's; with `subspace_epochs` the run has two stages, and may be resumed in either."""
+        """Train as the Trainer does; with `subspace_epochs` the run has two stages, and may be resumed in either."""
         self.subspace = None
         epochs, rank = self.args.subspace_epochs, self.args.subspace_rank
         if epochs is None or rank is None:

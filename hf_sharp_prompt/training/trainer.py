@@ -154,8 +154,9 @@ class SharpPromptTrainer(SubspaceTrainer, PushingTrainer, SeededTrainer, Checkpo
             prepared = self._prepare_inputs(inputs)
             micro_batch = encode_frozen_images(self.model, prepared, self.objectives.needs_frozen_images)
         self._micro_batches.append(micro_batch)
-        if self.sharpness is None or not self.accelerator.sync_gradients:
+        if not self.accelerator.sync_gradients:
             return torch.zeros((), device=self.args.device)
+        assert self.sharpness is not None  # made with the optimizer
         micro_batches, self._micro_batches = self._micro_batches, []
         self._begin_step(self.sharpness, model, micro_batches, num_items_in_batch)
         run = partial(self._run_backward_pass, model, num_items_in_batch)
@@ -201,7 +202,7 @@ class SharpPromptTrainer(SubspaceTrainer, PushingTrainer, SeededTrainer, Checkpo
         return_outputs: bool = False,
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> torch.Tensor | tuple[torch.Tensor, Any]:
-        """As the Trainer's, and in training the objectives' terms added."""
+        """Compute the Trainer's loss and, in training, add the objectives' terms."""
         inputs = dict(inputs)
         index, labels = inputs.pop(SAMPLE_INDEX, None), inputs.get("labels")
         loss, outputs = super().compute_loss(model, inputs, True, num_items_in_batch)
@@ -229,14 +230,14 @@ class SharpPromptTrainer(SubspaceTrainer, PushingTrainer, SeededTrainer, Checkpo
         return processor if isinstance(processor, PreTrainedTokenizerBase) or hasattr(processor, "tokenizer") else None
 
     def evaluation_loop(self, *args: Any, **kwargs: Any) -> EvalLoopOutput:
-        """As the Trainer's; the classes' features are computed once for all batches."""
+        """Evaluate as the Trainer does, and compute the classes' features once for all batches."""
         with class_features_kept(self.model, while_training=False):
             return super().evaluation_loop(*args, **kwargs)
 
     def prediction_step(
         self, model: nn.Module, inputs: dict[str, torch.Tensor | Any], *args: Any, **kwargs: Any
     ) -> tuple[torch.Tensor | None, torch.Tensor | None, torch.Tensor | None]:
-        """As the Trainer's; what metrics see as the inputs are the images, whatever the base model takes first."""
+        """Predict as the Trainer does, and give metrics the images as inputs, whatever the base model takes first."""
         predicted = super().prediction_step(model, inputs, *args, **kwargs)
         name = getattr(self.model, "main_input_name", "input_ids")
         if "inputs" in self.args.include_for_metrics and name not in inputs:
@@ -251,7 +252,7 @@ class SharpPromptTrainer(SubspaceTrainer, PushingTrainer, SeededTrainer, Checkpo
         super().log(logs, start_time)
 
     def train(self, resume_from_checkpoint: str | Path | bool | None = None, *args: Any, **kwargs: Any) -> TrainOutput:
-        """As the Trainer's; resuming from the last checkpoint passes over those that are incomplete.
+        """Train as the Trainer does; resuming from the last checkpoint passes over those that are incomplete.
 
         With `subspace_epochs` the run has two stages, and may be resumed in either.
 

@@ -39,7 +39,7 @@ def landscape(
     parameters: Iterable[nn.Parameter] | None = None,
     seed: int = 0,
 ) -> Landscape:
-    """The loss over a plane of two random directions around a model's parameters w, filter-normalised.
+    """Return the loss over a plane of two random directions around a model's parameters w, filter-normalised.
 
     A direction is Gaussian noise in which every filter (a row of a tensor with two or more dimensions, such as a
     context token, or else a whole tensor) is scaled to the norm of the same filter of w. So 1 is a change as large as

@@ -27,7 +27,7 @@ def open_surface(
     parameters: Iterable[nn.Parameter] | None = None,
     seed: int = 0,
 ) -> Iterator[LossSurface]:
-    """The model's loss surface, for the length of a `with` block.
+    """Open the model's loss surface, for the length of a `with` block.
 
     However the block ends, parameters, `.grad`, `requires_grad`, buffers, training modes and the states of all random
     generators are as they were before it.

@@ -88,7 +88,7 @@ class Evaluations:
         return self.context.generator if self.part is None else self.context.generator_of_part(self.part)
 
     def filter_norms(self) -> torch.Tensor:
-        """The norm of each parameter's row, or of its whole tensor if that has one dimension or none."""
+        """Return the norm of each parameter's row, or of its whole tensor if that has one dimension or none."""
         return filter_norms(self.origin)
 
     def __call__(self, offset: torch.Tensor | None = None, sample_mask: SampleMask | None = None) -> torch.Tensor:
@@ -161,7 +161,7 @@ class Evaluations:
         return (elsewhere[0].loss, elsewhere[0].gradient) if elsewhere else None
 
     def metrics(self) -> dict[str, torch.Tensor]:
-        """What is to be logged: the loss, ‖g‖, and of rules that look elsewhere what they saw there."""
+        """Return what is to be logged: the loss, ‖g‖, and of rules that look elsewhere what they saw there."""
         metrics = {"loss": self.loss, "gradient_norm": self.gradient.norm()}
         if self.perturbed is not None:
             perturbed_loss, perturbed_gradient = self.perturbed

@@ -37,7 +37,7 @@ class ParameterVector:
         return self.tensors[0].device
 
     def read(self) -> torch.Tensor:
-        """The parameters as they are now: a copy, of length dim."""
+        """Return the parameters as they are now: a copy, of length dim."""
         return flatten(self.tensors)
 
     @torch.no_grad()
@@ -51,7 +51,7 @@ class ParameterVector:
         return [part.to(tensor.dtype) for part, tensor in zip(split(flat, self.tensors), self.tensors, strict=True)]
 
     def copy(self) -> list[torch.Tensor]:
-        """The parameters as they are now, tensor by tensor."""
+        """Return the parameters as they are now, tensor by tensor."""
         return [tensor.detach().clone() for tensor in self.tensors]
 
     @torch.no_grad()
