@@ -152,8 +152,7 @@ class SharpPromptTrainer(SubspaceTrainer, PushingTrainer, SeededTrainer, Checkpo
         """Hold the micro-batch back until the step's last, then put the direction over all of them in `.grad`."""
         with self.compute_loss_context_manager():
             prepared = self._prepare_inputs(inputs)
-            micro_batch = encode_frozen_images(self.model, prepared, self.objectives.needs_frozen_images)
-        self._micro_batches.append(micro_batch)
+            self._micro_batches.append(encode_frozen_images(self.model, prepared, self.objectives.needs_frozen_images))
         if not self.accelerator.sync_gradients:
             return torch.zeros((), device=self.args.device)
         assert self.sharpness is not None  # made with the optimizer
