@@ -10,7 +10,13 @@ from typing import Any, ClassVar, Generic, TypeVar
 
 
 def hyperparameter(
-    default: float, *, low: float = -math.inf, high: float = math.inf, above: float = -math.inf, help: str
+    default: float,
+    *,
+    low: float = -math.inf,
+    high: float = math.inf,
+    above: float = -math.inf,
+    help: str,
+    formerly: str | None = None,
 ) -> Any:
     """Declare a hyperparameter of a dataclass.
 
@@ -19,11 +25,13 @@ def hyperparameter(
         low, high: The closed range of its values.
         above: An open bound below.
         help: What it means, in one sentence.
+        formerly: A name that it had before, under which `Registry.create` still takes it.
 
     Returns:
         A dataclass field; typed as `Any` so that `rho: float = hyperparameter(0.05, help=…)` type-checks.
     """
-    return dataclasses.field(default=default, metadata={"low": low, "high": high, "above": above, "help": help})
+    metadata = {"low": low, "high": high, "above": above, "help": help, "formerly": formerly}
+    return dataclasses.field(default=default, metadata=metadata)
 
 
 class Named:
@@ -109,26 +117,30 @@ class Registry(MutableMapping[str, type[Member]], Generic[Member]):
         Args:
             name: One of `names()`.
             *arguments: What every member of the family takes besides hyperparameters.
-            **hyperparameters: Its hyperparameters; those not given take their defaults.
+            **hyperparameters: Its hyperparameters; the others take their defaults.
 
         Raises:
             ValueError: The name or a hyperparameter is unknown (the nearest is named), or a value is outside its
                 range.
         """
         kind = self.find(name)
-        defaults = {field.name: field.default for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
-        for given in hyperparameters:
-            if given not in defaults:
-                known = ", ".join(f"{key}={value}" for key, value in defaults.items()) or "none"
-                raise ValueError(
-                    f"{name} has no hyperparameter {given!r}{nearest(given, defaults)} It takes: {known}."
-                )
+        fields = dataclasses.fields(kind)  # type: ignore[arg-type]  # members are dataclasses
+        for field in fields:
+            if (formerly := field.metadata.get("formerly")) in hyperparameters:
+                if field.name in hyperparameters:
+                    raise ValueError(f"{name}: {formerly} is the former name of {field.name}; drop {formerly}.")
+                hyperparameters[field.name] = hyperparameters.pop(formerly)
+        defaults = {field.name: field.default for field in fields}
+        for key in hyperparameters:
+            if key not in defaults:
+                known = ", ".join(f"{each}={value}" for each, value in defaults.items()) or "none"
+                raise ValueError(f"{name} has no hyperparameter {key!r}{nearest(key, defaults)} It takes: {known}.")
         return kind(*arguments, **hyperparameters)
 
 
-def nearest(given: str, known: Iterable[str]) -> str:
+def nearest(name: str, known: Iterable[str]) -> str:
     """Return the end of a sentence about an unknown name: the nearest known name, if one is near."""
-    matches = difflib.get_close_matches(given.lower(), list(known), n=1, cutoff=0.4)
+    matches = difflib.get_close_matches(name.lower(), list(known), n=1, cutoff=0.4)
     return f"; did you mean {matches[0]!r}?" if matches else "."
 
 

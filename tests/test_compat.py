@@ -17,7 +17,8 @@ from torch import nn
 from transformers import AttentionInterface, CLIPTextConfig, CLIPTextModel
 
 from hf_sharp_prompt import CLIPPromptConfig
-from hf_sharp_prompt.compat import ReplacedForward, RoutedConfig, checkpointing_repeats_hooks, configured_attention
+from hf_sharp_prompt.compat.peft import ReplacedForward
+from hf_sharp_prompt.compat.transformers import RoutedConfig, checkpointing_repeats_hooks, configured_attention
 from hf_sharp_prompt.tuners import CLIPPromptModel
 
 
@@ -33,7 +34,7 @@ def test_peft_still_looks_the_method_up_where_it_is_explained():
     look_up = inspect.unwrap(PeftConfigMixin._get_peft_type.__func__)
     assert "Can't find" in inspect.getsource(look_up), (
         "peft's PeftConfigMixin._get_peft_type has changed: read it again, and change or drop "
-        "hf_sharp_prompt.compat.explain_failed_loading."
+        "hf_sharp_prompt.compat.peft.explain_failed_loading."
     )
 
 
@@ -61,7 +62,7 @@ def test_peft_still_has_its_tables_of_methods():
     found = PEFT_TYPE_TO_CONFIG_MAPPING[key], PEFT_TYPE_TO_TUNER_MAPPING[key], PEFT_TYPE_TO_PREFIX_MAPPING[key]
     assert found == (CLIPPromptConfig, CLIPPromptModel, "clip_prompt_"), (
         "peft no longer finds a method that is entered in its tables: read peft.mapping again, and change "
-        "hf_sharp_prompt.compat.register_method."
+        "hf_sharp_prompt.compat.peft.register_method."
     )
 
 
@@ -70,7 +71,7 @@ def test_peft_still_registers_no_method_from_outside():
         register_peft_method(name="my_prompt", config_cls=CLIPPromptConfig, model_cls=CLIPPromptModel)
     except ValueError:
         return
-    pytest.fail("peft.utils.register_peft_method takes methods from outside: use it in compat.register_method.")
+    pytest.fail("peft.utils.register_peft_method takes methods from outside: use it in compat.peft.register_method.")
 
 
 @pytest.mark.parametrize(
@@ -88,7 +89,7 @@ def test_peft_still_has_the_private_methods_that_are_overridden(owner, name, par
     found = None if method is None else list(inspect.signature(method).parameters)
     assert found == parameters, (
         f"peft's {owner.__name__}.{name} is gone or takes other arguments: read it again, and change its override in "
-        "hf_sharp_prompt.compat."
+        "hf_sharp_prompt.compat.peft."
     )
 
 
@@ -102,7 +103,7 @@ def test_peft_still_announces_a_pass_with_adapters_for_rows(clip, pixel_values, 
     model(pixel_values=pixel_values, adapter_names=["default"] * len(pixel_values))
     assert announced == [["default"] * len(pixel_values)], (
         "PeftModel.forward no longer enters _enable_peft_forward_hooks of the tuner: read it again, and change "
-        "hf_sharp_prompt.compat.OpenTuner."
+        "hf_sharp_prompt.compat.peft.OpenTuner."
     )
 
 
@@ -144,7 +145,7 @@ def test_peft_still_runs_the_forward_of_the_base_models_instance():
     calls = inspect.getsource(PeftModel.forward)
     assert "self.get_base_model()(" in calls, (
         "PeftModel.forward no longer calls the base model: read it again, and change or drop "
-        "hf_sharp_prompt.compat.ReplacedForward."
+        "hf_sharp_prompt.compat.peft.ReplacedForward."
     )
 
 
@@ -171,7 +172,7 @@ def test_transformers_still_looks_attention_up_at_every_call(monkeypatch):
     actual = tower(TEXT).last_hidden_state
     assert seen == [first], (
         "transformers' attention modules no longer read config._attn_implementation at every call: read them again, "
-        "and change hf_sharp_prompt.compat.RoutedConfig."
+        "and change hf_sharp_prompt.compat.transformers.RoutedConfig."
     )
     assert torch.equal(actual, expected)
 
@@ -195,7 +196,7 @@ def test_transformers_still_has_an_eager_attention_in_every_models_file(model):
     expected = ["module", "query", "key", "value", "attention_mask", "scaling", "dropout", "kwargs"]
     assert found == expected, (
         f"{file.__name__} has no eager_attention_forward of these arguments: read it again, and change "
-        "hf_sharp_prompt.compat.configured_attention."
+        "hf_sharp_prompt.compat.transformers.configured_attention."
     )
 
 
@@ -206,6 +207,6 @@ def test_whether_gradient_checkpointing_repeats_hooks_is_known():
     tower.activation_checkpointing_enable()
     tower(TEXT).last_hidden_state.sum().backward()
     assert checkpointing_repeats_hooks(tower) == (len(calls) == 2), (
-        "transformers' gradient checkpointing covers something else than compat.checkpointing_repeats_hooks says: "
+        "transformers' gradient checkpointing covers something else than checkpointing_repeats_hooks says: "
         "read transformers.modeling_layers.GradientCheckpointingLayer again."
     )

@@ -20,7 +20,7 @@ def counted(labels: torch.Tensor) -> torch.Tensor:
 
 
 def ignore(labels: torch.Tensor, ignored: torch.Tensor) -> torch.Tensor:
-    """Return the labels such that the given samples do not count.
+    """Return the labels such that the ignored samples do not count.
 
     Args:
         labels: Class indices, samples; or probabilities, samples × classes.

@@ -84,8 +84,8 @@ class NFL(Objective, name="nfl"):
         self._texts = prompted.tokenize_names(names, tokenizer, config.class_template)
 
     def _read_names(self, class_names: Sequence[str]) -> list[str]:
-        given = self.novel_class_names
-        listed = read_class_names(given, self.name) if isinstance(given, str) else given
+        source = self.novel_class_names
+        listed = read_class_names(source, self.name) if isinstance(source, str) else source
         names = list(dict.fromkeys(name.replace("_", " ").strip() for name in listed))
         trained = {name.casefold() for name in class_names}
         if dropped := [name for name in names if name.casefold() in trained]:

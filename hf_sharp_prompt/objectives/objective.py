@@ -103,7 +103,7 @@ def create(name: str, **hyperparameters: Any) -> Objective:
 
     Args:
         name: One of `names()`, e.g. `"saf"`.
-        **hyperparameters: Its hyperparameters; those not given take the values of its paper.
+        **hyperparameters: Its hyperparameters; the others take the values of its paper.
 
     Raises:
         ValueError: An unknown name or hyperparameter (the nearest is named), or a value outside its range.

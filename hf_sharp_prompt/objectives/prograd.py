@@ -25,12 +25,12 @@ class ProGrad(ConstrainingObjective, name="prograd"):
         d                        where cos(d, g_z) ≥ 0
         d - λ·(d·u(g_z))·u(g_z)  elsewhere
 
-    With plain training d is the gradient, as in the paper. (Its code treats each tensor by itself, which is the same
+    With plain training d is the gradient, as in the paper. (Its code treats each tensor separately, which is the same
     for the one tensor that it trains.) The direction of the rule is constrained, since it is the step that would be
     taken. SubPT projects the result, since otherwise the step would leave the subspace.
 
     Args:
-        lmbda: λ, how much of the conflicting part is removed (paper: 1; 0.8 for some data sets).
+        weight: λ, how much of the conflicting part is removed (paper: 1; 0.8 for some data sets).
         temperature: T, which softens both distributions (paper: 1).
         template: The hand-written text, with `{}` for the class name.
 
@@ -46,7 +46,7 @@ class ProGrad(ConstrainingObjective, name="prograd"):
 
     needs_frozen_images = True
 
-    lmbda: float = hyperparameter(1.0, low=0, help="How much of the conflicting part is removed.")
+    weight: float = hyperparameter(1.0, low=0, help="How much of the conflicting part is removed.", formerly="lmbda")
     temperature: float = hyperparameter(1.0, above=0, help="Temperature of both distributions.")
     template: str = "a photo of a {}."
 
@@ -67,4 +67,4 @@ class ProGrad(ConstrainingObjective, name="prograd"):
 
     def constrain(self, direction: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
         general = normalize(gradient, dim=0)
-        return direction - self.lmbda * (direction @ general).clamp(max=0) * general
+        return direction - self.weight * (direction @ general).clamp(max=0) * general

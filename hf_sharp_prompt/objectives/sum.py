@@ -72,14 +72,18 @@ class ObjectiveSum:
             objective.epoch = epoch
             objective.begin_step(model)
 
-    def term(self, batch: Batch, of: ConstrainingObjective | None = None) -> torch.Tensor:
+    def term(self, batch: Batch, constraint: ConstrainingObjective | None = None) -> torch.Tensor:
         """Return what a micro-batch adds to the loss. A rule may ask for it at several points in one step.
 
         Args:
             batch: The micro-batch.
-            of: A constraint whose term is returned instead.
+            constraint: The constraint whose term is returned instead.
         """
-        evaluated = [of] if of is not None else [each for each in self.objectives if each not in self.constraints]
+        evaluated = (
+            [constraint]
+            if constraint is not None
+            else [each for each in self.objectives if each not in self.constraints]
+        )
         with nullcontext() if self.accelerator is None else self.accelerator.autocast():
             terms = {objective.name: objective.term(batch) for objective in evaluated}
         for name, term in terms.items():

@@ -49,15 +49,15 @@ def check_template(template: str, objective: str) -> None:
         raise ValueError(f"{objective}: a template contains {{}} exactly once, for the class name; got {template!r}.")
 
 
-def _read_one(given: str, objective: str) -> Sequence[str]:
+def _read_one(entry: str, objective: str) -> Sequence[str]:
     """Return the templates that one entry stands for."""
-    if not isinstance(given, str) or "{" in given:
-        return [given]
-    if given in ENSEMBLES:
-        return ENSEMBLES[given]
-    if Path(given).expanduser().is_file():
-        return read_lines(given)
+    if not isinstance(entry, str) or "{" in entry:
+        return [entry]
+    if entry in ENSEMBLES:
+        return ENSEMBLES[entry]
+    if Path(entry).expanduser().is_file():
+        return read_lines(entry)
     raise ValueError(
-        f"{objective}: there are no templates {given!r}{nearest(given, ENSEMBLES)} Give a text with {{}} for the "
+        f"{objective}: there are no templates {entry!r}{nearest(entry, ENSEMBLES)} Give a text with {{}} for the "
         f"name, a list of such texts, a file with one in each line, or one of: {', '.join(ENSEMBLES)}."
     )

@@ -18,7 +18,7 @@ from .evaluation_mode import evaluation_mode
 
 @runtime_checkable
 class NameClassifier(Protocol):
-    """A model that classifies images among texts of class names, such as CLIP with a prompt adapter."""
+    """A model that compares images with texts of class names, such as CLIP with a prompt adapter."""
 
     @property
     def active_config(self) -> Any:
@@ -43,14 +43,14 @@ class NameClassifier(Protocol):
         """Return features of images without prompts, batch × width, not normalised."""
 
     def compare(self, image_features: torch.Tensor, text_features: torch.Tensor) -> torch.Tensor:
-        """Return the logits of images among texts, from normalised features."""
+        """Return the logits of images and texts, from normalised features."""
 
     def without_prompts(self) -> AbstractContextManager[None]:
         """Make it the base model within the block."""
 
 
 def classifier(model: nn.Module, objective: str) -> NameClassifier:
-    """Return the model that classifies among texts of class names, without the wrappers of a training loop.
+    """Return the model that compares images with texts of class names, without the wrappers of a training loop.
 
     Raises:
         ValueError: The model classifies in another way, or its adapter has no classes.

@@ -80,11 +80,11 @@ class SharpnessRule(WithHyperparameters, ABC):
 
     @abstractmethod
     def direction(self, gradient: Gradient) -> torch.Tensor:
-        """The direction d, a flat vector: what the base optimizer receives as the gradient at the current point."""
+        """Return the direction d, a flat vector, which the base optimizer receives as the gradient."""
 
 
 def names() -> list[str]:
-    """The names of all rules, sorted."""
+    """Return the names of all rules, sorted."""
     return SharpnessRule.registry.names()
 
 
@@ -93,7 +93,7 @@ def create(name: str, **hyperparameters: Any) -> SharpnessRule:
 
     Args:
         name: One of `names()`, e.g. `"sam"`.
-        **hyperparameters: The rule's hyperparameters; those not given take the values of its paper.
+        **hyperparameters: The rule's hyperparameters; the others take the values of its paper.
 
     Raises:
         ValueError: An unknown name or hyperparameter (the nearest is named), or a value outside its range.

@@ -10,4 +10,4 @@ RHO_SCHEDULES: dict[str, Callable[[float, float], float]] = {
     "cosine": lambda progress, learning_rate: (1 + math.cos(math.pi * progress)) / 2,
     "learning_rate": lambda progress, learning_rate: learning_rate,
 }
-"""Name → factor of rho, given the share of the run that is over and the learning rate relative to its highest."""
+"""Name → factor of rho, from the share of the run that is over and the learning rate relative to its highest."""

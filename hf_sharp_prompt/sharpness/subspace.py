@@ -25,7 +25,7 @@ class Subspace:
 
     @classmethod
     def of(cls, snapshots: torch.Tensor, rank: int) -> Subspace:
-        """The subspace of the largest variance: principal component analysis, computed in float64.
+        """Return the subspace of the largest variance: principal component analysis, computed in float64.
 
         Args:
             snapshots: Parameter vectors, snapshots × dim.

@@ -19,12 +19,12 @@ def cosine(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
 
 
 def project(v: torch.Tensor, onto: torch.Tensor) -> torch.Tensor:
-    """The part of `v` along `onto`; zero where `onto` is zero."""
+    """Return the part of `v` along `onto`; zero where `onto` is zero."""
     return (v @ unit(onto)) * unit(onto)
 
 
 def reject(v: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
-    """The part of `v` orthogonal to `other`."""
+    """Return the part of `v` orthogonal to `other`."""
     return v - project(v, other)
 
 
@@ -33,10 +33,10 @@ def flatten(tensors: Iterable[torch.Tensor]) -> torch.Tensor:
     return torch.cat([tensor.detach().reshape(-1) for tensor in tensors])
 
 
-def split(flat: torch.Tensor, like: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-    """A flat vector as tensors with the shapes of others."""
-    parts = flat.split([tensor.numel() for tensor in like])
-    return [part.view_as(tensor) for part, tensor in zip(parts, like, strict=True)]
+def split(flat: torch.Tensor, tensors: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+    """Return the parts of a flat vector, with the shapes of these tensors."""
+    parts = flat.split([tensor.numel() for tensor in tensors])
+    return [part.view_as(tensor) for part, tensor in zip(parts, tensors, strict=True)]
 
 
 def filter_norms(tensors: Iterable[torch.Tensor]) -> torch.Tensor:

@@ -17,8 +17,9 @@ from .. import objectives, sharpness
 from ..data import tail_classes
 from ..data.loading import load_class_names
 from ..hyperparameters import nearest
-from ..objectives import long_tail
+from ..objectives import Objective, long_tail
 from ..objectives.class_names import is_list_of_class_names
+from ..sharpness import SharpnessRule
 from ..sharpness.schedule import RHO_SCHEDULES
 from ..sharpness.step.sharpness_aware import M_SHARPNESS
 from .epoch_schedule import EPOCH_SCHEDULES
@@ -78,7 +79,7 @@ class SharpPromptTrainingArguments(TrainingArguments):
             `"mesa"` are objectives: with them, `objectives` gets the one that is named, with `sharpness_args` as its
             hyperparameters, and `sharpness` becomes `"none"`.
         sharpness_args (`dict`, *optional*):
-            The rule's hyperparameters, e.g. `{"rho": 0.1}`, as a dict or as JSON; those not given take the values of
+            The rule's hyperparameters, e.g. `{"rho": 0.1}`, as a dict or as JSON; the others take the values of
             the rule's paper. `imbsam`'s tail classes are by default those with fewer than 20 training samples.
         rho_schedule (`str`, defaults to `"constant"`):
             How the perturbation radius goes over the run: `"constant"`, `"linear"` or `"cosine"` to zero, or
@@ -94,7 +95,7 @@ class SharpPromptTrainingArguments(TrainingArguments):
             base-to-novel, 50 and 10 for 16 shots). By default directions are followed as they are.
         m_sharpness (`str`, defaults to `"batch"`):
             Over what the rule is applied: the step's whole `"batch"`; or each `"micro_batch"`, or each `"process"`'s
-            share of the batch, by itself, with the mean of their directions followed.
+            share of the batch, alone, and the mean of their directions is followed.
         reweighting_epochs (`list[int]`, *optional*):
             The epochs, from 0, at whose beginning the classes are weighted again: from the first on `reweighting_beta`
             holds, and at each `gnm` halves its noise.
@@ -179,7 +180,7 @@ class SharpPromptTrainingArguments(TrainingArguments):
     m_sharpness: str = field(
         default="batch",
         metadata={
-            "help": "Over what the rule is applied: the whole batch, or each micro_batch or process by itself.",
+            "help": "Over what the rule is applied: the whole batch, or each micro_batch or process alone.",
             "choices": list(M_SHARPNESS),
         },
     )
@@ -237,7 +238,7 @@ class SharpPromptTrainingArguments(TrainingArguments):
         default=False, metadata={"help": "Remove the columns that the model's forward does not name."}
     )
 
-    dataloader_pin_memory: bool | None = field(
+    dataloader_pin_memory: bool | None = field(  # type: ignore[assignment]  # None until __post_init__ decides
         default=None, metadata={"help": "Pin batches in memory. Default: where there is an accelerator to copy to."}
     )
     logging_nan_inf_filter: bool = field(
@@ -251,7 +252,7 @@ class SharpPromptTrainingArguments(TrainingArguments):
         super().__post_init__()
         if self.world_size == 1 < processes:
             raise ValueError(
-                f"{processes} processes were started, but each would train by itself and write to {self.output_dir}: "
+                f"{processes} processes were started, but each would train alone and write to {self.output_dir}: "
                 f"Accelerate knows no way to join processes on {self.device.type}. Start one process, or set use_cpu."
             )
         if self.dataloader_pin_memory is None:
@@ -259,8 +260,8 @@ class SharpPromptTrainingArguments(TrainingArguments):
         self._refuse_arguments()
         # For their complaints, before anything is loaded.
         for name, example in (("sharpness_args", "rho"), ("loss_args", "margin")):
-            if isinstance(given := getattr(self, name), str):
-                raise ValueError(f"{name} must be a JSON object such as '{{\"{example}\": 0.1}}', got {given!r}.")
+            if isinstance(value := getattr(self, name), str):
+                raise ValueError(f"{name} must be a JSON object such as '{{\"{example}\": 0.1}}', got {value!r}.")
         self._translate_objective_chosen_as_sharpness()
         self.make_sharpness_rule(class_counts=[1])
         self._create_objectives(self._read_objectives())
@@ -272,7 +273,7 @@ class SharpPromptTrainingArguments(TrainingArguments):
 
     @property
     def arguments_that_need_a_length(self) -> list[str]:
-        """The arguments set that need the number of samples of an epoch."""
+        """The names of the arguments in use that need the number of samples of an epoch."""
         return ["epoch_schedule"] * (self.epoch_schedule != "none") + (
             ["drop_last_train_batch"] * self.drop_last_train_batch
         )
@@ -325,8 +326,8 @@ class SharpPromptTrainingArguments(TrainingArguments):
                 raise ValueError(f"{name} {why}.")
         if self.optim in OPTIMIZERS_THAT_STEP_ALONE:
             raise ValueError(
-                f"optim={self.optim.value!r} takes its step within the backward pass, of which rules need several for "
-                f"a step; choose another, such as 'sgd' or 'adamw_torch'."
+                f"optim={OptimizerNames(self.optim).value!r} takes its step within the backward pass, of which rules "
+                "need several for a step; choose another, such as 'sgd' or 'adamw_torch'."
             )
 
     def identity(self) -> dict[str, Any]:
@@ -346,9 +347,9 @@ class SharpPromptTrainingArguments(TrainingArguments):
     def _check_subspace(self) -> None:
         epochs, rank = self.subspace_epochs, self.subspace_rank
         if (epochs is None) != (rank is None):
-            given, missing = ("subspace_epochs", "subspace_rank")[:: 1 if rank is None else -1]
-            raise ValueError(f"{given} is set but {missing} is not; a subspace needs both.")
-        if epochs is not None and not 1 <= rank < epochs:
+            present, missing = ("subspace_epochs", "subspace_rank")[:: 1 if rank is None else -1]
+            raise ValueError(f"{present} is set but {missing} is not; a subspace needs both.")
+        if epochs is not None and rank is not None and not 1 <= rank < epochs:
             raise ValueError(
                 f"subspace_rank must be from 1 to {epochs - 1}, got {rank}: the {epochs} snapshots of subspace_epochs="
                 f"{epochs}, one per epoch, span one dimension less about their mean."
@@ -356,48 +357,54 @@ class SharpPromptTrainingArguments(TrainingArguments):
 
     @property
     def needs_class_counts(self) -> bool:
-        """Whether the training samples of each class must be known."""
+        """True if the training samples of each class must be known."""
         return self.changes_loss or self._leaves_tail_to_counts
 
     @property
     def changes_loss(self) -> bool:
-        """Whether another loss than the model's own is minimised."""
+        """True if another loss than the model's own is minimised."""
         return self.loss is not None or self.reweighting_beta is not None
 
     @property
     def _leaves_tail_to_counts(self) -> bool:
         return self.sharpness == "imbsam" and "tail_classes" not in (self.sharpness_args or {})
 
-    def make_sharpness_rule(self, class_counts: Sequence[int] | None = None) -> sharpness.SharpnessRule:
-        """A fresh rule with the hyperparameters of `sharpness_args`.
+    def make_sharpness_rule(self, class_counts: Sequence[int] | None = None) -> SharpnessRule:
+        """Make a new rule with the hyperparameters of `sharpness_args`.
 
         Args:
-            class_counts: The training samples of each class, for `imbsam` where its tail classes are not given.
+            class_counts: The training samples of each class, for `imbsam` where `sharpness_args` has no tail classes.
         """
-        hyperparameters = self.sharpness_args or {}
+        hyperparameters = _as_dict(self.sharpness_args)
         if self._leaves_tail_to_counts and class_counts is not None:
             hyperparameters = {**hyperparameters, "tail_classes": tail_classes(class_counts)}
         return sharpness.create(self.sharpness, **hyperparameters)
 
-    def make_loss(self, class_counts: Sequence[int]) -> long_tail.LongTailLoss | None:
-        """A fresh loss with the hyperparameters of `loss_args`; None if it is the model's own."""
-        if not self.changes_loss:
-            return None
-        return long_tail.create(self.loss or "cross_entropy", class_counts, **(self.loss_args or {}))
+    def make_loss(self, class_counts: Sequence[int]) -> long_tail.LongTailLoss:
+        """Make a new loss with the hyperparameters of `loss_args`: cross entropy, where only the weights change.
+
+        Args:
+            class_counts: The training samples of each class, by label.
+        """
+        return long_tail.create(self.loss or "cross_entropy", class_counts, **_as_dict(self.loss_args))
 
     def class_weights(self, class_counts: Sequence[int]) -> torch.Tensor | None:
-        """What the classes weigh once they are re-weighted; None if they never are."""
+        """Return the weight of each class once they are re-weighted; None if they never are."""
         if self.reweighting_beta is None:
             return None
         return long_tail.effective_number_weights(class_counts, self.reweighting_beta)
 
-    def make_objectives(self) -> list[objectives.Objective]:
+    def find_reweighting_stage(self, epoch: int) -> int:
+        """Return how many times the classes have been re-weighted in an epoch, counted from 0."""
+        return sum(epoch >= each for each in self.reweighting_epochs or ())
+
+    def make_objectives(self) -> list[Objective]:
         """Make new objectives, as `objectives` chooses them."""
         chosen = self._read_objectives()
-        return self._create_objectives({name: _with_class_names(given or {}) for name, given in chosen.items()})
+        return self._create_objectives({name: _with_class_names(values or {}) for name, values in chosen.items()})
 
     @staticmethod
-    def _create_objectives(chosen: dict[str, dict[str, Any] | None]) -> list[objectives.Objective]:
+    def _create_objectives(chosen: dict[str, dict[str, Any] | None]) -> list[Objective]:
         return [objectives.create(name, **(hyperparameters or {})) for name, hyperparameters in chosen.items()]
 
     def _translate_objective_chosen_as_sharpness(self) -> None:
@@ -411,21 +418,21 @@ class SharpPromptTrainingArguments(TrainingArguments):
         self.sharpness, self.sharpness_args = "none", None
 
     def _read_objectives(self) -> dict[str, dict[str, Any] | None]:
-        """Hyperparameters by name, whichever way the objectives are given."""
-        given = self.objectives or {}
-        if isinstance(given, str):
-            given = json.loads(given) if given.startswith("[") else [given]
-        if not isinstance(given, dict):
-            if repeated := sorted({str(name) for name in given if given.count(name) > 1}):
+        """Return the hyperparameters by name, whichever form `objectives` has."""
+        chosen: Any = self.objectives or {}
+        if isinstance(chosen, str):
+            chosen = json.loads(chosen) if chosen.startswith("[") else [chosen]
+        if not isinstance(chosen, dict):
+            if repeated := sorted({str(name) for name in chosen if chosen.count(name) > 1}):
                 raise ValueError(f"objectives must differ, but these stand more than once: {', '.join(repeated)}.")
-            given = dict.fromkeys(given)
-        for name, hyperparameters in given.items():
+            chosen = dict.fromkeys(chosen)
+        for name, hyperparameters in chosen.items():
             if not isinstance(hyperparameters, dict | None):
                 raise ValueError(
                     f"objectives must map names to their hyperparameters, e.g. {{'kgcoop': {{'weight': 8.0}}}}; for "
                     f"{name!r} there is {hyperparameters!r}."
                 )
-        return given
+        return chosen
 
     def _check_reweighting_epochs(self) -> None:
         epochs = self.reweighting_epochs or ()
@@ -451,16 +458,21 @@ class SharpPromptTrainingArguments(TrainingArguments):
         self.class_weights([1, 1])
 
 
+def _as_dict(hyperparameters: dict | str | None) -> dict[str, Any]:
+    """Return hyperparameters by name; `__post_init__` has refused text that is not JSON."""
+    return hyperparameters if isinstance(hyperparameters, dict) else {}
+
+
 def _with_class_names(hyperparameters: dict[str, Any]) -> dict[str, Any]:
     """Replace a data set in `novel_class_names` by the names of its classes."""
-    given = hyperparameters.get("novel_class_names")
-    if not given or not isinstance(given, str) or is_list_of_class_names(given):
+    names = hyperparameters.get("novel_class_names")
+    if not names or not isinstance(names, str) or is_list_of_class_names(names):
         return hyperparameters
-    return {**hyperparameters, "novel_class_names": load_class_names(given)}
+    return {**hyperparameters, "novel_class_names": load_class_names(names)}
 
 
 def _as_json(value: Any) -> Any:
-    """What `json` writes of a value that it does not know: an enum's value, an array's numbers, or else its text."""
+    """Return an enum's value, an array's numbers, or else the text of a value that `json` does not know."""
     if isinstance(value, Enum):
         return value.value
     return value.tolist() if hasattr(value, "tolist") else str(value)

@@ -1,4 +1,4 @@
-"""What a checkpoint holds besides the Trainer's own files, and whether it is whole."""
+"""Writes what a checkpoint holds besides the Trainer's own files, and finds out whether it is whole."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import logging
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import torch
 from safetensors import safe_open
@@ -37,14 +38,15 @@ def save_state(sharpness: SharpnessAware, objectives: ObjectiveSum, checkpoint: 
 
 
 def load_state(sharpness: SharpnessAware, objectives: ObjectiveSum, checkpoint: str | Path) -> None:
-    """Read it again.
+    """Read what `save_state` wrote.
 
     Raises:
         ValueError: The checkpoint is of a run with another rule or other objectives.
     """
     path = Path(checkpoint, RULE_STATE_NAME)
     metadata, state = _read(path)
-    objectives_metadata, objectives_state = {"objectives": ""}, {}
+    objectives_metadata: dict[str, str] = {"objectives": ""}
+    objectives_state: dict[str, torch.Tensor] = {}
     if (path := Path(checkpoint, OBJECTIVES_STATE_NAME)).is_file():
         objectives_metadata, objectives_state = _read(path)
     then = _in_words(metadata["rule"], objectives_metadata["objectives"].split())
@@ -67,7 +69,7 @@ def write_manifest(checkpoint: str | Path) -> None:
 
 
 def was_interrupted(checkpoint: Path) -> bool:
-    """Whether its saving did not come to its end."""
+    """Tell whether the saving of a checkpoint was interrupted."""
     try:
         json.loads((checkpoint / TRAINER_STATE_NAME).read_text())  # written last
     except (OSError, ValueError):
@@ -96,17 +98,19 @@ def find_damage(checkpoint: str | Path, processes: int = 1) -> str | None:
             sizes |= json.loads(manifest.read_text())
         except ValueError:
             return f"{MANIFEST_NAME} is incomplete"
-        if saved_by := {name for name in sizes if name.startswith("rng_state")} - set(names):
-            return f"its random numbers ({', '.join(sorted(saved_by))}) are not those of {processes} processes"
+        if saved_states := {name for name in sizes if name.startswith("rng_state")} - set(names):
+            return f"its random numbers ({', '.join(sorted(saved_states))}) are not those of {processes} processes"
     found = (_find_damage_of_file(checkpoint, name, size) for name, size in sizes.items())
     return ", ".join(filter(None, found)) or None
 
 
-def choose_checkpoint(given: str | Path | bool, directories: Sequence[Path], processes: int = 1) -> Path | None:
+def choose_checkpoint(
+    wanted: str | Path | Literal[True], directories: Sequence[Path], processes: int = 1
+) -> Path | None:
     """Choose the checkpoint that a run goes on from.
 
     Args:
-        given: A checkpoint, or True for the newest one.
+        wanted: A checkpoint, or True for the newest one.
         directories: Where checkpoints may be, the preferred first.
         processes: How many processes the run has.
 
@@ -114,15 +118,15 @@ def choose_checkpoint(given: str | Path | bool, directories: Sequence[Path], pro
         The checkpoint; None where an interrupted save left nothing else, and the run starts from its beginning.
 
     Raises:
-        ValueError: The given checkpoint is damaged, or there is none, or each that was saved to its end is damaged.
+        ValueError: It is damaged, or there is none, or each that was saved to its end is damaged.
     """
-    if given is not True:
-        if damage := find_damage(given, processes):
+    if wanted is not True:
+        if damage := find_damage(wanted, processes):
             raise ValueError(
-                f"{given} cannot be resumed: {damage}. Resume from another checkpoint, or with "
+                f"{wanted} cannot be resumed: {damage}. Resume from another checkpoint, or with "
                 "resume_from_checkpoint=True from the newest that is complete."
             )
-        return Path(given)
+        return Path(wanted)
     damaged = {}
     for checkpoint in (each for directory in directories for each in checkpoints_of(directory)):
         if (damage := find_damage(checkpoint, processes)) is None:
@@ -170,9 +174,9 @@ def _find_damage_of_file(checkpoint: Path, name: str, size: int | None) -> str |
 
 
 def _is_finite(path: Path) -> bool:
-    """Whether the weights and the optimizer's state are; what objectives remember may have gaps."""
+    """Tell whether a file's weights or optimizer state are finite; what objectives remember may have gaps."""
     if path.suffix == ".safetensors" and path.name != OBJECTIVES_STATE_NAME:
-        tensors = load_file(path).values()
+        tensors = list(load_file(path).values())
     elif path.name == OPTIMIZER_NAME:
         state = torch.load(path, map_location="cpu", weights_only=True)["state"]
         tensors = [value for each in state.values() for value in each.values() if torch.is_tensor(value)]

@@ -1,7 +1,7 @@
-"""What is drawn at random for samples, such as crops: decided by the run's seed, the epoch and the batch alone.
+"""What is drawn at random for samples, such as crops: the run's seed, the epoch and the batch decide it.
 
-Not by how many workers make the batches, whether these live on between epochs, or what else has drawn before: a run
-that is resumed anywhere sees what it would have seen. Nor does it change what is drawn elsewhere, as for dropout.
+The number of workers, whether they live on between epochs, and earlier draws do not matter. So a run that is resumed
+anywhere sees what it would have seen. Random numbers that are drawn elsewhere, as for dropout, stay the same.
 """
 
 from __future__ import annotations
@@ -16,18 +16,20 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
+from ..random_state import random_state_kept
+
 
 SAMPLE_INDEX = "sample_index"
 
 
 class Draws:
-    """Which random numbers batches see.
+    """Seeds the random numbers that batches see.
 
     Args:
-        seed: Of the run.
+        seed: The run's seed.
 
     Attributes:
-        epoch: In memory that is shared with workers, so that those that live on see it change.
+        epoch: The epoch, from 0, in memory that is shared with workers, so that those that live on see it change.
     """
 
     def __init__(self, seed: int) -> None:
@@ -36,22 +38,23 @@ class Draws:
 
     @contextmanager
     def of(self, purpose: str, indices: Sequence[int]) -> Iterator[None]:
-        """Within the block the CPU's random numbers, Python's, NumPy's and torch's, are those of a batch's purpose."""
+        """Seed Python, NumPy and torch's CPU generator for a batch, within the block.
+
+        Args:
+            purpose: What is drawn: the batch's items, or the batch that is made of them.
+            indices: The samples of the batch.
+        """
         key = repr((self.seed, int(self.epoch), purpose, [int(index) for index in indices]))
         seed = int.from_bytes(hashlib.sha256(key.encode()).digest()[:4], "big")
-        held = random.getstate(), np.random.get_state(), torch.get_rng_state()
-        random.seed(seed)
-        np.random.seed(seed)
-        torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed a GPU's as well
-        try:
+        with random_state_kept():
+            random.seed(seed)
+            np.random.seed(seed)
+            torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed a GPU's as well
             yield
-        finally:
-            for restore, state in zip((random.setstate, np.random.set_state, torch.set_rng_state), held):
-                restore(state)
 
 
 class Seeded(Dataset):
-    """A data set whose items come with their index, `(index, item)`, a batch's with random numbers of its own.
+    """A data set whose items come with their index, `(index, item)`, and see the random numbers of their batch.
 
     Args:
         dataset: The data set, with a length.
@@ -76,14 +79,14 @@ class Seeded(Dataset):
         return list(zip(indices, items, strict=True))
 
     def set_epoch(self, epoch: int) -> None:
-        """Which epoch is drawn for, from 0."""
+        """Set the epoch that is drawn for, from 0."""
         self.draws.epoch.fill_(epoch)
         if hasattr(self.dataset, "set_epoch"):
             self.dataset.set_epoch(epoch)
 
 
 class SeededCollator:
-    """Makes the batches that a collator makes of a `Seeded` data set's items, with random numbers of their own.
+    """Makes the batches that a collator makes of a `Seeded` data set's items, with each batch's random numbers.
 
     Args:
         collator: Makes batches of items without an index.
@@ -99,7 +102,7 @@ class SeededCollator:
 
 
 class IndexedCollator(SeededCollator):
-    """Besides, batches say which samples they hold, as `sample_index`."""
+    """A [`SeededCollator`] whose batches also say which samples they hold, as `sample_index`."""
 
     def __call__(self, items: list[tuple[int, Any]]) -> dict[str, Any]:
         return {**super().__call__(items), SAMPLE_INDEX: torch.tensor([index for index, _ in items])}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import torch
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
@@ -51,15 +52,15 @@ class EpochCosine(LRScheduler):
         for group, learning_rate in zip(self.optimizer.param_groups, self._last_lr, strict=True):
             group["lr"] = learning_rate
 
-    def get_lr(self) -> list[float]:
-        """The learning rates of this epoch, one for each parameter group."""
+    def get_lr(self) -> list[float | torch.Tensor]:
+        """Return the learning rates of this epoch, one for each parameter group."""
         if self.epoch > 0:
             return [lr * (1 + math.cos(math.pi * (self.epoch - 1) / self.epochs)) / 2 for lr in self.base_lrs]
         if self.first_epoch_learning_rate is None:
             return list(self.base_lrs)
-        return [self.first_epoch_learning_rate] * len(self.base_lrs)
+        return [self.first_epoch_learning_rate for _ in self.base_lrs]
 
     def state_dict(self) -> dict[str, Any]:
-        """The state, without what the run's arguments say, which may be changed for a resumed run."""
+        """Return the state, without what the run's arguments say, which may be changed for a resumed run."""
         arguments = ("epochs", "first_epoch_learning_rate")
         return {name: value for name, value in super().state_dict().items() if name not in arguments}

@@ -1,4 +1,4 @@
-"""Training must not go on with numbers that are not finite, nor save them."""
+"""Notices numbers that are not finite, so that training stops and does not save them."""
 
 from __future__ import annotations
 

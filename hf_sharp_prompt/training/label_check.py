@@ -1,4 +1,4 @@
-"""Labels must be among the classes of the model, and name the same ones."""
+"""Checks that labels are those of the model's classes, and name the same ones."""
 
 from __future__ import annotations
 
@@ -46,18 +46,19 @@ class LabelCheckingCollator:
 
 
 def class_names_of(model: nn.Module) -> Sequence[str] | None:
-    """The names of the classes that a prompted model classifies into, if it has any."""
+    """Return the names of the classes that a prompted model classifies into, if it has any."""
     if not isinstance(model, PeftModel):
         return None
     return getattr(model.peft_config.get(model.active_adapter), "class_names", None)
 
 
 def num_classes_of(model: nn.Module) -> int:
-    """How many classes a model has; 0 where it is not known."""
+    """Return how many classes a model has; 0 where it is not known."""
     if names := class_names_of(model):
         return len(names)
     base = model.get_base_model() if isinstance(model, PeftModel) else model
-    return base.config.num_labels if type(base).__name__.endswith("ForImageClassification") else 0
+    config: Any = getattr(base, "config", None)
+    return config.num_labels if type(base).__name__.endswith("ForImageClassification") else 0
 
 
 def check_class_order(dataset: Any, names: Sequence[str] | None) -> None:
@@ -73,11 +74,11 @@ def check_class_order(dataset: Any, names: Sequence[str] | None) -> None:
     Raises:
         ValueError: A class of the data has another label in the model.
     """
-    given = _class_names_of_dataset(dataset)
-    if not given or not names:
+    in_data = _class_names_of_dataset(dataset)
+    if not in_data or not names:
         return
     labels = {_spelled_alike(name): label for label, name in enumerate(names)}
-    for label, name in enumerate(given):
+    for label, name in enumerate(in_data):
         in_model = labels.get(_spelled_alike(name), label)
         if in_model != label:
             instead = f"that is {names[label]!r}" if label < len(names) else f"it has {len(names)} classes"

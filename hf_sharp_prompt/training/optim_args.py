@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from transformers import Trainer, TrainingArguments
+from transformers.training_args import OptimizerNames
 
 
 ARGUMENTS = {
@@ -48,6 +49,6 @@ def check_optim_args(args: TrainingArguments) -> None:
     if ignored:
         instead = [ARGUMENTS[name] for name in ignored if name in ARGUMENTS]
         raise ValueError(
-            f"optim_args has {', '.join(ignored)}, which has no effect on optim={str(args.optim.value)!r}; "
+            f"optim_args has {', '.join(ignored)}, which has no effect on optim={OptimizerNames(args.optim).value!r}; "
             + (f"use the argument {', '.join(instead)} instead." if instead else "leave it out.")
         )

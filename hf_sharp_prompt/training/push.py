@@ -16,12 +16,13 @@ from typing import Any
 
 from huggingface_hub import CommitInfo
 from peft import PeftModel
-from transformers import Trainer
 from transformers.trainer import TRAINING_ARGS_NAME
 from transformers.trainer_utils import HubStrategy, SaveStrategy
 from transformers.utils import PushInProgress
 from transformers.utils.hub import hf_api
 
+from ..compat.trainer import TrainerHooks
+from ..files import written_whole
 from ..hub import WAITS, ask_again, what_the_hub_said
 
 
@@ -37,10 +38,10 @@ ahead of it."""
 
 
 class PushError(OSError):
-    """What could not be pushed, where it is saved, and what the Hub answered."""
+    """Says what could not be pushed, where it is saved, and what the Hub answered."""
 
 
-class PushingTrainer(Trainer):
+class PushingTrainer(TrainerHooks):
     """A Trainer that tries again where the Hub fails for a while, and pushes nothing that is private.
 
     The repository gets the model, its processor and its card, and with `hub_strategy` "checkpoint" or
@@ -57,13 +58,13 @@ class PushingTrainer(Trainer):
         self._goes_on_without_hub = False
 
     def init_hf_repo(self, token: str | None = None, private: bool | None = None) -> None:
-        """As the Trainer's, with further attempts.
+        """Create the repository, with further attempts.
 
         Raises:
             PushError: The repository cannot be created; while the Trainer is made or trains, this is a warning.
         """
         self.push_in_progress = None
-        name = self.args.hub_model_id or Path(self.args.output_dir).absolute().name
+        name = self.args.hub_model_id or self.output_directory.absolute().name
         try:
             ask_again(lambda: super(PushingTrainer, self).init_hf_repo(token, private), f"Creating {name} on the Hub")
         except Exception as error:
@@ -72,7 +73,7 @@ class PushingTrainer(Trainer):
                 raise PushError(f"{message} {self._where_it_is}") from error
             logger.warning(f"{message} Nothing is pushed until it can be; the run goes on.")
 
-    def push_to_hub(
+    def push_to_hub(  # type: ignore[override]  # the Trainer's annotation lacks its futures and None
         self,
         commit_message: str | None = "End of training",
         blocking: bool = True,
@@ -104,19 +105,21 @@ class PushingTrainer(Trainer):
             return None
         if self.hub_model_id is None:
             self.init_hf_repo(token=token, private=private)
+        repository = str(self.hub_model_id)
         tags = kwargs.pop("tags", None) or []
         tags = [tags] if isinstance(tags, str) else list(tags)
         kwargs["tags"] = [*tags, *(tag for tag in getattr(self.model, "model_tags", None) or () if tag not in tags)]
-        kwargs.setdefault("model_name", self.hub_model_id.rpartition("/")[2])
+        kwargs.setdefault("model_name", repository.rpartition("/")[2])
         self.create_model_card(**kwargs)
-        self._finish_current_push()
+        self.finish_push()
         staged = self._stage_model()
         options = {"commit_message": commit_message, "token": token, "revision": revision or self.args.hub_revision}
         if blocking:
             return self._upload(staged, **options)
         return hf_api().run_as_future(self._upload, staged, **options)
 
-    def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
+    def push_checkpoint(self, checkpoint: Path) -> None:
+        """Push the model after a checkpoint was saved, and with some strategies the checkpoint; do not wait for it."""
         if not self.is_world_process_zero() or self.args.hub_strategy == HubStrategy.END:
             return
         if not self.args.hub_always_push and self.push_in_progress is not None and not self.push_in_progress.is_done():
@@ -133,9 +136,8 @@ class PushingTrainer(Trainer):
         options = {"token": self.args.hub_token, "revision": self.args.hub_revision}
         jobs = [self._upload_in_background(self._stage_model(), commit_message=message, **options)]
         if self.args.hub_strategy in (HubStrategy.CHECKPOINT, HubStrategy.ALL_CHECKPOINTS):
-            checkpoint = Path(checkpoint_folder)
-            only_last = self.args.hub_strategy == HubStrategy.CHECKPOINT
-            options["path_in_repo"] = "last-checkpoint" if only_last else checkpoint.name
+            replaces_last = self.args.hub_strategy == HubStrategy.CHECKPOINT
+            options["path_in_repo"] = "last-checkpoint" if replaces_last else checkpoint.name
             staged = _stage(lambda folder: shutil.copytree(checkpoint, folder, dirs_exist_ok=True))
             jobs.append(self._upload_in_background(staged, commit_message=f"{message}, checkpoint", **options))
         if self.push_in_progress is None or self.push_in_progress.is_done():
@@ -143,28 +145,40 @@ class PushingTrainer(Trainer):
         else:
             self.push_in_progress.jobs.extend(jobs)
 
-    def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
-        """As the Trainer's; beside an adapter, a processor with a tokenizer goes into the folder `processor`.
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """Save the model, its processor and the arguments, whole or not at all; where the arguments say so, push it.
 
-        PEFT's `AutoPeftModel` takes a tokenizer beside an adapter for a reason to look at the base model's input
-        embeddings, and a CLIP has no way to ask for these.
+        Beside an adapter, a processor with a tokenizer goes into the folder `processor`. PEFT's `AutoPeftModel` takes
+        a tokenizer beside an adapter for a reason to look at the base model's input embeddings, and a CLIP has no way
+        to ask for these.
+
+        Args:
+            output_dir: The folder; by default that of the arguments.
+            _internal_call: True if the Trainer calls it, and the model is not to be pushed.
         """
-        processor = self.processing_class or getattr(self.data_collator, "tokenizer", None)
-        if not isinstance(self.model, PeftModel) or not _tokenizes(processor):
-            super()._save(output_dir, state_dict)
-            return
-        given, self.processing_class = self.processing_class, _InItsFolder(processor)
+        if self.args.should_save:
+            with written_whole(output_dir or self.output_directory) as folder, self._processor_in_its_folder():
+                super().save_model(str(folder), _internal_call=True)
+        if self.args.push_to_hub and not _internal_call:
+            self.push_to_hub(commit_message="Model save", revision=self.args.hub_revision)
+
+    @contextmanager
+    def _processor_in_its_folder(self) -> Iterator[None]:
+        processing_class = self.processing_class
+        processor = processing_class or getattr(self.data_collator, "tokenizer", None)
+        if isinstance(self.model, PeftModel) and _tokenizes(processor):
+            self.processing_class = _InItsFolder(processor)  # type: ignore[assignment]  # only saved in the block
         try:
-            super()._save(output_dir, state_dict)
+            yield
         finally:
-            self.processing_class = given
+            self.processing_class = processing_class
 
     def _stage_model(self) -> tempfile.TemporaryDirectory:
         """A folder with the model as it is now, its processor and its card."""
 
         def fill(folder: Path) -> None:
-            self._save(str(folder))
-            card = Path(self.args.output_dir, CARD_NAME)
+            self.save_model(str(folder), _internal_call=True)
+            card = self.output_directory / CARD_NAME
             if card.is_file():
                 shutil.copy(card, folder / CARD_NAME)
 
@@ -179,9 +193,9 @@ class PushingTrainer(Trainer):
         with staged as folder:
             try:
                 return ask_again(
-                    lambda: hf_api().upload_folder(repo_id=self.hub_model_id, folder_path=folder, **options),
+                    lambda: hf_api().upload_folder(repo_id=str(self.hub_model_id), folder_path=folder, **options),
                     f"Pushing to {self.hub_model_id}",
-                    WAITS[-1:],  # the client makes attempts of its own at a commit
+                    WAITS[-1:],  # the client itself tries a commit several times
                 )
             except Exception as error:
                 raise PushError(
@@ -212,7 +226,7 @@ class PushingTrainer(Trainer):
 
 
 class _InItsFolder:
-    """A processor that is saved in a folder of its own."""
+    """A processor that is saved in the folder `processor`."""
 
     def __init__(self, processor: Any) -> None:
         self.processor = processor
@@ -253,7 +267,7 @@ def _stage(fill: Callable[[Path], Any]) -> tempfile.TemporaryDirectory:
 
 
 def _without_paths(content: Any, key: str = "") -> Any:
-    """The same JSON with the last part of each string that is a local path."""
+    """Return the same JSON with the last part of each string that is a local path."""
     if isinstance(content, dict):
         return {name: _without_paths(each, name) for name, each in content.items()}
     if isinstance(content, list):
@@ -267,7 +281,7 @@ def _without_paths(content: Any, key: str = "") -> Any:
 
 
 def _public(text: str) -> str:
-    """The last part of a path that exists on this machine; any other text as it is."""
+    """Return the last part of a path that exists on this machine; any other text as it is."""
     return _last_part(text) if os.path.isabs(text) and os.path.lexists(text) else text
 
 

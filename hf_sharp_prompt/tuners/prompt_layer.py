@@ -7,7 +7,7 @@ from typing import Any
 from peft.utils import ModulesToSaveWrapper
 from torch import nn
 
-from ..compat import OpenTunerLayer
+from ..compat.peft import OpenTunerLayer
 from .call import asked
 
 

@@ -13,7 +13,8 @@ from peft import PeftConfig, PeftModel
 from peft.utils import ModulesToSaveWrapper
 from torch import nn
 
-from ..compat import OpenTuner, ReplacedForward, checkpointing_repeats_hooks
+from ..compat.peft import OpenTuner, ReplacedForward
+from ..compat.transformers import checkpointing_repeats_hooks
 from .adapter_configs import AdapterConfigs, method_of
 from .adapter_file import check_state_dict
 from .call import asked, asking

@@ -25,7 +25,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from torch.utils.checkpoint import checkpoint
 from transformers import AttentionInterface
 
-from ..compat import RoutedConfig, configured_attention
+from ..compat.transformers import RoutedConfig, configured_attention
 from .text_tower import TextModel
 
 

@@ -60,12 +60,12 @@ class Observer(TrainerCallback):
         self.trainer, self.steps = trainer, []
 
     def on_pre_optimizer_step(self, args, state, control, **kwargs) -> None:
-        if self.trainer._early_stage is None:  # whose epochs are the run's first, taken twice
+        if self.trainer.early_stage is None:  # whose epochs are the run's first, taken twice
             groups = self.trainer.optimizer.param_groups
             self.steps.append((int(state.epoch), [{**group, "params": list(group["params"])} for group in groups]))
 
     def on_epoch_end(self, args, state, control, **kwargs) -> None:
-        control.should_training_stop |= self.trainer._early_stage is None and state.epoch >= RUN_EPOCHS
+        control.should_training_stop |= self.trainer.early_stage is None and state.epoch >= RUN_EPOCHS
 
 
 @functools.cache

@@ -86,7 +86,7 @@ class LongTailLoss(WithHyperparameters, nn.Module, ABC):
         """Return the loss, a scalar. The arguments are those of [`weighted_cross_entropy`]."""
         if logits.shape[-1] != len(self.class_counts):
             raise ValueError(
-                f"The model has {logits.shape[-1]} classes, but the loss was given the counts of "
+                f"The model has {logits.shape[-1]} classes, but the loss has the counts of "
                 f"{len(self.class_counts)}; give one count for each class, by label."
             )
         logits = _at_least_float32(logits)
@@ -107,7 +107,7 @@ def create(name: str, counts: Sequence[int], **hyperparameters: Any) -> LongTail
     Args:
         name: One of `names()`, e.g. `"gcl"`.
         counts: The number of training samples of each class, by label.
-        **hyperparameters: Its hyperparameters; those not given take the values of its paper.
+        **hyperparameters: Its hyperparameters; the others take the values of its paper.
 
     Raises:
         ValueError: The name or a hyperparameter is unknown (the nearest is named), a value is outside its range, or a

@@ -39,14 +39,14 @@ def landscape(
     parameters: Iterable[nn.Parameter] | None = None,
     seed: int = 0,
 ) -> Landscape:
-    """The loss over a plane of two random directions around a model's parameters w, filter-normalised.
+    """Return the loss over a plane of two random directions around a model's parameters w, filter-normalised.
 
     A direction is Gaussian noise in which every filter (a row of a tensor with two or more dimensions, such as a
     context token, or else a whole tensor) is scaled to the norm of the same filter of w. So 1 is a change as large as
     the parameters, and two minima can be compared whatever their scales. The same seed gives two models of the same
-    shape the same noise, each scaled to its own filters; `directions` gives them the very same plane.
+    shape the same noise, each scaled to its own filters; `directions` gives them the same plane.
 
-    The model is in evaluation mode meanwhile, and afterwards as it was before, as with `report`.
+    During the measurement the model is in evaluation mode. Afterwards all is as before, as with `report`.
 
     Args:
         model: Any model, with an adapter or without.
@@ -56,7 +56,7 @@ def landscape(
         directions: d₁ and d₂, used as they are, such as another landscape's `directions`.
         loss: As in `report`.
         parameters: As in `report`.
-        seed: Of all that is random.
+        seed: Seeds all that is random.
 
     Returns:
         A [`Landscape`], for [`~hf_sharp_prompt.plots.plot_landscapes`].

@@ -91,9 +91,9 @@ def report(
     - The Hessian's largest eigenvalue, by power iteration, shifted where the largest in magnitude is negative.
     - The Hessian's trace, by Hutchinson's estimator: the mean of `zᵀHz` over `probes` vectors z of random signs.
 
-    The model is in evaluation mode meanwhile, and afterwards as it was before, whatever happens: parameters, `.grad`,
-    buffers, modes, and the random generators. The same seed gives the same report. In half precision the Hessian says
-    little; convert the model first.
+    During the measurement the model is in evaluation mode. Afterwards, whatever happens, its parameters, `.grad`,
+    buffers and modes and the random generators are as before. The same seed gives the same report. In half precision
+    the Hessian says little; convert the model first.
 
     Args:
         model: Any model, with an adapter or without.
@@ -162,7 +162,7 @@ def report(
 def _look_within(
     surface: LossSurface, rhos: Sequence[float], ascent_steps: int, directions: int, seed: int
 ) -> dict[float, Neighbourhood]:
-    """The loss within each of the ascending radii; what is found within one also counts for those after it."""
+    """Return the loss within each of the ascending radii; what is found within one also counts for those after it."""
     within, worst, worst_offset = {}, surface.loss_here, torch.zeros_like(surface.gradient_here)
 
     def look_at(offset: torch.Tensor) -> float:
@@ -189,7 +189,7 @@ def _look_within(
 def _find_top_eigenvalue(
     surface: LossSurface, tolerance: float, max_iterations: int, seed: int
 ) -> tuple[float, float]:
-    """The Hessian's largest eigenvalue and its residual, by power iteration."""
+    """Return the Hessian's largest eigenvalue and its residual, by power iteration."""
     generator = torch.Generator().manual_seed(seed)
     eigenvalue, error, magnitude = _iterate(surface, surface.draw(generator), tolerance, max_iterations)
     if eigenvalue >= 0 and error <= tolerance * eigenvalue:
@@ -202,7 +202,7 @@ def _find_top_eigenvalue(
 def _iterate(
     surface: LossSurface, v: torch.Tensor, tolerance: float, max_iterations: int, shift: float = 0.0
 ) -> tuple[float, float, float]:
-    """The Hessian's eigenvalue that is largest in magnitude after adding the shift, its residual, and `‖Hv‖`."""
+    """Return the Hessian's largest eigenvalue in magnitude after adding the shift, its residual, and `‖Hv‖`."""
     for _ in range(max_iterations):
         v = unit(v)
         product = surface.hessian_times(v)
@@ -215,7 +215,7 @@ def _iterate(
 
 
 def _estimate_trace(surface: LossSurface, probes: int, seed: int) -> tuple[float, float]:
-    """The Hessian's trace and its standard error, by Hutchinson's estimator."""
+    """Return the Hessian's trace and its standard error, by Hutchinson's estimator."""
     generator = torch.Generator().manual_seed(seed)
     signs = (surface.draw(generator, signs=True) for _ in range(probes))
     return _mean_and_error([float(z @ surface.hessian_times(z)) for z in signs])

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import math
-import random
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-import numpy as np
 import torch
 from accelerate.utils import find_batch_size, send_to_device, set_seed
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from ...random_state import accelerators, random_state_kept
 from ..vectors import flatten, split
 
 
@@ -28,7 +27,7 @@ def open_surface(
     parameters: Iterable[nn.Parameter] | None = None,
     seed: int = 0,
 ) -> Iterator[LossSurface]:
-    """The model's loss surface, for the length of a `with` block.
+    """Open the model's loss surface, for the length of a `with` block.
 
     However the block ends, parameters, `.grad`, `requires_grad`, buffers, training modes and the states of all random
     generators are as they were before it.
@@ -46,8 +45,8 @@ def open_surface(
         The surface.
 
     Raises:
-        ValueError: No parameters, or on several devices; no batches; a model without a loss of its own and no `loss`;
-            a loss that is not finite, or does not depend on the parameters.
+        ValueError: There are no parameters, or they are on several devices; there are no batches; the model returns no
+            loss and there is no `loss`; or the loss is not finite, or does not depend on the parameters.
     """
     if parameters is None:
         parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
@@ -76,7 +75,7 @@ class LossSurface:
 
     Args:
         model: The model, in evaluation mode.
-        batches: Of any sizes.
+        batches: The batches, of any sizes.
         loss: As for `open_surface`.
         parameters: The coordinates, on one device.
 
@@ -188,15 +187,12 @@ def _left_as_it_was(model: nn.Module, parameters: list[nn.Parameter]) -> Iterato
     tensors = [(tensor, tensor.detach().clone()) for tensor in (*parameters, *model.buffers())]
     flags = [(parameter, parameter.requires_grad, parameter.grad) for parameter in (*model.parameters(), *parameters)]
     modes = [(module, module.training) for module in model.modules()]
-    of_python, of_numpy = random.getstate(), np.random.get_state()
-    with torch.random.fork_rng(range(torch.accelerator.device_count())):
+    with random_state_kept(accelerators()):
         try:
             for parameter, _, _ in flags:
                 parameter.grad = None
             yield
         finally:
-            random.setstate(of_python)
-            np.random.set_state(of_numpy)
             for module, training in modes:
                 module.training = training
             for parameter, requires_grad, grad in flags:

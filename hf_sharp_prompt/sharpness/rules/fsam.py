@@ -15,7 +15,7 @@ class FriendlySAM(SharpnessRule, name="fsam"):
     Args:
         rho: Perturbation radius (paper: 0.05).
         sigma: How much of the running mean is taken out (paper: 1).
-        lmbda: Decay of the running mean (paper: 0.9).
+        decay: λ, the decay of the running mean (paper: 0.9).
 
     Cost:
         2 gradient evaluations per step, and a vector of state.
@@ -29,11 +29,11 @@ class FriendlySAM(SharpnessRule, name="fsam"):
 
     rho: float = hyperparameter(0.05, low=0, help="Perturbation radius.")
     sigma: float = hyperparameter(1.0, low=0, help="Share of the running mean taken out.")
-    lmbda: float = hyperparameter(0.9, low=0, high=1, help="Decay of the running mean.")
+    decay: float = hyperparameter(0.9, low=0, high=1, help="Decay of the running mean.", formerly="lmbda")
 
     def direction(self, gradient: Gradient) -> torch.Tensor:
         g = gradient()
         m = self.state.get("mean")
         direction = gradient(offset=self.rho * unit(g if m is None else g - self.sigma * m))
-        self.state["mean"] = g if m is None else self.lmbda * m + (1 - self.lmbda) * g
+        self.state["mean"] = g if m is None else self.decay * m + (1 - self.decay) * g
         return direction

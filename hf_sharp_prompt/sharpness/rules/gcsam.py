@@ -31,7 +31,7 @@ class GCSAM(SharpnessRule, name="gcsam"):
 
     Reference:
         Liu et al., "Gradient Constrained Sharpness-aware Prompt Learning for Vision-Language Models", IEEE TMM 2024,
-        https://arxiv.org/abs/2309.07866. The released code treats each tensor by itself; on the one context tensor
+        https://arxiv.org/abs/2309.07866. The released code treats each tensor separately; on the one context tensor
         that it trains this is the same.
 
     Related:

@@ -21,7 +21,7 @@ class GNM(SharpnessRule, name="gnm"):
         1 gradient evaluation per step.
 
     When:
-        Long tails, where the gradient, and so SAM's worst point, is the head classes'; and where SAM is too dear.
+        Long tails, where the gradient, and so SAM's worst point, is the head classes'; and where SAM costs too much.
 
     Reference:
         Li et al., "Improving Visual Prompt Tuning by Gaussian Neighborhood Minimization for Long-Tailed Visual

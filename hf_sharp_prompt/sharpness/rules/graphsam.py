@@ -26,7 +26,7 @@ class GraphSAM(SharpnessRule, name="graphsam"):
 
     Reference:
         Wang et al., "Efficient Sharpness-Aware Minimization for Molecular Graph Transformer Models" (GraphSAM), ICLR
-        2024. The released code treats each tensor by itself.
+        2024. The released code treats each tensor separately.
     """
 
     rho: float = hyperparameter(0.05, low=0, help="Perturbation radius at an epoch's first step.")

@@ -22,7 +22,7 @@ class LookSAM(SharpnessRule, name="looksam"):
         1 + 1/k gradient evaluations per step, and a vector of state.
 
     When:
-        SAM's second evaluation is too dear.
+        SAM's second evaluation costs too much.
 
     Reference:
         Liu et al., "Towards Efficient and Scalable Sharpness-Aware Minimization", CVPR 2022,

@@ -15,13 +15,13 @@ class SAMPLe(SharpnessRule, name="sample"):
     Args:
         rho: Perturbation radius (paper: 0.05; 0.1 for CoCoOp and MaPLe).
         alpha: Weight of the batch's noise (paper: 0.0015).
-        lmbda: Decay of the running mean (paper: 0.15).
+        decay: λ, the decay of the running mean (paper: 0.15).
 
     Cost:
         2 gradient evaluations per step, and a vector of state.
 
     When:
-        Prompts that should keep novel classes; the best published average among SAM's kin on CoOp.
+        Prompts that should keep novel classes; the best published average of SAM's variants on CoOp.
 
     Reference:
         Rajoli et al., "SAMPLe", equations 5 and 8 to 10 and table 5. There is no released code.
@@ -29,10 +29,10 @@ class SAMPLe(SharpnessRule, name="sample"):
 
     rho: float = hyperparameter(0.05, low=0, help="Perturbation radius.")
     alpha: float = hyperparameter(0.0015, low=0, help="Weight of the batch's noise.")
-    lmbda: float = hyperparameter(0.15, low=0, high=1, help="Decay of the running mean.")
+    decay: float = hyperparameter(0.15, low=0, high=1, help="Decay of the running mean.", formerly="lmbda")
 
     def direction(self, gradient: Gradient) -> torch.Tensor:
         g = gradient()
-        m = self.lmbda * self.state.get("mean", torch.zeros_like(g)) + (1 - self.lmbda) * g
+        m = self.decay * self.state.get("mean", torch.zeros_like(g)) + (1 - self.decay) * g
         self.state["mean"] = m
         return g + gradient(offset=self.rho * unit(g) - self.alpha * (g - project(g, m)))

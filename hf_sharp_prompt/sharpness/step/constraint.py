@@ -17,7 +17,7 @@ class Constraint(NamedTuple):
 
     Args:
         name: The name under which it is logged.
-        loss: The other loss, over the same batch, in the form in which the step's own is given.
+        loss: The other loss, over the same batch, in the form of the step's own.
         constrain: From a direction and the other loss's gradient at the un-perturbed parameters to the direction
             that is to be followed.
     """

@@ -51,7 +51,7 @@ class StepContext:
         return None if self.accelerator is None else self.accelerator.scaler
 
     def reduce(self, flat: torch.Tensor) -> torch.Tensor:
-        """The mean of a tensor over the processes."""
+        """Return the mean of a tensor over the processes."""
         return flat if self.accelerator is None else self.accelerator.reduce(flat, reduction="mean")
 
     @cached_property
@@ -59,5 +59,5 @@ class StepContext:
         return int(torch.randint(2**62, (), generator=self.generator))
 
     def generator_of_part(self, part: int) -> torch.Generator:
-        """The generator of one part's noise. Every process draws the same seed for the step."""
+        """Return the generator of one part's noise. Every process draws the same seed for the step."""
         return torch.Generator().manual_seed(self._seed_of_parts + part)

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import torch
 
+from ...random_state import RandomState
 from ..rule import SampleMask
 from ..vectors import cosine, filter_norms, flatten
 from .buffers import buffers_kept
@@ -58,7 +59,7 @@ class Evaluations:
         self.part, self.share, self.again = part, share, again
         self.origin = context.parameters.copy()
         self.reached = [False] * len(self.origin)
-        self.random_state = _RandomState(self.origin[0].device)
+        self.random_state = RandomState.capture([self.origin[0].device])
         self.evaluated: list[_Evaluation] = []
 
     @property
@@ -87,7 +88,7 @@ class Evaluations:
         return self.context.generator if self.part is None else self.context.generator_of_part(self.part)
 
     def filter_norms(self) -> torch.Tensor:
-        """The norm of each parameter's row, or of its whole tensor if that has one dimension or none."""
+        """Return the norm of each parameter's row, or of its whole tensor if that has one dimension or none."""
         return filter_norms(self.origin)
 
     def __call__(self, offset: torch.Tensor | None = None, sample_mask: SampleMask | None = None) -> torch.Tensor:
@@ -160,7 +161,7 @@ class Evaluations:
         return (elsewhere[0].loss, elsewhere[0].gradient) if elsewhere else None
 
     def metrics(self) -> dict[str, torch.Tensor]:
-        """What is to be logged: the loss, ‖g‖, and of rules that look elsewhere what they saw there."""
+        """Return what is to be logged: the loss, ‖g‖, and of rules that look elsewhere what they saw there."""
         metrics = {"loss": self.loss, "gradient_norm": self.gradient.norm()}
         if self.perturbed is not None:
             perturbed_loss, perturbed_gradient = self.perturbed
@@ -186,17 +187,3 @@ class _Evaluation:
     loss: torch.Tensor
     shifted: bool
     whole: bool
-
-
-class _RandomState:
-    """The state of torch's generators when it was made: the CPU's and the device's."""
-
-    def __init__(self, device: torch.device) -> None:
-        self.cpu = torch.get_rng_state()
-        self.device = device
-        self.on_device = None if device.type == "cpu" else torch.get_device_module(device).get_rng_state(device)
-
-    def restore(self) -> None:
-        torch.set_rng_state(self.cpu)
-        if self.on_device is not None:
-            torch.get_device_module(self.device).set_rng_state(self.on_device, self.device)

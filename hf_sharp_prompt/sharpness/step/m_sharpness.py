@@ -18,7 +18,7 @@ class Followed:
 
     Args:
         direction: The direction d.
-        metrics: What is to be logged, the `loss` among it.
+        metrics: What is to be logged, with the `loss`.
         reached: For each parameter whether the loss depended on it.
         finite: True if all gradients were finite, in every process.
     """

@@ -19,25 +19,25 @@ class ParameterVector:
     """Reads and writes all trainable parameters, and their gradients, as one flat vector.
 
     Args:
-        given: A model, its `parameters()` or its `named_parameters()`; those with `requires_grad` are the vector's,
-            each once, in this order.
+        parameters: A model, its `parameters()` or its `named_parameters()`; those with `requires_grad` are the
+            vector's, each once, in this order.
 
     Attributes:
         tensors: The parameters that train.
 
     Raises:
-        ValueError: Something other than parameters is given, nothing trains, or what trains is on several devices.
+        ValueError: There is something other than parameters, nothing trains, or what trains is on several devices.
     """
 
-    def __init__(self, given: Parameters) -> None:
-        self.tensors: list[torch.Tensor] = trainable(given)
+    def __init__(self, parameters: Parameters) -> None:
+        self.tensors: list[torch.Tensor] = find_trainable(parameters)
 
     @property
     def device(self) -> torch.device:
         return self.tensors[0].device
 
     def read(self) -> torch.Tensor:
-        """The parameters as they are now: a copy, of length dim."""
+        """Return the parameters as they are now: a copy, of length dim."""
         return flatten(self.tensors)
 
     @torch.no_grad()
@@ -51,7 +51,7 @@ class ParameterVector:
         return [part.to(tensor.dtype) for part, tensor in zip(split(flat, self.tensors), self.tensors, strict=True)]
 
     def copy(self) -> list[torch.Tensor]:
-        """The parameters as they are now, tensor by tensor."""
+        """Return the parameters as they are now, tensor by tensor."""
         return [tensor.detach().clone() for tensor in self.tensors]
 
     @torch.no_grad()
@@ -83,33 +83,33 @@ class ParameterVector:
         return flatten(torch.zeros_like(each) if each.grad is None else each.grad for each in self.tensors)
 
 
-def trainable(given: Parameters) -> list[torch.Tensor]:
-    """Return the parameters with `requires_grad`, each once, in the order in which they are given.
+def find_trainable(parameters: Parameters) -> list[torch.Tensor]:
+    """Return the parameters with `requires_grad`, each once, in their order.
 
     Args:
-        given: A model, its `parameters()` or its `named_parameters()`.
+        parameters: A model, its `parameters()` or its `named_parameters()`.
 
     Raises:
-        ValueError: Something other than parameters is given, nothing trains, or what trains is on several devices.
+        ValueError: There is something other than parameters, nothing trains, or what trains is on several devices.
     """
-    if isinstance(given, torch.Tensor):
+    if isinstance(parameters, torch.Tensor):
         raise ValueError("SharpnessAware takes a model or several parameters, got one tensor; put it into a list.")
-    each = given.parameters() if isinstance(given, nn.Module) else given
+    each = parameters.parameters() if isinstance(parameters, nn.Module) else parameters
     # By identity, since tensors compare their values.
     found = {id(parameter): parameter for parameter in map(_without_name, each)}
-    parameters: list[torch.Tensor] = [parameter for parameter in found.values() if parameter.requires_grad]
-    if not parameters:
+    trained: list[torch.Tensor] = [parameter for parameter in found.values() if parameter.requires_grad]
+    if not trained:
         raise ValueError("There is nothing to train: none of the parameters has requires_grad=True.")
-    if len(devices := {str(parameter.device) for parameter in parameters}) > 1:
+    if len(devices := {str(parameter.device) for parameter in trained}) > 1:
         raise ValueError(
             f"The trainable parameters are on several devices ({', '.join(sorted(devices))}); a sharpness rule "
             "needs them on one. Frozen parameters may be anywhere."
         )
-    return parameters
+    return trained
 
 
-def _without_name(given: nn.Parameter | tuple[str, nn.Parameter]) -> nn.Parameter:
-    parameter = given[1] if isinstance(given, tuple) and len(given) == 2 else given
+def _without_name(entry: nn.Parameter | tuple[str, nn.Parameter]) -> nn.Parameter:
+    parameter = entry[1] if isinstance(entry, tuple) and len(entry) == 2 else entry
     if not isinstance(parameter, torch.Tensor):
         raise ValueError(
             f"SharpnessAware takes a model, its parameters() or its named_parameters(); among them is a "

@@ -125,7 +125,7 @@ class SharpnessAware:
 
         Raises:
             ValueError: The closure returns something other than a loss, or one that does not depend on the trainable
-                parameters; the rule needs labels and losses per sample, and they are not given.
+                parameters; the rule needs labels and losses per sample, and lacks them.
         """
         closures = _as_closures(closure)
         of_closures = list(labels) if isinstance(labels, Sequence) else [labels] * len(closures)
@@ -185,7 +185,7 @@ class SharpnessAware:
         return metrics
 
     def state_dict(self) -> dict[str, torch.Tensor]:
-        """What has to be known to go on from here, tensors by name: the rule's memory and its noise generator."""
+        """Return what is needed to go on from here, tensors by name: the rule's memory and its noise generator."""
         return {**self.rule.state, "generator": self.generator.get_state()}
 
     def load_state_dict(self, state: dict[str, torch.Tensor]) -> None:
@@ -281,7 +281,7 @@ class SharpnessAware:
         return lambda sample_mask: self._run_closure(closure, labels, sample_mask)
 
     def _with_backward_pass(self, constraint: Constraint) -> Constraint:
-        """The constraint with a backward pass instead of closures."""
+        """Return the constraint with a backward pass instead of closures."""
         passes = [self._as_backward_pass(each, None) for each in _as_closures(constraint.loss)]
         return constraint._replace(loss=_one_after_another(passes))
 
@@ -306,7 +306,7 @@ class SharpnessAware:
 
 
 def _one_after_another(passes: Sequence[BackwardPass]) -> BackwardPass:
-    """The backward pass of several micro-batches, whose losses and samples add up."""
+    """Return the backward pass of several micro-batches, whose losses and samples add up."""
 
     def run(sample_mask: SampleMask | None) -> Backward:
         results = [each(sample_mask) for each in passes]
@@ -317,8 +317,8 @@ def _one_after_another(passes: Sequence[BackwardPass]) -> BackwardPass:
     return run
 
 
-def _as_closures(given: Closure | Sequence[Closure]) -> list[Closure]:
-    closures = [given] if callable(given) else list(given) if isinstance(given, Sequence) else []
+def _as_closures(closure: Closure | Sequence[Closure]) -> list[Closure]:
+    closures = [closure] if callable(closure) else list(closure) if isinstance(closure, Sequence) else []
     if not closures or not all(map(callable, closures)):
         raise ValueError(
             "backward() takes a function that computes the loss, or a list of them, and not the loss itself: "
@@ -328,7 +328,7 @@ def _as_closures(given: Closure | Sequence[Closure]) -> list[Closure]:
 
 
 def _check_loss(loss: Any) -> torch.Tensor:
-    """The loss that a closure returned, if it is one."""
+    """Return the loss that a closure returned, if it is one."""
     expected = "The closure must return the loss, a scalar tensor or a vector of the samples' losses, but it returned"
     if isinstance(loss, tuple | list):
         raise ValueError(f"{expected} a {type(loss).__name__} of {len(loss)}; return its loss alone.")

@@ -9,7 +9,6 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Protocol, runtime_checkable
 
 import torch
-from torch import nn
 from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, ProcessorMixin
 
@@ -283,7 +282,6 @@ class PromptedEncoders(PromptModel):
     @property
     def _feature_width(self) -> int:
         """The width of `get_image_features`."""
-        projection = dict(self.model.named_children()).get("visual_projection")
-        if isinstance(projection, nn.Linear):
-            return projection.out_features
+        if "visual_projection" in dict(self.model.named_children()):
+            return self.model.visual_projection.out_features
         return find_vision_tower(self.model)[0].config.hidden_size

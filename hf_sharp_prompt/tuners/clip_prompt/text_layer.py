@@ -104,10 +104,10 @@ class PromptedTextEmbeddings(PromptedEmbeddings):
         return self.kind.causal and self._position_of_text == "end"
 
     @property
-    def _position_of_text(self) -> str | None:
-        """The `class_token_position` of the adapter that answers this call; None for the base model."""
+    def _position_of_text(self) -> str:
+        """The `class_token_position` of the adapter that answers this call; "end" for the base model."""
         adapter = self.adapter
-        return None if adapter is None else self.class_token_position[adapter]
+        return "end" if adapter is None else self.class_token_position[adapter]
 
     def encode_behind_prefix(
         self,
@@ -221,7 +221,7 @@ class PromptedTextEmbeddings(PromptedEmbeddings):
         return self.base_layer(inputs_embeds=inputs_embeds, position_ids=position_ids)
 
     def _make_room(self, tower: nn.Module, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any]] | None:
-        """Turn the ids of `[SOS][text][EOS]` into those of `[SOS][room for n][text][EOS]`, and mask and positions."""
+        """Make room for n vectors behind SOS, in the middle or at the end, in ids, mask and positions."""
         context = self.active_context
         if context is None:
             return None
@@ -264,9 +264,8 @@ class PromptedTextEmbeddings(PromptedEmbeddings):
 
     def _arrange(self, input_ids: torch.Tensor, n: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the positions in the prompted text of the context, texts × n, and of the text, texts × length."""
-        ahead = {"middle": n // 2, "front": 0}.get(
-            self._position_of_text or "end", n
-        )  # context tokens before the text
+        # The number of context tokens in front of the text.
+        ahead = {"end": n, "middle": n // 2, "front": 0}[self._position_of_text]
         token = torch.arange(n, device=input_ids.device)
         place = torch.arange(input_ids.shape[1], device=input_ids.device).expand_as(input_ids)
         if ahead == n:

@@ -1,4 +1,4 @@
-from ...compat import register_method
+from ...compat.peft import register_method
 from ..registration import PromptPeftType
 from .config import ViTPromptConfig
 from .designs import ViTDesign
