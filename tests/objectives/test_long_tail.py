@@ -213,7 +213,7 @@ def test_dividing_by_the_mean_weight_gives_steps_of_the_published_size():
 
 @pytest.mark.parametrize("loss", LOSSES)
 def test_counts_that_do_not_fit_are_refused(loss, logits, labels):
-    with pytest.raises(ValueError, match="The model has 4 classes, but the loss was given the counts of 3"):
+    with pytest.raises(ValueError, match="The model has 4 classes, but the loss has the counts of 3"):
         loss([5, 4, 3])(logits, labels)
     with pytest.raises(ValueError, match=r"Classes \[1, 3\] have no training samples"):
         loss([5, 0, 3, 0])
