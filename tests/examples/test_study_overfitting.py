@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from support.demo_images import few_images
 
+from hf_sharp_prompt.experiments import base_to_novel
 from hf_sharp_prompt.experiments.results import in_percent
 
 
@@ -28,6 +30,7 @@ def test_tables_and_figures_come_from_one_command(study, monkeypatch, tmp_path, 
     arguments = [*SMALL, "--recipes", "coop", "gcscoop", "kgcoop", "--seeds", "1", "2", "--output_dir", str(tmp_path)]
     arguments += ["--eval_strategy", "steps", "--eval_steps", "1"]
     monkeypatch.setattr(sys, "argv", ["study_overfitting.py", *arguments])
+    monkeypatch.setattr(base_to_novel, "load_image_dataset", lambda *_: few_images(4, train=2, test=2))
     assert study.main() == 0
     assert "colour_shape_tint, 1 shots" in capsys.readouterr().out
     summary = json.loads((tmp_path / "summary.json").read_text())["colour_shape_tint"]
