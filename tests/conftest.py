@@ -22,9 +22,11 @@ from hf_sharp_prompt.demo import CLIP_PATH
 
 # Workers take whole files in this order; a long one at the end would keep one worker busy alone.
 LONGEST_FILES = [
-    *("test_precision.py", "test_run_base2novel.py", "test_run_long_tail.py", "test_two_processes.py"),
-    *("test_clip_contract.py", "test_vit_prompt.py", "test_clip_designs.py", "test_vision_tower.py"),
-    *("test_trainer.py", "test_checkpoint.py", "test_feature_cache.py", "test_local_hub.py"),
+    *("test_two_processes.py", "test_run_base2novel.py", "test_clip_contract.py", "test_recipes.py"),
+    *("test_checkpoint.py", "test_feature_cache.py", "test_runs.py", "test_local_hub.py"),
+    *("test_vit_prompt.py", "test_fidelity.py", "test_precision.py", "test_trainer.py"),
+    *("test_convert.py", "test_clip_designs.py", "test_run_long_tail.py", "test_experiments.py"),
+    *("test_gpu_check.py", "test_report.py", "test_vision_tower.py", "test_study_overfitting.py"),
 ]
 
 

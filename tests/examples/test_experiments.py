@@ -5,11 +5,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import torch
+
+from hf_sharp_prompt.experiments import command_line
+
 
 ROOT = Path(__file__).parents[2]
 
 
-def test_a_lone_process_uses_all_cores_under_accelerate_launch(tmp_path):
+def test_a_lone_process_uses_all_cores_under_accelerate_launch(tmp_path, monkeypatch):
     """accelerate launch says OMP_NUM_THREADS=1, and 7 of a laptop's 8 cores would idle."""
     script = tmp_path / "script.py"
     script.write_text(
@@ -19,17 +23,18 @@ def test_a_lone_process_uses_all_cores_under_accelerate_launch(tmp_path):
         "print(before, torch.get_num_threads())\n"
     )
     environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
-    printed = {}
-    for launcher in ((), ("-m", "accelerate.commands.launch", "--num_processes", "1", "--num_machines", "1")):
-        finished = subprocess.run(
-            [sys.executable, *launcher, script],
-            env=environment | {"PYTHONPATH": str(ROOT)},
-            capture_output=True,
-            text=True,
-            timeout=120,
-        )
-        assert finished.returncode == 0, finished.stderr[-3000:]
-        before, after = finished.stdout.split()
-        printed[bool(launcher)] = int(before), int(after)
-    assert printed[True] == (1, os.cpu_count())
-    assert printed[False][0] == printed[False][1], "who starts Python alone has said what is wanted"
+    launcher = ["-m", "accelerate.commands.launch", "--num_processes", "1", "--num_machines", "1"]
+    finished = subprocess.run(
+        [sys.executable, *launcher, script],
+        env=environment | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert finished.returncode == 0, finished.stderr[-3000:]
+    assert finished.stdout.split() == ["1", str(os.cpu_count())]
+
+    monkeypatch.delenv("ACCELERATE_MIXED_PRECISION", raising=False)
+    before = torch.get_num_threads()
+    command_line.use_all_cores()
+    assert torch.get_num_threads() == before, "who starts Python alone has said what is wanted"

@@ -90,22 +90,19 @@ def test_a_run_that_failed_before_its_first_step_blocks_nothing(run, monkeypatch
     assert run("--recipes", "coop", "--seeds", "1", "--learning_rate", "0.5")[0] == 0
 
 
-@pytest.mark.parametrize(
-    ("arguments", "name"),
-    [
-        (["--m_sharpness", "process"], "m_sharpness"),
-        (["--reweighting_beta", "0.9"], "reweighting_beta"),
-        (["--train_sampling_strategy", "class_balanced"], "train_sampling_strategy"),
-        (["--num_text_tokens", "2"], "num_text_tokens"),
-        (["--bf16"], "bf16"),
-    ],
-)
-def test_another_run_is_not_taken_for_the_same(run, arguments, name):
+def test_another_run_is_not_taken_for_the_same(run):
     run("--recipes", "coop", "--seeds", "1")
-    with pytest.raises(ValueError, match=rf"holds another run: .*{name} was "):
-        run("--recipes", "coop", "--seeds", "1", *arguments)
-    with pytest.raises(ValueError, match=r"seed1 holds another run"):
-        run("--recipes", "coop", "--seeds", "2", *arguments)
+    for name, *value in (
+        ("m_sharpness", "process"),
+        ("reweighting_beta", "0.9"),
+        ("train_sampling_strategy", "class_balanced"),
+        ("num_text_tokens", "2"),
+        ("bf16",),
+    ):
+        with pytest.raises(ValueError, match=rf"holds another run: .*{name} was "):
+            run("--recipes", "coop", "--seeds", "1", f"--{name}", *value)
+        with pytest.raises(ValueError, match=r"seed1 holds another run"):
+            run("--recipes", "coop", "--seeds", "2", f"--{name}", *value)
 
 
 def test_a_lost_adapter_is_trained_again_and_another_is_refused(run, directory, caplog):

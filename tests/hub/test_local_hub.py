@@ -12,7 +12,10 @@ from hub.local_hub import LocalHub
 
 TINY_VIT = """
 import torch
-from transformers import AutoModel, ViTConfig, ViTForImageClassification, ViTModel
+from peft import AutoPeftModelForFeatureExtraction, LoraConfig, PeftModel, get_peft_model
+from tokenizers import Tokenizer, models
+from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedTokenizerFast, Trainer, TrainingArguments
+from transformers import ViTConfig, ViTForImageClassification, ViTModel
 
 config = ViTConfig(
     hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16, image_size=8, patch_size=4
@@ -22,6 +25,47 @@ def assert_same_bits(one, other):
     one, other = one.state_dict(), other.state_dict()
     assert one.keys() == other.keys()
     assert all(torch.equal(one[name], other[name]) for name in one)
+"""
+MODEL = """
+model, newer = ViTModel(config), ViTModel(config)
+model.push_to_hub("tiny")
+assert_same_bits(AutoModel.from_pretrained("me/tiny"), model)
+assert AutoConfig.from_pretrained("me/tiny").hidden_size == 8
+
+words = Tokenizer(models.WordLevel({"[UNK]": 0, "cat": 1}, unk_token="[UNK]"))
+PreTrainedTokenizerFast(tokenizer_object=words, unk_token="[UNK]").push_to_hub("me/tiny")
+assert AutoTokenizer.from_pretrained("me/tiny")("cat").input_ids == [1]
+
+newer.push_to_hub("tiny", revision="next")
+assert_same_bits(AutoModel.from_pretrained("me/tiny", revision="next"), newer)
+assert_same_bits(AutoModel.from_pretrained("me/tiny"), model)
+"""
+ADAPTER = """
+ViTModel(config).push_to_hub("me/base")
+model = get_peft_model(
+    ViTModel.from_pretrained("me/base"), LoraConfig(target_modules=["q_proj"], init_lora_weights=False)
+)
+model.push_to_hub("me/adapter")
+assert_same_bits(PeftModel.from_pretrained(ViTModel.from_pretrained("me/base"), "me/adapter"), model)
+assert_same_bits(AutoPeftModelForFeatureExtraction.from_pretrained("me/adapter"), model)
+"""
+TRAINERS = """
+examples = [{"pixel_values": torch.randn(3, 8, 8), "labels": label} for label in (0, 1, 0, 1)]
+for strategy in ("every_save", "end"):
+    args = TrainingArguments(
+        strategy,
+        push_to_hub=True,
+        hub_strategy=strategy,
+        max_steps=2,
+        save_steps=1,
+        per_device_train_batch_size=2,
+        report_to="none",
+        use_cpu=True,
+    )
+    trainer = Trainer(ViTForImageClassification(config), args, train_dataset=examples)
+    trainer.train()
+    trainer.push_to_hub()
+    assert_same_bits(ViTForImageClassification.from_pretrained(f"me/{strategy}"), trainer.model)
 """
 
 
@@ -33,21 +77,23 @@ def hub() -> Iterator[LocalHub]:
 
 @pytest.fixture
 def run(hub: LocalHub, tmp_path: Path) -> Callable[..., str]:
+    """Runs a script that begins with a client of the hub."""
+    preamble = "from huggingface_hub import HfApi\napi = HfApi()\n"
+    return lambda script: run_script(preamble + dedent(script), hub, tmp_path)
+
+
+def run_script(script: str, hub: LocalHub, tmp_path: Path) -> str:
     """Run a script in a process of its own, in `tmp_path`, logged in to `hub`; return what it prints."""
-
-    def run(script: str, preamble: str = "from huggingface_hub import HfApi\napi = HfApi()") -> str:
-        done = subprocess.run(
-            [sys.executable, "-c", f"{preamble}\n{dedent(script)}"],
-            env=hub.environment(tmp_path / "home"),
-            cwd=tmp_path,
-            check=False,
-            capture_output=True,
-            text=True,
-        )
-        assert done.returncode == 0, done.stderr
-        return done.stdout.strip()
-
-    return run
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        env=hub.environment(tmp_path / "home"),
+        cwd=tmp_path,
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
 
 
 def titles(hub: LocalHub, repo_id: str) -> list[str]:
@@ -197,70 +243,28 @@ def test_settings_of_the_calling_process_do_not_reach_the_script(monkeypatch, ru
     assert run("print(api.whoami()['name'])") == "me"
 
 
-def test_a_model_and_its_tokenizer_load_as_pushed(hub, run):
-    script = """
-        from tokenizers import Tokenizer, models
-        from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerFast
-
-        model, newer = ViTModel(config), ViTModel(config)
-        model.push_to_hub("tiny")
-        assert_same_bits(AutoModel.from_pretrained("me/tiny"), model)
-        assert AutoConfig.from_pretrained("me/tiny").hidden_size == 8
-
-        words = Tokenizer(models.WordLevel({"[UNK]": 0, "cat": 1}, unk_token="[UNK]"))
-        PreTrainedTokenizerFast(tokenizer_object=words, unk_token="[UNK]").push_to_hub("me/tiny")
-        assert AutoTokenizer.from_pretrained("me/tiny")("cat").input_ids == [1]
-
-        newer.push_to_hub("tiny", revision="next")
-        assert_same_bits(AutoModel.from_pretrained("me/tiny", revision="next"), newer)
-        assert_same_bits(AutoModel.from_pretrained("me/tiny"), model)
-    """
-    run(script, preamble=TINY_VIT)
-    assert {"README.md", "config.json", "model.safetensors", "tokenizer.json"} <= set(hub.files("me/tiny"))
-    assert hub.files("me/tiny")["model.safetensors"] != hub.files("me/tiny", "next")["model.safetensors"]
+@pytest.fixture(scope="module")
+def pushed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalHub]:
+    """A hub to which a model, an adapter and trainers were pushed, and from which each came back bit for bit."""
+    tmp_path = tmp_path_factory.mktemp("pushed")
+    with LocalHub() as hub:
+        run_script(TINY_VIT + MODEL + ADAPTER + TRAINERS, hub, tmp_path)
+        yield hub
 
 
-def test_an_adapter_loads_as_pushed(hub, run):
-    script = """
-        from peft import AutoPeftModelForFeatureExtraction, LoraConfig, PeftModel, get_peft_model
-
-        ViTModel(config).push_to_hub("me/base")
-        model = get_peft_model(
-            ViTModel.from_pretrained("me/base"), LoraConfig(target_modules=["q_proj"], init_lora_weights=False)
-        )
-        model.push_to_hub("me/adapter")
-        assert_same_bits(PeftModel.from_pretrained(ViTModel.from_pretrained("me/base"), "me/adapter"), model)
-        assert_same_bits(AutoPeftModelForFeatureExtraction.from_pretrained("me/adapter"), model)
-    """
-    run(script, preamble=TINY_VIT)
-    assert set(hub.files("me/adapter")) == {"README.md", "adapter_config.json", "adapter_model.safetensors"}
+def test_a_model_and_its_tokenizer_load_as_pushed(pushed):
+    assert {"README.md", "config.json", "model.safetensors", "tokenizer.json"} <= set(pushed.files("me/tiny"))
+    assert pushed.files("me/tiny")["model.safetensors"] != pushed.files("me/tiny", "next")["model.safetensors"]
 
 
-def test_a_trainer_pushes_and_its_model_loads_as_trained(hub, run):
-    script = """
-        from transformers import Trainer, TrainingArguments
+def test_an_adapter_loads_as_pushed(pushed):
+    assert set(pushed.files("me/adapter")) == {"README.md", "adapter_config.json", "adapter_model.safetensors"}
 
-        examples = [{"pixel_values": torch.randn(3, 8, 8), "labels": label} for label in (0, 1, 0, 1)]
-        for strategy in ("every_save", "end"):
-            args = TrainingArguments(
-                strategy,
-                push_to_hub=True,
-                hub_strategy=strategy,
-                max_steps=2,
-                save_steps=1,
-                per_device_train_batch_size=2,
-                report_to="none",
-                use_cpu=True,
-            )
-            trainer = Trainer(ViTForImageClassification(config), args, train_dataset=examples)
-            trainer.train()
-            trainer.push_to_hub()
-            assert_same_bits(ViTForImageClassification.from_pretrained(f"me/{strategy}"), trainer.model)
-    """
-    run(script, preamble=TINY_VIT)
-    assert b"generated_from_trainer" in hub.files("me/end")["README.md"]
-    assert b"generated_from_trainer" in hub.files("me/every_save")["README.md"]
-    assert titles(hub, "me/end")[1:] == ["End of training"]
+
+def test_a_trainer_pushes_and_its_model_loads_as_trained(pushed):
+    assert b"generated_from_trainer" in pushed.files("me/end")["README.md"]
+    assert b"generated_from_trainer" in pushed.files("me/every_save")["README.md"]
+    assert titles(pushed, "me/end")[1:] == ["End of training"]
     # The Trainer uploads in the background and skips a save while the last one is under way: only these two are sure.
-    assert titles(hub, "me/every_save")[1] == "Training in progress, step 1"
-    assert titles(hub, "me/every_save")[-1] == "End of training"
+    assert titles(pushed, "me/every_save")[1] == "Training in progress, step 1"
+    assert titles(pushed, "me/every_save")[-1] == "End of training"

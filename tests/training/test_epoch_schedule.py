@@ -181,10 +181,17 @@ class TestWeightDecay:
 
 class TestLastBatch:
     @pytest.mark.parametrize(
-        ("samples", "accumulation", "steps", "seen"),
-        [(24, 1, 4, 24), (23, 1, 3, 18), (5, 1, 1, 5), (23, 2, 1, 12), (36, 2, 3, 36), (11, 2, 1, 11)],
+        ("samples", "accumulation", "steps", "seen", "strategy"),
+        [
+            (24, 1, 4, 24, "random"),
+            (23, 1, 3, 18, "sequential"),
+            (5, 1, 1, 5, "class_balanced"),
+            (23, 2, 1, 12, "random"),
+            (36, 2, 3, 36, "sequential"),
+            (11, 2, 1, 11, "random"),
+            (23, 1, 3, 18, "class_balanced"),
+        ],
     )
-    @pytest.mark.parametrize("strategy", ["random", "sequential", "class_balanced"])
     def test_only_whole_batches_are_trained_on(self, samples, accumulation, steps, seen, strategy, tmp_path):
         """Otherwise an epoch has a step more than in Dassl; or data smaller than a batch trains on nothing."""
         trainer = make_trainer(

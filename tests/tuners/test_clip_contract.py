@@ -88,10 +88,10 @@ def test_contract(design: str, name: str, check: Callable, tmp_path: Path, monke
     check(a_case(design, name), tmp_path)
 
 
-@pytest.mark.parametrize("design", ["conditional, deep, vision", ".maple()"])
-def test_compiled_it_gives_the_same(design: str, tmp_path: Path):
+@pytest.mark.parametrize(("design", "backend"), [("conditional, deep, vision", "eager"), (".maple()", "aot_eager")])
+def test_compiled_it_gives_the_same(design: str, backend: str):
     """In one graph, as chunks whose size is said do not depend on the free memory; the Trainer's test has several."""
-    contract.compiled_it_gives_the_same(a_case(design, "CLIPModel", class_chunk_size=len(NAMES)), tmp_path)
+    contract.compiled_it_gives_the_same(a_case(design, "CLIPModel", class_chunk_size=len(NAMES)), backend)
 
 
 DIFFERENT = {

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from support.rotation import rotate
 from torch import nn
 from transformers import BertConfig, BertModel
 from transformers.utils import ModelOutput
@@ -19,7 +20,6 @@ from hf_sharp_prompt.tuners.vision_tower import VISION_TOWERS, find_vision_tower
 
 
 NUMBER = 4
-DEPTHS = {"shallow": 1, "deep": 2, "every layer": LAYERS}
 OF_TEXTS = {"input_ids"}
 
 
@@ -75,10 +75,15 @@ def test_every_known_type_is_tested():
     assert {make_model(name).config.model_type for name in MODELS} == set(VISION_TOWERS)
 
 
-@all_models
-@pytest.mark.parametrize("depth", DEPTHS.values(), ids=DEPTHS)
+@pytest.mark.parametrize(
+    ("name", "depth"), [(name, 2) for name in MODELS] + rotate([*MODELS], [1, LAYERS]), ids=lambda value: str(value)
+)
 def test_features_and_gradients_are_those_of_slow_arithmetic(name, depth):
-    """Otherwise tokens stand in the wrong place, are masked, biased or carried on, and learn something else."""
+    """Otherwise tokens stand in the wrong place, are masked, biased or carried on, and learn something else.
+
+    Each model meets tokens of two of its three layers; those of the first layer and of all take turns over the models,
+    several of which share a tower.
+    """
     model = make_model(name)
     tower, parts = find_vision_tower(model)
     learned, vision_tokens = prompted(model, depth)
@@ -105,8 +110,7 @@ def test_features_and_gradients_are_those_of_slow_arithmetic(name, depth):
     assert float(gradient.norm(dim=-1).min()) > 0, "every token of every layer matters"
 
 
-@all_models
-@pytest.mark.parametrize("return_dict", [True, False], ids=["named", "nameless"])
+@pytest.mark.parametrize(("name", "return_dict"), rotate([*MODELS], [True, False]))
 def test_nothing_downstream_counts_the_tokens(name, return_dict):
     """Otherwise poolers, decoders and box grids meet a sequence of the wrong length, or hidden states grow."""
     model, inputs = make_model(name), inputs_of(name)
@@ -123,8 +127,7 @@ def test_nothing_downstream_counts_the_tokens(name, return_dict):
     assert any(not torch.allclose(actual, expected) for actual, expected in floating), "and they have an effect"
 
 
-@all_models
-@pytest.mark.parametrize("recorded_before", [False, True], ids=["hooked first", "recorded before"])
+@pytest.mark.parametrize(("name", "recorded_before"), rotate([*MODELS], [True, False]))
 def test_hidden_states_are_those_of_slow_arithmetic(name, recorded_before):
     """Otherwise what is built on hidden states (segmentation, probing) reads other tokens than the image's."""
     model, inputs = make_model(name), of_vision(inputs_of(name))
@@ -182,8 +185,8 @@ def test_gradient_checkpointing_gives_the_same(name):
     torch.testing.assert_close(actual, expected, rtol=1e-5, atol=1e-5 * float(expected.abs().max()))
 
 
-# The prompts' own tests compile CLIP and ViT; DeiT's layers are ViT's.
-@pytest.mark.parametrize("name", ["SiglipVisionModel", "Dinov2Model", "BeitModel, relative"])
+# The prompts' own tests compile CLIP, ViT and DINOv2; DeiT's layers are ViT's.
+@pytest.mark.parametrize("name", ["SiglipVisionModel", "BeitModel, relative"])
 def test_compiled_it_gives_the_same(name):
     """Otherwise `torch.compile` cannot be used, or trains something else."""
     model, inputs = make_model(name), inputs_of(name)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -121,14 +123,19 @@ MODELS: dict[str, tuple[Callable[[], nn.Module], dict[str, Any]]] = {
 }
 
 
-def make_model(name: str, dtype: torch.dtype = torch.float32) -> nn.Module:
-    """With weights large enough that every part matters."""
+@functools.cache
+def _original(name: str) -> nn.Module:
     torch.manual_seed(0)
     model = MODELS[name][0]()
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.normal_(std=0.3)
-    return model.to(dtype).eval()
+    return model.eval()
+
+
+def make_model(name: str, dtype: torch.dtype = torch.float32) -> nn.Module:
+    """With weights large enough that every part matters."""
+    return copy.deepcopy(_original(name)).to(dtype)
 
 
 def inputs_of(name: str, dtype: torch.dtype = torch.float32) -> dict[str, Any]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import runpy
 import sys
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ from support.demo_images import make_folder
 from hf_sharp_prompt import demo
 
 
+PLAIN_LOOP = Path(__file__).parents[2] / "examples" / "plain_accelerate_loop.py"
 BASE_TO_NOVEL = ["--shots", "4", "--seeds", "1", "--num_train_epochs", "3", "--augmented_views", "1", "--use_cpu"]
 BASE_TO_NOVEL += ["--recipes", "coop_sam"]
 LONG_TAIL = ["--profile", "none", "--recipes", "rsam_pt", "--seeds", "1", "--num_train_epochs", "2", "--use_cpu"]
@@ -40,6 +43,13 @@ def run_all(output_dir: Path) -> None:
     arguments = ["--dataset", output_dir / "tail", "--output_dir", output_dir / "two long-tailed", *LONG_TAIL]
     sys.argv = ["run_long_tail.py", *map(str, arguments)]
     assert run_long_tail.main() == 0
+    sys.argv = [str(PLAIN_LOOP), "1"]
+    runpy.run_path(sys.argv[0], run_name="__main__")  # which ends with its processes' connection
+
+
+def plain_loops(printed: str, processes: int) -> list[str]:
+    """The rules whose accuracy the plain loop has printed, in so many processes."""
+    return re.findall(rf"^(\w+): accuracy [\d.]+% \({processes} processes\)$", printed, re.MULTILINE)
 
 
 def metrics(output_dir: Path) -> dict[str, dict[str, Any]]:

@@ -132,12 +132,16 @@ def test_the_long_tail_is_learned_from_a_data_set_of_ones_own(output_dir):
     assert 0 <= result["few"] == result["overall"]
 
 
+def test_the_plain_loop_runs_in_two_processes(output_dir):
+    """The example for people with a loop of their own."""
+    assert examples.plain_loops((output_dir / "printed.txt").read_text(), processes=2) == ["none", "sam"]
+
+
 def main(output_dir: Path) -> None:
     """What each of the two processes runs."""
     made = dict(runs.train_all(output_dir)) | dict(rules.train_each())
     torch.save(made, output_dir / f"{torch.distributed.get_rank()}.pt")
     examples.run_all(output_dir)
-    torch.distributed.destroy_process_group()  # else a process may abort on its way out
     Accelerator(cpu=True).end_training()  # else a process may abort on its way out
 
 

@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from objectives.long_tail.cases import COUNTS, slow_weights
 from torch.nn.functional import cross_entropy
 
 from hf_sharp_prompt.objectives.long_tail import (
@@ -14,23 +15,10 @@ from hf_sharp_prompt.objectives.long_tail import (
     LogitAdjustment,
     LongTailLoss,
     effective_number_weights,
-    mean_weight,
-    weighted_cross_entropy,
 )
 
 
-COUNTS = [300, 50, 8, 2]
 LOSSES = [CrossEntropy, LDAM, GCL, LogitAdjustment, BalancedSoftmax]
-
-
-@pytest.fixture
-def logits() -> torch.Tensor:
-    return 3 * torch.randn(6, 4, dtype=torch.float64)
-
-
-@pytest.fixture
-def labels() -> torch.Tensor:
-    return torch.tensor([0, 3, 1, 0, 2, 3])
 
 
 def slow_cross_entropy(rows: list[list[float]], labels: list[int], weights: list[float]) -> float:
@@ -38,11 +26,6 @@ def slow_cross_entropy(rows: list[list[float]], labels: list[int], weights: list
     for row, label in zip(rows, labels, strict=True):
         total -= weights[label] * (row[label] - math.log(sum(math.exp(z) for z in row)))
     return total / len(labels)
-
-
-def slow_weights(counts: list[int], beta: float) -> list[float]:
-    raw = [(1 - beta) / (1 - beta**n) for n in counts]
-    return [len(counts) * w / sum(raw) for w in raw]
 
 
 def slow_ldam(cosine: float, c: int, y: int, xi: float) -> float:
@@ -155,60 +138,11 @@ def test_on_balanced_data_margins_are_equal_and_clouds_gone(logits, labels):
     torch.testing.assert_close(GCL([7] * 4)(logits, labels), margin_only)
 
 
-def test_gcl_leaves_the_commonest_class_without_noise_and_never_raises_a_logit(labels):
-    """The clouds are what pushes rare classes away from others: only downwards, and not for the head."""
-    zeros = torch.zeros(len(labels), 4)
-    adjusted = GCL(COUNTS, margin=0).adjust(zeros, labels)
-    assert (adjusted[:, 0] == 0).all()
-    assert (adjusted[:, 1:] < 0).all()
-    assert (adjusted >= -25).all()
-
-
-def test_gcl_s_noise_has_a_standard_deviation_of_a_third():
-    """A variance of a third, as the notation N(0, 1/3) may be read, would be clouds 1.5 times the published ones."""
-    noise = GCL([2, 1], margin=0, scale=1).adjust(torch.zeros(20000, 2), torch.zeros(20000, dtype=torch.long))[:, 1]
-    assert noise.abs().mean().item() == pytest.approx(math.sqrt(2 / math.pi) / 3, rel=0.02)
-    assert noise.abs().max() <= 1
-
-
-def test_gcl_sees_the_same_noise_when_the_generator_is_restored(logits, labels):
-    """A rule's evaluations within one step restore it; else they would differ by the noise, not by the weights."""
-    loss = GCL(COUNTS)
-    state = torch.get_rng_state()
-    first = loss(logits, labels)
-    assert loss(logits, labels) != first
-    torch.set_rng_state(state)
-    assert loss(logits, labels) == first
-
-
 def test_in_half_precision_the_loss_is_computed_in_single():
     """Sums of many small losses and log-frequencies would lose their digits."""
     logits, labels = torch.randn(3, 4).bfloat16(), torch.tensor([0, 1, 2])
     for loss in LOSSES:
         assert loss(COUNTS)(logits, labels).dtype == torch.float32
-
-
-@pytest.mark.parametrize("beta", [0.9, 0.9998, 0.9999])
-def test_weights_are_those_of_the_effective_number(beta):
-    weights = effective_number_weights(COUNTS, beta)
-    assert weights.tolist() == pytest.approx(slow_weights(COUNTS, beta), rel=1e-9)
-    assert weights.sum().item() == pytest.approx(4)
-
-
-def test_weights_go_from_equal_to_inverse_frequency():
-    torch.testing.assert_close(effective_number_weights(COUNTS, 0), torch.ones(4, dtype=torch.float64))
-    nearly = effective_number_weights(COUNTS, 1 - 1e-9) * torch.tensor(COUNTS)
-    torch.testing.assert_close(nearly / nearly[0], torch.ones(4, dtype=torch.float64), rtol=1e-6, atol=0)
-
-
-def test_dividing_by_the_mean_weight_gives_steps_of_the_published_size():
-    """Over the whole training set torch's weighted mean, which the released codes take, is that very loss."""
-    labels = torch.repeat_interleave(torch.arange(4), torch.tensor(COUNTS))
-    logits = torch.randn(len(labels), 4, dtype=torch.float64)
-    weights = effective_number_weights(COUNTS)
-    relative = weights / mean_weight(weights, COUNTS)
-    ours = weighted_cross_entropy(logits, labels, relative)
-    torch.testing.assert_close(ours, cross_entropy(logits, labels, weight=weights))
 
 
 @pytest.mark.parametrize("loss", LOSSES)
@@ -217,8 +151,3 @@ def test_counts_that_do_not_fit_are_refused(loss, logits, labels):
         loss([5, 4, 3])(logits, labels)
     with pytest.raises(ValueError, match=r"Classes \[1, 3\] have no training samples"):
         loss([5, 0, 3, 0])
-
-
-def test_a_beta_out_of_range_is_refused():
-    with pytest.raises(ValueError, match=r"beta must be at least 0 and below 1, got 1\.0"):
-        effective_number_weights(COUNTS, beta=1.0)
