@@ -2,9 +2,10 @@
 
 from PIL import Image
 
+from hf_sharp_prompt import SharpPromptTrainingArguments
 from hf_sharp_prompt.data import catalogue
 from hf_sharp_prompt.data.catalogue import CatalogueEntry
-from hf_sharp_prompt.experiments.base_to_novel import Experiment, ExperimentArguments
+from hf_sharp_prompt.experiments.base_to_novel import BaseToNovel, BaseToNovelArguments
 
 
 def test_an_experiment_has_the_names_and_the_prompt_of_the_catalogue(tmp_path, monkeypatch):
@@ -16,7 +17,8 @@ def test_an_experiment_has_the_names_and_the_prompt_of_the_catalogue(tmp_path, m
         for number in range(4):
             Image.new("RGB", (48, 48), (60 * number, 0, 0)).save(tmp_path / "photos" / code / f"{number}.png")
     catalogue.add(CatalogueEntry("my_set", str(tmp_path / "photos"), class_names=names, template="my {}."))
-    experiment = Experiment("my_set", ExperimentArguments(dataset=["my_set"]), str(tmp_path / "runs"), num_workers=0)
+    training = SharpPromptTrainingArguments(str(tmp_path / "runs"), use_cpu=True)
+    experiment = BaseToNovel("my_set", BaseToNovelArguments(dataset=["my_set"]), training)
     assert experiment.template == "my {}."
     assert experiment.directory == tmp_path / "runs" / "my_set"
     assert experiment.evaluation_pixels["novel"].features["label"].names == ["green moon", "pink ring"]

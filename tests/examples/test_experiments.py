@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from hf_sharp_prompt.experiments import command_line
+from hf_sharp_prompt.experiments import console
 
 
 ROOT = Path(__file__).parents[2]
@@ -36,5 +36,5 @@ def test_a_lone_process_uses_all_cores_under_accelerate_launch(tmp_path, monkeyp
 
     monkeypatch.delenv("ACCELERATE_MIXED_PRECISION", raising=False)
     before = torch.get_num_threads()
-    command_line.use_all_cores()
+    console.use_all_cores()
     assert torch.get_num_threads() == before, "who starts Python alone has said what is wanted"

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import pytest
 import torch
-from small_runs import make_trainer, prompt_of
+from training.small_runs import make_trainer, prompt_of
 
 from hf_sharp_prompt.sharpness import Gradient, SharpnessRule, hyperparameter, unit
 
