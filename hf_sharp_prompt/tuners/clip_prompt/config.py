@@ -59,8 +59,7 @@ class CLIPPromptConfig(PromptConfig):
             take their places before each of the layers 2 to d.
         class_token_position (`str`, defaults to `"end"`):
             Where the text stands: at the `"end"` of the context, in its `"middle"` (behind n // 2 tokens) or in
-            `"front"` of it. What a class's template has behind the name stays
-            behind the context.
+            `"front"` of it. What a class's template has behind the name stays behind the context.
         class_specific (`bool`, defaults to `False`):
             A context for each of `class_names` instead of one for all; other texts cannot be encoded then.
         conditional (`bool`, defaults to `False`):
