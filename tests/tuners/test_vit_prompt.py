@@ -372,7 +372,7 @@ class TestErrors:
             ({"class_names": ["cat", " "]}, r"Class 1 has no name \(' '\); name it"),
             ({"num_labels": 4}, "num_labels is 4, but there are 3 class_names; leave num_labels out"),
             ({"class_names": None, "num_labels": "3"}, "num_labels must be an integer or None, got '3'"),
-            ({"head": None}, "class_names and num_labels are of the adapter's head, but head is None"),
+            ({"head": None}, "class_names and num_labels describe the adapter's head, but head is None"),
             ({"head": None, "class_names": None, "pooling": "cls"}, "pooling='cls' makes features for a head of the"),
         ],
     )
