@@ -12,6 +12,8 @@ from typing import Any, ClassVar
 
 import torch
 
+from ..tuners import CLIPPromptConfig, ViTPromptConfig
+
 
 RECIPES_HELP = (
     "The methods to run: names of recipes (`sharp-prompt recipes` lists them), or paths of YAML files like them. A "
@@ -71,6 +73,13 @@ def describe_dataset(tasks: Collection[str]) -> str:
 class CLIPPromptArguments:
     """The fields of `CLIPPromptConfig` that recipes and command lines set."""
 
+    design: str = field(
+        default="custom",
+        metadata={
+            "help": "The published design of prompts that the other fields are of, for checks and the model card: "
+            f"{', '.join(CLIPPromptConfig.designs.names())}."
+        },
+    )
     num_text_tokens: int = field(default=4, metadata={"help": "Number of learned context tokens."})
     text_init: str | None = field(
         default=None, metadata={"help": "Words whose embeddings initialise the context. Default: random."}
@@ -108,6 +117,13 @@ class CLIPPromptArguments:
 class ViTPromptArguments:
     """The fields of `ViTPromptConfig` that recipes and command lines set."""
 
+    design: str = field(
+        default="custom",
+        metadata={
+            "help": "The published design of prompts that the other fields are of, for checks and the model card: "
+            f"{', '.join(ViTPromptConfig.designs.names())}."
+        },
+    )
     num_tokens: int = field(default=10, metadata={"help": "Number of learned tokens in every prompted layer."})
     depth: int | None = field(default=None, metadata={"help": "Number of prompted layers. Default: every layer."})
     init: str = field(
