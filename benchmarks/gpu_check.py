@@ -7,7 +7,7 @@
 - The Trainer's tests run on the device.
 
 Each part is a separate process, which is stopped when the time is over. The report has what a part has printed by
-then, and the next part begins whether or not it failed; the exit code is 1 if one failed. The device is CUDA's first one.
+then, and the next part begins whether or not it failed; the exit code is 1 if one failed. The device is CUDA's first.
 `--device cpu` does a reduced check of everything in a few minutes, to test the script itself.
 """
 
