@@ -95,7 +95,7 @@ class Experiment(ABC, Generic[P, T]):
         return True
 
     def measure_baselines(self, training: SharpPromptTrainingArguments) -> Results:
-        """Measure what the methods are compared with and nothing is trained for."""
+        """Measure what the methods are compared with, without training."""
         return {}
 
     @cached_property

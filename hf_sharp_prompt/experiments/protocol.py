@@ -56,7 +56,7 @@ def run_protocol(
         make_experiment: Makes the experiment on a data set.
         description: The text of `--help`.
         argv: The command line.
-        average: Averages results over data sets; by default no table says a mean.
+        average: Averages results over data sets, for a last table; by default there is none.
 
     Returns:
         The exit code.
@@ -68,8 +68,8 @@ def run_protocol(
     publications: list[Publication] = []
     while waiting:  # An experiment's images are released when it is done.
         experiment = waiting.pop(0)
-        if description := experiment.describe():
-            console.print(description, soft_wrap=True)
+        if about_data := experiment.describe():
+            console.print(about_data, soft_wrap=True)
         results[experiment.dataset], pushed = experiment.run(methods, console)
         publications += pushed
         console.print(experiment.make_table(experiment.name, results[experiment.dataset]))
