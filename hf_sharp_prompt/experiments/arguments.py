@@ -88,7 +88,7 @@ class CLIPPromptArguments:
         default="normal",
         metadata={"help": "The context tokens that text_init does not reach.", "choices": ["normal", "zeros"]},
     )
-    text_depth: int = field(default=1, metadata={"help": "Text layers that get tokens of their own."})
+    text_depth: int = field(default=1, metadata={"help": "Text layers that get separate tokens."})
     class_token_position: str = field(
         default="end",
         metadata={"help": "Where the text stands in the context.", "choices": ["end", "middle", "front"]},
@@ -102,7 +102,7 @@ class CLIPPromptArguments:
     num_vision_tokens: int = field(
         default=0, metadata={"help": "Number of learned tokens in the image tower; images are then never cached."}
     )
-    vision_depth: int = field(default=1, metadata={"help": "Image layers that get tokens of their own."})
+    vision_depth: int = field(default=1, metadata={"help": "Image layers that get separate tokens."})
     coupled: bool = field(
         default=False, metadata={"help": "Make the vision tokens from the text tokens by linear maps (MaPLe)."}
     )

@@ -208,7 +208,7 @@ class TestRandomness:
         first_step = losses[:2]
         assert losses == first_step * evaluations(name)[0]
         sharp.backward([lambda: see(first), lambda: see(second)], labels)
-        assert losses[-2:] != first_step, "the next step has masks of its own"
+        assert losses[-2:] != first_step, "the next step has its own masks"
 
     @every_rule
     def test_a_step_draws_as_many_random_numbers_as_one_evaluation(self, name):
