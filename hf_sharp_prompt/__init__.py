@@ -7,6 +7,9 @@ import sys
 from pathlib import Path
 
 
+__version__ = "0.1.0"
+
+
 def _answers_at_once() -> bool:
     """True in `sharp-prompt --help` and `sharp-prompt recipes`, which save the seconds of torch's import."""
     program, *words = sys.argv or [""]
@@ -15,7 +18,7 @@ def _answers_at_once() -> bool:
 
 
 if not _answers_at_once():
-    from . import objectives, sharpness
+    from . import data, metrics, objectives, sharpness
     from .training.arguments import SharpPromptTrainingArguments
     from .training.trainer import SharpPromptTrainer
     from .tuners import CLIPPromptConfig, ViTPromptConfig
@@ -28,6 +31,9 @@ __all__ = [
     "SharpPromptTrainer",
     "SharpPromptTrainingArguments",
     "ViTPromptConfig",
+    "__version__",
+    "data",
+    "metrics",
     "objectives",
     "sharpness",
 ]

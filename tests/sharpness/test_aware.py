@@ -337,7 +337,7 @@ class TestRhoSchedules:
         ],
     )
     def test_a_schedule_scales_the_radius(self, name, schedule, progress, factor):
-        """Of rules that have one; graphsam has two."""
+        """Rules have one radius; graphsam has two."""
         model, expected = Classifier(), Classifier()
         sharp = make_sharp(name, model, rho_schedule=schedule)
         sharp.progress = progress
