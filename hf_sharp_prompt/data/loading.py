@@ -46,8 +46,9 @@ def load_image_dataset(
             one whose feature is a `ClassLabel` or whose name ends in `_label`. It may hold strings, or with
             `class_names` whole numbers.
         class_names: The names of the classes: a list by label, or a dictionary from the data set's names to others;
-            names that a dictionary does not have stay, whatever they are. By default the catalogue's or the data set's
-            own, which must be words.
+            names that a dictionary does not have stay. By default the catalogue's, or else the data set's own, which
+            must be words: codes such as `n01440764` and bare numbers are refused. `{}` lets them pass, for models
+            that make no prompts of names.
         data_root: The folder that has the data sets' folders, called as in CoOp's code: with `oxford_pets` as
             `dataset`, its folder `oxford_pets` is read. By default, a named data set is read from the Hub.
 
@@ -70,7 +71,7 @@ def load_image_dataset(
         splits, image_column or entry.image_column, label_column or entry.label_column, dataset
     )
     splits = without_classes(splits, entry.left_out)
-    splits = with_named_labels(splits, entry.naming if class_names is None else class_names, dataset)
+    splits = with_named_labels(splits, class_names or entry.naming or class_names, dataset)
     splits = _without_unlabelled(splits, dataset)
     _check_images(splits, dataset)
     if "train" in splits:

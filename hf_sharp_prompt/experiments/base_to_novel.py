@@ -28,6 +28,7 @@ from ..data import (
     RandomResizedCropFlip,
     base_to_novel,
     few_shot,
+    find_facts,
     fingerprint,
     load_image_dataset,
 )
@@ -92,7 +93,7 @@ class ExperimentArguments:
     template: str | None = field(
         default=None,
         metadata={
-            "help": "The hand-written prompt of zero-shot CLIP. Default: 'a photo of a {}.', or the task's own."
+            "help": "The hand-written prompt of zero-shot CLIP. Default: the data set's own, or 'a photo of a {}.'."
         },
     )
     recipes: list[str] = field(
@@ -218,7 +219,7 @@ class Experiment:
         self.name = name_of_data(dataset)
         self.directory = Path(output_dir, self.name)
         check_is_clip(args.model)
-        self.template = args.template or (task.template if task else "a photo of a {}.")
+        self.template = args.template or find_facts(dataset).template or "a photo of a {}."
         views = args.augmented_views
         self.cache = args.cache_features or ("memory" if task or views is not None else "no")
         if self.cache == "no" and views is not None:

@@ -243,7 +243,8 @@ class Experiment:
         args, task = self.args, demo.LONG_TAIL_TASK
         if args.dataset == task.name:
             return demo.load_long_tail(self.make_counts([MAX_PER_CLASS_ON_DEMO] * len(task.classes)))
-        splits = load_image_dataset(args.dataset, args.image_column, args.label_column)
+        # No prompts are made of the classes' names here: codes and numbers will do.
+        splits = load_image_dataset(args.dataset, args.image_column, args.label_column, class_names={})
         splits["train"] = subsample(splits["train"], self.make_counts(class_counts(splits["train"])))
         return splits
 

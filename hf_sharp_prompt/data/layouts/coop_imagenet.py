@@ -128,6 +128,4 @@ def _list_images(folder: Path, classes: Iterable[str]) -> Items:
 def _distinct(classes: list[str], name_of: dict[str, str]) -> list[str]:
     counts = Counter(name_of[wnid] for wnid in classes)
     repeated = {name for name, count in counts.items() if count > 1}
-    return [
-        OTHER_NAMES.get(wnid, name) if name in repeated else name for wnid, name in zip(classes, names, strict=True)
-    ]
+    return [OTHER_NAMES.get(wnid, name_of[wnid]) if name_of[wnid] in repeated else name_of[wnid] for wnid in classes]

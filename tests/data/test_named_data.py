@@ -1,0 +1,22 @@
+"""`--dataset` takes the name of a data set that was added at run time."""
+
+from PIL import Image
+
+from hf_sharp_prompt.data import catalogue
+from hf_sharp_prompt.data.catalogue import CatalogueEntry
+from hf_sharp_prompt.experiments.base_to_novel import Experiment, ExperimentArguments
+
+
+def test_an_experiment_has_the_names_and_the_prompt_of_the_catalogue(tmp_path, monkeypatch):
+    """Otherwise zero-shot CLIP is measured with another prompt than the papers'."""
+    monkeypatch.setattr(catalogue, "ADDED", {})
+    names = {"c1": "red star", "c2": "blue heart", "c3": "green moon", "c4": "pink ring"}
+    for code in names:
+        (tmp_path / "photos" / code).mkdir(parents=True)
+        for number in range(4):
+            Image.new("RGB", (48, 48), (60 * number, 0, 0)).save(tmp_path / "photos" / code / f"{number}.png")
+    catalogue.add(CatalogueEntry("my_set", str(tmp_path / "photos"), class_names=names, template="my {}."))
+    experiment = Experiment("my_set", ExperimentArguments(dataset=["my_set"]), str(tmp_path / "runs"), num_workers=0)
+    assert experiment.template == "my {}."
+    assert experiment.directory == tmp_path / "runs" / "my_set"
+    assert experiment.evaluation_pixels["novel"].features["label"].names == ["green moon", "pink ring"]
