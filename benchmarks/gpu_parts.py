@@ -164,6 +164,7 @@ def tuners(settings: Settings) -> None:
                 logits = model(pixel_values=pixels.to(device)).logits.cpu()
                 with model.disable_adapter():
                     base = model(pixel_values=pixels.to(device)).logits.cpu()
+            assert prompt.grad is not None
             values.append((logits, prompt.grad.cpu(), base))
         differences = [float((a - b).abs().max() / a.abs().max()) for a, b in zip(*values)]
         print(f"| {position} | {' | '.join(f'{difference:.0e}' for difference in differences)} |")
@@ -186,6 +187,7 @@ def steps(settings: Settings) -> None:
             for way in Step.WAYS:
                 cost = measure(getattr(step, way), settings, 2 if settings.small else 10)
                 plain = plain or cost.milliseconds
+                assert step.prompt.grad is not None
                 norm = float(step.prompt.grad.norm())
                 print(
                     f"| {classes} | {precision} | {way} | {cost.milliseconds:.2f} | {cost.milliseconds / plain:.2f} "

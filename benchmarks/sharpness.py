@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from statistics import median
 from time import perf_counter
+from typing import Any
 
 import torch
 from peft import PeftModel, get_peft_model
@@ -35,7 +36,7 @@ from hf_sharp_prompt.sharpness.rule import SampleMask
 
 BATCH_SIZE = 32
 STEPS_PER_EPOCH = 10  # a whole number of looksam's cycles of five
-HYPERPARAMETERS = {
+HYPERPARAMETERS: dict[str, dict[str, Any]] = {
     "imbsam": {"tail_classes": range(36, 72)},
     "saf": {"start": 0, "epochs_ago": 1},
     "mesa": {"start": 0},
@@ -123,7 +124,7 @@ def main() -> None:
         run.epoch(batches[:1])
         run.sharp.epoch, run.sharp.rule.state = 0, {}
         run.objectives.load_state_dict({})
-    costs = {rule: [] for rule in rules}
+    costs: dict[str, list[Cost]] = {rule: [] for rule in rules}
     for _ in range(args.rounds):
         for rule, run in runs.items():
             costs[rule].append(run.epoch(batches))
@@ -152,7 +153,7 @@ def demo(processor: ProcessorMixin) -> tuple[PeftModel, list[Samples]]:
         pixels = processor(images=list(images), return_tensors="pt")["pixel_values"]
         features = clip.get_image_features(pixels).pooler_output
     order = torch.randperm(len(features), generator=torch.Generator().manual_seed(0))
-    return with_prompt(clip, task.classes, processor.tokenizer), list(
+    return with_prompt(clip, list(task.classes), processor.tokenizer), list(
         split(features[order], torch.tensor(labels)[order])
     )
 

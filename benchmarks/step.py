@@ -54,6 +54,7 @@ class Steps:
     def follow(self, rule: str, closure: Callable[[], torch.Tensor]) -> torch.Tensor:
         self.prompt.grad = None
         sharpness.SharpnessAware(sharpness.create(rule), [self.prompt]).backward(closure)
+        assert self.prompt.grad is not None
         return self.prompt.grad.clone()
 
     def plain(self) -> torch.Tensor:

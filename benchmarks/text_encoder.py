@@ -21,6 +21,7 @@ import subprocess
 import sys
 from collections import defaultdict
 from collections.abc import Callable
+from functools import partial
 from itertools import product
 from statistics import median
 from time import perf_counter, process_time
@@ -73,7 +74,7 @@ class Case:
         self.tower = CLIPTextModel(config).eval().requires_grad_(False).to(self.device, getattr(torch, dtype))
         route_attention(self.tower)
         numbers = random.Random(0)
-        lengths = [*numbers.choices(list(NAME_LENGTHS), NAME_LENGTHS.values(), k=classes - 1), max(NAME_LENGTHS)]
+        lengths = [*numbers.choices(list(NAME_LENGTHS), list(NAME_LENGTHS.values()), k=classes - 1), max(NAME_LENGTHS)]
         self.texts = [[*(numbers.randrange(SOS) for _ in range(n)), FULL_STOP, EOS] for n in lengths]
         start = self.tower.embeddings.token_embedding.weight[SOS:][:1]
         self.prefix = torch.cat([start, 0.02 * torch.randn(context, WIDTH).to(start)]).requires_grad_()
@@ -180,7 +181,7 @@ def print_case(case: Case, name: tuple[int, int, str], repeats: int) -> None:
     for _ in range(repeats):
         fastest_product = max(fastest_product, product_speed(case))
         for way in ways:
-            seconds[way].append(scale[way] * case.seconds(lambda way=way: case.run(way, parts[way])))
+            seconds[way].append(scale[way] * case.seconds(partial(case.run, way, parts[way])))
     times = {way: median(seconds[way]) for way in ways}
     for way in ways:
         operations = operations_per_token[way] * case.tokens(way, classes)
@@ -208,7 +209,7 @@ def print_kinds(case: Case, repeats: int) -> None:
     with profile(activities=[activity]) as profiled:
         for _ in range(repeats):
             case.run("shared")
-    by_kind = defaultdict(float)
+    by_kind: dict[str, float] = defaultdict(float)
     for event in profiled.key_averages():
         own = event.self_cpu_time_total if activity == ProfilerActivity.CPU else event.self_device_time_total
         by_kind[KINDS.get(event.key, "other")] += own

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from pathlib import Path
+from typing import Any
 
 import torch
 from peft import PeftModel, get_peft_model
@@ -21,7 +22,7 @@ NAME_LENGTHS = {1: 0.30, 2: 0.35, 3: 0.20, 4: 0.10, 5: 0.05}
 def make_texts(classes: int) -> list[list[int]]:
     """The token ids of each class's `[SOS][name][.][EOS]`."""
     numbers = random.Random(0)
-    lengths = [*numbers.choices(list(NAME_LENGTHS), NAME_LENGTHS.values(), k=classes - 1), max(NAME_LENGTHS)]
+    lengths = [*numbers.choices(list(NAME_LENGTHS), list(NAME_LENGTHS.values()), k=classes - 1), max(NAME_LENGTHS)]
     return [[SOS, *(numbers.randrange(SOS) for _ in range(n)), FULL_STOP, EOS] for n in lengths]
 
 
@@ -32,11 +33,13 @@ def make_clip(layers: int = 12) -> CLIPModel:
     return CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=512)).eval()
 
 
-def with_prompt(clip: CLIPModel, classes: int, context: int, **config: object) -> PeftModel:
+def with_prompt(clip: CLIPModel, classes: int, context: int, **config: Any) -> PeftModel:
     """With a context for so many classes."""
     names = [f"class {index}" for index in range(classes)]
-    fields = {"class_names": names, "class_token_ids": make_texts(classes)}
-    return get_peft_model(clip, CLIPPromptConfig(num_text_tokens=context, **fields, **config))
+    texts = make_texts(classes)
+    return get_peft_model(
+        clip, CLIPPromptConfig(num_text_tokens=context, class_names=names, class_token_ids=texts, **config)
+    )
 
 
 def make_images(count: int, classes: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -50,7 +50,7 @@ def page() -> str:
 def section(rule: type[SharpnessRule | Objective]) -> str:
     sections = read_docstring(rule)
     text = f"\n## {rule.name}\n\n{sections['summary']}\n\n{sections['equation']}\n"
-    fields = dataclasses.fields(rule)
+    fields = dataclasses.fields(rule)  # type: ignore[arg-type]  # members of a registry are dataclasses
     if fields:
         text += "\n| hyperparameter | default | |\n|---|---|---|\n"
         meanings = dict(re.findall(r"^(\w+): (.*?)(?=^\w+: |\Z)", sections["Args"], re.DOTALL | re.MULTILINE))
@@ -63,7 +63,7 @@ def section(rule: type[SharpnessRule | Objective]) -> str:
 
 def read_docstring(rule: type[SharpnessRule | Objective]) -> dict[str, str]:
     """The first line, the equation and the titled sections of a rule's docstring."""
-    head, *rest = re.split(r"^(\w+):\n", inspect.getdoc(rule), flags=re.MULTILINE)
+    head, *rest = re.split(r"^(\w+):\n", inspect.getdoc(rule) or "", flags=re.MULTILINE)
     summary, equation = head.split("\n", 1)
     sections = {"summary": summary, "equation": equation.strip()}
     for title, body in zip(rest[::2], rest[1::2]):

@@ -27,6 +27,7 @@ from transformers import (
     HfArgumentParser,
     set_seed,
 )
+from transformers.hf_argparser import DataClassType
 
 from hf_sharp_prompt.demo import CLIP_PATH
 from hf_sharp_prompt.demo.styles import SEEN_STYLES
@@ -166,4 +167,4 @@ def main(args: PretrainArguments) -> None:
 
 
 if __name__ == "__main__":
-    main(HfArgumentParser(PretrainArguments).parse_args_into_dataclasses()[0])
+    main(HfArgumentParser(DataClassType(PretrainArguments)).parse_args_into_dataclasses()[0])

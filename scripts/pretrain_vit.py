@@ -19,11 +19,15 @@ from pretraining import OptimizationArguments, save, train, waves
 from torch.nn.functional import cross_entropy
 from torch.utils.data import IterableDataset
 from transformers import HfArgumentParser, ViTConfig, ViTForImageClassification, ViTImageProcessorPil, set_seed
+from transformers.hf_argparser import DataClassType
 
 from hf_sharp_prompt.demo import VIT_PATH
 from hf_sharp_prompt.demo.shapes import SHAPES
 from hf_sharp_prompt.demo.textures import TEXTURES
 from hf_sharp_prompt.demo.world import COLOURS, IMAGE_SIZE, SIZES, Scene
+
+
+PATCH_SIZE = 8
 
 
 @dataclass
@@ -71,7 +75,8 @@ def naming_loss(logits: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
         The loss, a scalar.
     """
     parts = logits.split([len(words) for words in WORDS.values()], dim=1)
-    return sum(cross_entropy(part, right[:, number]) for number, part in enumerate(parts))
+    losses = (cross_entropy(part, right[:, number]) for number, part in enumerate(parts))
+    return sum(losses, start=torch.zeros((), device=logits.device))
 
 
 def build_processor() -> ViTImageProcessorPil:
@@ -88,7 +93,7 @@ def build_model(args: ViTPretrainArguments) -> ViTForImageClassification:
         num_hidden_layers=args.layers,
         num_attention_heads=4,
         image_size=IMAGE_SIZE,
-        patch_size=8,
+        patch_size=PATCH_SIZE,
         id2label=dict(enumerate(labels)),
         label2id={label: number for number, label in enumerate(labels)},
     )
@@ -97,7 +102,7 @@ def build_model(args: ViTPretrainArguments) -> ViTForImageClassification:
     model.set_attn_implementation("eager")
     positions = model.vit.embeddings.position_embeddings
     with torch.no_grad():
-        positions[0, 1:] = 0.5 * waves(IMAGE_SIZE // config.patch_size, config.hidden_size)
+        positions[0, 1:] = 0.5 * waves(IMAGE_SIZE // PATCH_SIZE, config.hidden_size)
     return model
 
 
@@ -135,4 +140,4 @@ def main(args: ViTPretrainArguments) -> None:
 
 
 if __name__ == "__main__":
-    main(HfArgumentParser(ViTPretrainArguments).parse_args_into_dataclasses()[0])
+    main(HfArgumentParser(DataClassType(ViTPretrainArguments)).parse_args_into_dataclasses()[0])

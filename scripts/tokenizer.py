@@ -69,4 +69,5 @@ def train_tokenizer(captions: Iterable[str], num_merges: int = 800) -> CLIPToken
 
     tokens = [*alphabet, *(letter + "</w>" for letter in alphabet), *map("".join, merges), START, END]
     vocabulary = {token: number for number, token in enumerate(dict.fromkeys(tokens))}
-    return CLIPTokenizer(vocab=vocabulary, merges=merges, model_max_length=77)
+    # Pairs are what tokenizers take; the annotation of CLIPTokenizer names only the lines of a merges file.
+    return CLIPTokenizer(vocab=vocabulary, merges=merges, model_max_length=77)  # type: ignore[arg-type]

@@ -1,6 +1,5 @@
 """What is there to learn? Few-shot tasks and a long-tailed one, in styles that the demo's models have never seen."""
 
-import difflib
 import io
 import random
 from collections.abc import Mapping, Sequence
@@ -12,7 +11,7 @@ from datasets import ClassLabel, Dataset, DatasetDict, Features
 from datasets import Image as ImageFeature
 from PIL import Image
 
-from .shapes import SHAPES
+from ..hyperparameters import nearest
 from .textures import TEXTURES
 from .world import COLOURS, Stream, draw_scene, render
 
@@ -65,11 +64,11 @@ class Task:
         splits = list(self.images_per_class)
         scenes, keys, labels = [], [], []
         for label, (name, count) in enumerate(zip(self.classes, counts, strict=True)):
-            given = dict(zip(self.kinds, name.split()))
+            words = dict(zip(self.kinds, name.split()))
             for number in range(count):
                 key = (self.seed, splits.index(split), label, number)
                 rng = np.random.default_rng((Stream.TASK_SCENE, *key))
-                scenes.append(draw_scene(rng, (self.style,), **given))
+                scenes.append(draw_scene(rng, (self.style,), **words))
                 keys.append((Stream.TASK_IMAGE, *key))
                 labels.append(label)
         return render(scenes, keys), labels
@@ -108,54 +107,46 @@ def _png(image: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
-_COLOURS, _TEXTURES, _SHAPES = tuple(COLOURS), tuple(TEXTURES), tuple(SHAPES)
+@dataclass(frozen=True)
+class Vocabulary:
+    """The classes that several tasks share in different styles."""
+
+    description: str
+    kinds: tuple[str, str]
+    words: tuple[tuple[str, ...], tuple[str, ...]]
+    template: str = "a photo of a {}."
+
+    def task(self, style: str, where: str, seed: int) -> Task:
+        name, description = f"{'_'.join(self.kinds)}_{style}", f"{self.description} {where}."
+        return Task(name, description, self.kinds, self.words, style, self.template, seed)
 
 
-def _colour_shape(style: str, where: str, seed: int) -> Task:
-    return Task(
-        name=f"colour_shape_{style}",
-        description=f"Tell blue hearts from red stars {where}.",
-        kinds=("colour", "shape"),
-        words=(_COLOURS, ("circle", "cross", "heart", "moon", "star", "triangle")),
-        style=style,
-        template="a photo of a {}.",
-        seed=seed,
-    )
-
-
-def _texture_shape(style: str, where: str, seed: int) -> Task:
-    return Task(
-        name=f"texture_shape_{style}",
-        description=f"Tell striped rings from dotted squares {where}.",
-        kinds=("texture", "shape"),
-        words=(_TEXTURES, ("arrow", "diamond", "drop", "flower", "hexagon", "ring", "square")),
-        style=style,
-        template="a photo of a {}.",
-        seed=seed,
-    )
-
-
-def _texture_colour(style: str, where: str, seed: int) -> Task:
-    return Task(
-        name=f"texture_colour_{style}",
-        description=f"Tell wavy green things from plain pink ones {where}.",
-        kinds=("texture", "colour"),
-        words=(_TEXTURES, ("blue", "green", "orange", "pink", "purple", "red", "yellow")),
-        style=style,
-        template="a photo of a {} thing.",
-        seed=seed,
-    )
-
+_COLOUR_SHAPE = Vocabulary(
+    "Tell blue hearts from red stars",
+    ("colour", "shape"),
+    (tuple(COLOURS), ("circle", "cross", "heart", "moon", "star", "triangle")),
+)
+_TEXTURE_SHAPE = Vocabulary(
+    "Tell striped rings from dotted squares",
+    ("texture", "shape"),
+    (tuple(TEXTURES), ("arrow", "diamond", "drop", "flower", "hexagon", "ring", "square")),
+)
+_TEXTURE_COLOUR = Vocabulary(
+    "Tell wavy green things from plain pink ones",
+    ("texture", "colour"),
+    (tuple(TEXTURES), ("blue", "green", "orange", "pink", "purple", "red", "yellow")),
+    template="a photo of a {} thing.",
+)
 
 _ALL = (
-    _colour_shape("tint", "under a green light", seed=1),
-    _colour_shape("rain", "in the rain", seed=2),
-    _colour_shape("poster", "on a poster of few inks", seed=3),
-    _colour_shape("emboss", "as a relief", seed=4),
-    _texture_shape("fog", "in fog", seed=5),
-    _texture_shape("print", "in the dots of a newspaper", seed=6),
-    _texture_colour("night", "at night, by a lamp", seed=7),
-    _texture_colour("emboss", "as a relief", seed=8),
+    _COLOUR_SHAPE.task("tint", "under a green light", seed=1),
+    _COLOUR_SHAPE.task("rain", "in the rain", seed=2),
+    _COLOUR_SHAPE.task("poster", "on a poster of few inks", seed=3),
+    _COLOUR_SHAPE.task("emboss", "as a relief", seed=4),
+    _TEXTURE_SHAPE.task("fog", "in fog", seed=5),
+    _TEXTURE_SHAPE.task("print", "in the dots of a newspaper", seed=6),
+    _TEXTURE_COLOUR.task("night", "at night, by a lamp", seed=7),
+    _TEXTURE_COLOUR.task("emboss", "as a relief", seed=8),
 )
 
 TASKS: dict[str, Task] = {task.name: task for task in _ALL}
@@ -191,8 +182,7 @@ def load_task(name: str) -> DatasetDict:
         ValueError: there is no such task.
     """
     if name not in TASKS:
-        nearest = difflib.get_close_matches(name, TASKS, n=1, cutoff=0)[0]
-        raise ValueError(f"There is no demo task {name!r}; did you mean {nearest!r}? Tasks: {', '.join(TASKS)}.")
+        raise ValueError(f"There is no demo task {name!r}{nearest(name, TASKS)} Tasks: {', '.join(TASKS)}.")
     return TASKS[name].load()
 
 

@@ -1,8 +1,7 @@
-"""Judged how: the field's metrics as `evaluate` modules, one folder each, loaded without a network."""
+"""The field's metrics as `evaluate` modules, one folder each, loaded without a network."""
 
 from __future__ import annotations
 
-import difflib
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,8 @@ import numpy as np
 import torch
 from datasets import Value
 from transformers import EvalPrediction
+
+from ..hyperparameters import nearest
 
 
 __all__ = ["PATH", "compute", "load", "names"]
@@ -31,7 +32,7 @@ def load(name: str) -> evaluate.EvaluationModule:
 
     Returns:
         A module with `compute`, `add_batch` and the rest of `evaluate`'s interface; its `inputs_description` says
-        what it takes and gives.
+        what it takes and returns.
 
     Raises:
         ValueError: There is no such metric; the message names the nearest.
@@ -42,10 +43,7 @@ def load(name: str) -> evaluate.EvaluationModule:
         0.6666666666666666
     """
     if name not in names():
-        nearest = difflib.get_close_matches(name, names(), n=1)
-        raise ValueError(
-            f"There is no metric {name!r}" + (f"; did you mean {nearest[0]!r}?" if nearest else f": {names()}.")
-        )
+        raise ValueError(f"There is no metric {name!r}{nearest(name, names())} Known are: {', '.join(names())}.")
     # In memory, because processes that evaluate at once would wait for each other's lock on evaluate's cache file.
     return evaluate.load(str(PATH / name), keep_in_memory=True)
 
@@ -55,8 +53,8 @@ def compute(name: str, prediction: EvalPrediction, **options: Any) -> dict[str, 
 
     Args:
         name: One of `names()`.
-        prediction: Logits (samples × classes) and labels. Their argmax or softmax, whichever the metric is about, are
-            its predictions.
+        prediction: Logits (samples × classes) and labels. The metric gets their argmax or softmax, whichever
+            it is defined for.
         **options: What else the metric's `compute` takes.
 
     Returns:

@@ -42,7 +42,7 @@ def test_batches_in_any_order_count_alike():
 @pytest.mark.parametrize(
     ("halves", "message"),
     [
-        (["base", "new"], "halves has 'new'; say 'base' or 'novel' of each sample"),
+        (["base", "new"], "halves has 'new'; say 'base' or 'novel' for each sample"),
         (["base", "base"], "halves has no 'novel'; add samples of novel classes"),
         (["base"], r"Mismatch in the number of predictions \(2\) and halves \(1\)"),
     ],

@@ -77,9 +77,14 @@ def test_the_order_of_samples_does_not_matter():
     ("probabilities", "labels", "options", "message"),
     [
         ([[0.5, 0.5], [3.0, -1.0]], [0, 1], {}, r"predictions\[1\] sums to 2 .* Apply softmax to logits"),
-        ([[2.0, -1.0]], [0], {}, r"predictions\[0\] sums to 1 with a least value of -1: these are no probabilities"),
+        (
+            [[2.0, -1.0]],
+            [0],
+            {},
+            r"predictions\[0\] sums to 1 with a smallest value of -1: these are no probabilities",
+        ),
         ([[float("nan"), 1.0]], [0], {}, r"predictions\[0\] sums to nan"),
-        ([[0.5, 0.5]], [2], {}, r"references\[0\] is 2, but predictions has 2 classes, from 0 to 1"),
+        ([[0.5, 0.5]], [2], {}, r"references\[0\] is 2, not one of the 2 classes from 0 to 1; give a prob"),
         ([[0.5, 0.5]], [0], {"num_bins": 0}, "num_bins is 0; at least one bin is needed"),
         ([0, 1], [0, 1], {}, "don't match the expected format"),
     ],

@@ -57,11 +57,11 @@ def test_a_group_without_samples_has_no_accuracy():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({}, "Give either group_sizes, .* or train_counts, .*; neither was given"),
-        ({"group_sizes": [1, 1, 1], "train_counts": [200, 50, 5]}, "both was given"),
+        ({}, "Give either group_sizes, .* or train_counts, .*; got neither"),
+        ({"group_sizes": [1, 1, 1], "train_counts": [200, 50, 5]}, "got both"),
         ({"group_sizes": [2, 1]}, r"group_sizes is \[2, 1\]; give the numbers of many, medium and few-shot classes"),
-        ({"group_sizes": [1, 1, 0]}, r"references\[2\] is 2, but group_sizes is about the 2 classes from 0 to 1"),
-        ({"train_counts": [200, 50]}, r"references\[2\] is 2, but train_counts .*; make train_counts match"),
+        ({"group_sizes": [1, 1, 0]}, r"references\[2\] is 2, not one of the 2 classes from 0 to 1; make group_sizes"),
+        ({"train_counts": [200, 50]}, r"references\[2\] is 2, not one of .*; make train_counts match"),
     ],
 )
 def test_groups_that_do_not_fit_the_classes_are_refused(options, message):
@@ -70,5 +70,5 @@ def test_groups_that_do_not_fit_the_classes_are_refused(options, message):
 
 
 def test_a_prediction_out_of_range_is_named():
-    with pytest.raises(ValueError, match=r"predictions\[1\] is -1, but group_sizes"):
+    with pytest.raises(ValueError, match=r"predictions\[1\] is -1, not one of .*; make group_sizes match"):
         compute([0, -1, 1], [0, 1, 2], group_sizes=[1, 1, 1])

@@ -9,6 +9,8 @@ import datasets
 import evaluate
 import numpy as np
 
+from hf_sharp_prompt.metrics.classification import make_info
+
 
 _DESCRIPTION = """\
 Accuracy on the base classes, which were learned from, accuracy on the novel ones, and their harmonic mean (HM), which
@@ -48,28 +50,21 @@ _CITATION = """\
 @evaluate.utils.file_utils.add_start_docstrings(_DESCRIPTION, _KWARGS_DESCRIPTION)
 class BaseToNovel(evaluate.Metric):
     def _info(self) -> evaluate.MetricInfo:
-        return evaluate.MetricInfo(
-            description=_DESCRIPTION,
-            citation=_CITATION,
-            inputs_description=_KWARGS_DESCRIPTION,
-            features=datasets.Features(
-                {
-                    "predictions": datasets.Value("int64"),
-                    "references": datasets.Value("int64"),
-                    "halves": datasets.Value("string"),
-                }
-            ),
-            reference_urls=["https://arxiv.org/abs/2203.05557"],
-            format="numpy",
+        return make_info(
+            _DESCRIPTION,
+            _KWARGS_DESCRIPTION,
+            _CITATION,
+            ["https://arxiv.org/abs/2203.05557"],
+            halves=datasets.Value("string"),
         )
 
     def _compute(self, predictions: np.ndarray, references: np.ndarray, halves: Sequence[str]) -> dict[str, float]:
-        if strange := sorted({str(half) for half in halves} - {"base", "novel"}):
-            raise ValueError(f"halves has {strange[0]!r}; say 'base' or 'novel' of each sample.")
-        right = predictions == references
+        if unknown := sorted({str(half) for half in halves} - {"base", "novel"}):
+            raise ValueError(f"halves has {unknown[0]!r}; say 'base' or 'novel' for each sample.")
+        correct = predictions == references
         accuracies = {}
         for half in ("base", "novel"):
             if half not in halves:
                 raise ValueError(f"halves has no {half!r}; add samples of {half} classes to have a harmonic mean.")
-            accuracies[half] = float(right[np.asarray(halves) == half].mean())
+            accuracies[half] = float(correct[np.asarray(halves) == half].mean())
         return accuracies | {"hm": float(harmonic_mean(accuracies.values()))}

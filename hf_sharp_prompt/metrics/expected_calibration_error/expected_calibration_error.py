@@ -8,6 +8,8 @@ import datasets
 import evaluate
 import numpy as np
 
+from hf_sharp_prompt.metrics.classification import check_labels, make_info
+
 
 _DESCRIPTION = """\
 Expected calibration error (ECE): samples are binned by confidence, the probability of the predicted class; the
@@ -53,14 +55,13 @@ _CITATION = """\
 @evaluate.utils.file_utils.add_start_docstrings(_DESCRIPTION, _KWARGS_DESCRIPTION)
 class ExpectedCalibrationError(evaluate.Metric):
     def _info(self) -> evaluate.MetricInfo:
-        return evaluate.MetricInfo(
-            description=_DESCRIPTION,
-            citation=_CITATION,
-            inputs_description=_KWARGS_DESCRIPTION,
-            features=datasets.Features(
-                {"predictions": datasets.List(datasets.Value("float64")), "references": datasets.Value("int64")}
-            ),
-            reference_urls=["https://arxiv.org/abs/1706.04599", "https://arxiv.org/abs/1904.01685"],
+        return make_info(
+            _DESCRIPTION,
+            _KWARGS_DESCRIPTION,
+            _CITATION,
+            ["https://arxiv.org/abs/1706.04599", "https://arxiv.org/abs/1904.01685"],
+            format=None,
+            predictions=datasets.List(datasets.Value("float64")),
         )
 
     def _compute(
@@ -69,23 +70,23 @@ class ExpectedCalibrationError(evaluate.Metric):
         probabilities, labels = np.asarray(predictions), np.asarray(references)
         _check(probabilities, labels, num_bins)
         confidence = probabilities.max(axis=1)
-        right = probabilities.argmax(axis=1) == labels
-        of_equal_width = np.linspace(0, 1, num_bins + 1)[1:-1]
+        correct = probabilities.argmax(axis=1) == labels
+        equal_width = np.linspace(0, 1, num_bins + 1)[1:-1]
         # The k-th bin ends with the sample of rank ⌈k · samples / bins⌉, counted from 1.
         last = (np.arange(1, num_bins) * len(labels) - 1) // num_bins
-        of_equal_mass = np.sort(confidence)[last]
+        equal_mass = np.sort(confidence)[last]
         return {
-            "expected_calibration_error": _calibration_error(confidence, right, of_equal_width),
-            "adaptive_expected_calibration_error": _calibration_error(confidence, right, of_equal_mass),
+            "expected_calibration_error": _calibration_error(confidence, correct, equal_width),
+            "adaptive_expected_calibration_error": _calibration_error(confidence, correct, equal_mass),
         }
 
 
-def _calibration_error(confidence: np.ndarray, right: np.ndarray, edges: np.ndarray) -> float:
-    """Σ over bins of |Σ confidence − number right|, divided by all samples: a bin's own number of samples cancels.
+def _calibration_error(confidence: np.ndarray, correct: np.ndarray, edges: np.ndarray) -> float:
+    """Add up |Σ confidence − number correct| over the bins, and divide by the number of all samples.
 
-    The edges are those between bins; a confidence on an edge belongs to the lower bin.
+    Each bin's own number of samples cancels. A confidence on an edge between two bins belongs to the lower one.
     """
-    gaps = np.bincount(np.searchsorted(edges, confidence), weights=confidence - right)
+    gaps = np.bincount(np.searchsorted(edges, confidence), weights=confidence - correct)
     return float(np.abs(gaps).sum() / len(confidence))
 
 
@@ -97,13 +98,7 @@ def _check(probabilities: np.ndarray, labels: np.ndarray, num_bins: int) -> None
     wrong = np.flatnonzero(~np.isclose(sums, 1, atol=1e-2) | (probabilities < 0).any(axis=1))
     if wrong.size:
         raise ValueError(
-            f"predictions[{wrong[0]}] sums to {sums[wrong[0]]:.4g} with a least value of "
+            f"predictions[{wrong[0]}] sums to {sums[wrong[0]]:.4g} with a smallest value of "
             f"{probabilities[wrong[0]].min():.4g}: these are no probabilities. Apply softmax to logits."
         )
-    num_classes = probabilities.shape[1]
-    outside = np.flatnonzero((labels < 0) | (labels >= num_classes))
-    if outside.size:
-        raise ValueError(
-            f"references[{outside[0]}] is {labels[outside[0]]}, but predictions has {num_classes} classes, from 0 to "
-            f"{num_classes - 1}; give a probability for every class."
-        )
+    check_labels("references", labels, probabilities.shape[1], "give a probability for every class")

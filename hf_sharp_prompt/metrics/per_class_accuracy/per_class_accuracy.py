@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import datasets
 import evaluate
 import numpy as np
+
+from hf_sharp_prompt.metrics.classification import accuracy_by_group, check_labels, make_info
 
 
 _DESCRIPTION = """\
@@ -45,16 +46,7 @@ _CITATION = """\
 @evaluate.utils.file_utils.add_start_docstrings(_DESCRIPTION, _KWARGS_DESCRIPTION)
 class PerClassAccuracy(evaluate.Metric):
     def _info(self) -> evaluate.MetricInfo:
-        return evaluate.MetricInfo(
-            description=_DESCRIPTION,
-            citation=_CITATION,
-            inputs_description=_KWARGS_DESCRIPTION,
-            features=datasets.Features(
-                {"predictions": datasets.Value("int64"), "references": datasets.Value("int64")}
-            ),
-            reference_urls=["https://arxiv.org/abs/2103.00020"],
-            format="numpy",
-        )
+        return make_info(_DESCRIPTION, _KWARGS_DESCRIPTION, _CITATION, ["https://arxiv.org/abs/2103.00020"])
 
     def _compute(
         self, predictions: np.ndarray, references: np.ndarray, num_classes: int | None = None
@@ -62,23 +54,11 @@ class PerClassAccuracy(evaluate.Metric):
         if num_classes is None:
             num_classes = int(max(predictions.max(), references.max())) + 1
         for name, labels in (("predictions", predictions), ("references", references)):
-            _check_labels(name, labels, num_classes)
-        right = predictions == references
-        with np.errstate(invalid="ignore"):  # 0 of 0 samples
-            accuracies = np.bincount(references, weights=right, minlength=num_classes) / np.bincount(
-                references, minlength=num_classes
-            )
+            check_labels(name, labels, num_classes, "correct it or num_classes")
+        correct = predictions == references
+        accuracies = accuracy_by_group(correct, references, num_classes)
         return {
-            "accuracy": float(right.mean()),
+            "accuracy": float(correct.mean()),
             "mean_per_class_accuracy": float(np.nanmean(accuracies)),
             "per_class_accuracy": accuracies.tolist(),
         }
-
-
-def _check_labels(name: str, labels: np.ndarray, num_classes: int) -> None:
-    outside = np.flatnonzero((labels < 0) | (labels >= num_classes))
-    if outside.size:
-        raise ValueError(
-            f"{name}[{outside[0]}] is {labels[outside[0]]}, not one of the {num_classes} classes from 0 to "
-            f"{num_classes - 1}; correct it or num_classes."
-        )

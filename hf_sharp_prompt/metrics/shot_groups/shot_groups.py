@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import datasets
 import evaluate
 import numpy as np
+
+from hf_sharp_prompt.metrics.classification import accuracy_by_group, check_labels, make_info
 
 
 _DESCRIPTION = """\
@@ -52,16 +53,7 @@ _GROUPS = ("many", "medium", "few")
 @evaluate.utils.file_utils.add_start_docstrings(_DESCRIPTION, _KWARGS_DESCRIPTION)
 class ShotGroups(evaluate.Metric):
     def _info(self) -> evaluate.MetricInfo:
-        return evaluate.MetricInfo(
-            description=_DESCRIPTION,
-            citation=_CITATION,
-            inputs_description=_KWARGS_DESCRIPTION,
-            features=datasets.Features(
-                {"predictions": datasets.Value("int64"), "references": datasets.Value("int64")}
-            ),
-            reference_urls=["https://arxiv.org/abs/1904.05160"],
-            format="numpy",
-        )
+        return make_info(_DESCRIPTION, _KWARGS_DESCRIPTION, _CITATION, ["https://arxiv.org/abs/1904.05160"])
 
     def _compute(
         self,
@@ -71,34 +63,24 @@ class ShotGroups(evaluate.Metric):
         train_counts: Sequence[int] | None = None,
     ) -> dict[str, float]:
         group_of_class = _group_of_class(group_sizes, train_counts)
+        source = "group_sizes" if train_counts is None else "train_counts"
         for name, labels in (("predictions", predictions), ("references", references)):
-            _check_labels(name, labels, len(group_of_class), "group_sizes" if train_counts is None else "train_counts")
-        group = group_of_class[references]
-        right = predictions == references
-        with np.errstate(invalid="ignore"):  # 0 of 0 samples
-            accuracies = np.bincount(group, weights=right, minlength=3) / np.bincount(group, minlength=3)
-        return {"overall": float(right.mean())} | dict(zip(_GROUPS, accuracies.tolist()))
+            check_labels(name, labels, len(group_of_class), f"make {source} match the data set's classes")
+        correct = predictions == references
+        accuracies = accuracy_by_group(correct, group_of_class[references], len(_GROUPS))
+        return {"overall": float(correct.mean())} | dict(zip(_GROUPS, accuracies.tolist()))
 
 
 def _group_of_class(group_sizes: Sequence[int] | None, train_counts: Sequence[int] | None) -> np.ndarray:
-    """Per class, the index of its group."""
+    """Number the groups of all classes: 0 for many, 1 for medium, 2 for few."""
     if train_counts is not None and group_sizes is None:
         counts = np.asarray(train_counts)
         return np.where(counts > 100, 0, np.where(counts >= 20, 1, 2))
     if group_sizes is None or train_counts is not None:
         raise ValueError(
             "Give either group_sizes, such as [36, 35, 29] for CIFAR100-LT, or train_counts, the training samples of "
-            f"each class; {'neither' if group_sizes is None else 'both'} was given."
+            f"each class; got {'neither' if group_sizes is None else 'both'}."
         )
     if len(group_sizes) != 3 or min(group_sizes) < 0:
         raise ValueError(f"group_sizes is {list(group_sizes)}; give the numbers of many, medium and few-shot classes.")
     return np.repeat(np.arange(3), group_sizes)
-
-
-def _check_labels(name: str, labels: np.ndarray, num_classes: int, source: str) -> None:
-    outside = np.flatnonzero((labels < 0) | (labels >= num_classes))
-    if outside.size:
-        raise ValueError(
-            f"{name}[{outside[0]}] is {labels[outside[0]]}, but {source} is about the {num_classes} classes from 0 to "
-            f"{num_classes - 1}; make {source} match the data set's classes."
-        )
