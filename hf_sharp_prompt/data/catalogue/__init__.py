@@ -13,7 +13,7 @@ from pathlib import Path
 from .entry import CatalogueEntry, read_entry
 
 
-__all__ = ["CatalogueEntry", "add", "find", "find_by_folder", "names"]
+__all__ = ["CatalogueEntry", "add", "find", "find_by_folder", "find_entry", "names"]
 
 logger = logging.getLogger(__name__)
 
@@ -64,12 +64,12 @@ def find(dataset: str, data_root: str | Path | None = None) -> CatalogueEntry:
     """
     path = Path(dataset).expanduser()
     if data_root is not None:
-        entry = _named(dataset) if dataset in names() else CatalogueEntry(dataset, source="", folders=[dataset])
+        entry = find_entry(dataset) if dataset in names() else CatalogueEntry(dataset, source="", folders=[dataset])
         return entry.below(data_root)
     if dataset in names():
         if path.exists():
             logger.warning(f"{dataset} is taken as the data set of that name; for the folder give ./{dataset}.")
-        entry = _named(dataset)
+        entry = find_entry(dataset)
         if not entry.source:
             raise ValueError(
                 f"{dataset} is read from a folder alone; give data_root, the folder that has {entry.folders[0]}/."
@@ -89,11 +89,12 @@ def find_by_folder(folder: str) -> CatalogueEntry:
     Returns:
         The entry; for a folder of no known data set one without facts.
     """
-    entries = (_named(name) for name in names())
+    entries = (find_entry(name) for name in names())
     return next((each for each in entries if folder in each.folders), CatalogueEntry(folder, source=folder))
 
 
-def _named(name: str) -> CatalogueEntry:
+def find_entry(name: str) -> CatalogueEntry:
+    """The entry of a name, one of `names()`, as it is in the catalogue."""
     return ADDED.get(name) or _read_shipped(name)
 
 

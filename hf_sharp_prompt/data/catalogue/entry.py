@@ -33,7 +33,8 @@ class CatalogueEntry:
         method_templates: Method → its hand-written prompt, where it has another, for instance
             `{"kgcoop": "a photo of a {}, a type of pet."}`.
         title: The name in texts, for instance `Oxford-IIIT Pets`.
-        sizes: Split of the source → how many images it has, of all splits that are used.
+        sizes: Split of `source` → how many images it has, of all splits that are used.
+        folder_sizes: Split of the folder below `data_root` → how many images it has.
         num_classes: How many classes there are.
         license: The licence, by the Hub's identifier.
         citation: The BibTeX entry.
@@ -59,6 +60,7 @@ class CatalogueEntry:
     method_templates: Mapping[str, str] = dataclasses.field(default_factory=dict)
     title: str | None = None
     sizes: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    folder_sizes: Mapping[str, int] = dataclasses.field(default_factory=dict)
     num_classes: int | None = None
     license: str | None = None
     citation: str | None = None
@@ -109,6 +111,7 @@ class CatalogueEntry:
             template=self.template,
             method_templates=self.method_templates,
             title=self.title,
+            folder_sizes=self.folder_sizes,
             num_classes=self.num_classes,
             license=self.license,
             citation=self.citation,
