@@ -233,9 +233,9 @@ class TestAircraft:
         chance = random.Random(3)
         (root / "images").mkdir(parents=True)
         (root / "variants.txt").write_text("\n".join(self.NAMES) + "\n")
-        for first, split in ((1000000, "train"), (2000000, "val"), (3000000, "test")):
+        for first, split in ((34309, "train"), (2000000, "val"), (3000000, "test")):
             lines = [f"{first + number:07d} {chance.choice(self.NAMES)}" for number in range(12)]
-            lines += [f"{first + 50 + number} {name}" for number, name in enumerate(self.NAMES)]
+            lines += [f"{first + 50 + number:07d} {name}" for number, name in enumerate(self.NAMES)]
             (root / f"images_variant_{split}.txt").write_text("\n".join(lines) + "\n")
             for line in lines:
                 save_image(root / "images" / f"{line.split()[0]}.jpg")
