@@ -1,14 +1,14 @@
-"""What a GPU has to show, once: `python benchmarks/gpu_check.py` writes one Markdown report, in at most 8 minutes.
+"""Check the package on a GPU: `python benchmarks/gpu_check.py` writes one Markdown report, in at most 8 minutes.
 
-- A prompted CLIP on the device against the same on the CPU.
-- The main job (`examples/run_base2novel.py`) and the long-tailed one under `no`, `bf16` and `fp16`.
-- A fresh run against one that was killed and continued: the same bits, or what differs.
-- The tables of a training step and of the text encoder, with kernel launches, device time and peak memory.
-- The Trainer's tests, on the device.
+- A prompted CLIP on the device is compared with the same one on the CPU.
+- The main job (`examples/run_base2novel.py`) and the long-tailed one run under `no`, `bf16` and `fp16`.
+- A fresh run is compared with one that was killed and continued, bit by bit.
+- A training step and the text encoder are measured, with kernel launches, device time and peak memory.
+- The Trainer's tests run on the device.
 
-Each part is a process of its own, which is stopped when the time is over. What a part has printed by then is in the
-report, and the next part begins whether or not it fails; the exit code is 1 if one failed. The device is CUDA's first;
-`--device cpu` does a reduced check of everything in a few minutes, so that the script itself is tested.
+Each part is a separate process, which is stopped when the time is over. The report has what a part has printed by
+then, and the next part begins whether or not it failed; the exit code is 1 if one failed. The device is CUDA's first.
+`--device cpu` does a reduced check of everything in a few minutes, to test the script itself.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def main() -> int:
 
 
 def write_report(path: Path, parts: Sequence[str], device: str, seconds: float) -> list[str]:
-    """Do the parts in turn, and write what they print.
+    """Run the parts in turn, and write what they print.
 
     Returns:
         The parts that failed.
@@ -69,10 +69,10 @@ def write_report(path: Path, parts: Sequence[str], device: str, seconds: float) 
 
 
 def run_part(name: str, device: str, seconds: float, report: TextIO) -> str | None:
-    """Do a part in a process that prints to the report; end it, and what it started, when the time is over.
+    """Run a part in a process that prints to the report; end it and its children when the time is over.
 
     Returns:
-        Why it failed; None if it did not.
+        The reason of a failure; None if there was none.
     """
     if seconds <= 0:
         return "The time was over before it began."

@@ -294,7 +294,7 @@ def measure(function: Callable[[], object], settings: Settings, repeats: int) ->
         torch.cuda.synchronize()
     events = profiled.key_averages()
     launches = sum(event.count for event in events if event.key in LAUNCHES)
-    # An operation on the CPU is credited with the time of its kernels, which are events of their own.
+    # An operation on the CPU is credited with the time of its kernels, which are separate events.
     kernels = [each for each in events if each.device_type != DeviceType.CPU and not each.is_user_annotation]
     return Cost(milliseconds, sum(each.self_device_time_total for each in kernels) / 1e3, launches, gib)
 

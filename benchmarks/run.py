@@ -1,10 +1,11 @@
 """What a whole run costs: `python benchmarks/run.py` prints the tables of benchmarks/README.md.
 
-First, a base-to-novel run of CoOp + SAM on the demo as users start it, 16 shots, one seed, wall-clock: from image
-features that are computed once (the demo's default), and from pixels at every step.
+The first table is a base-to-novel run of CoOp + SAM on the demo as users start it (16 shots, one seed, wall-clock
+time): from image features that are computed once (the demo's default), and from pixels at every step.
 
-Then a run at ViT-B/16's size, which would take hours here, extrapolated from the measured times of its parts: in the
-same two ways, and as the papers' code does it, with image tower and padded texts in each of SAM's gradients.
+The second table is a run at ViT-B/16's size. It would take hours here, so it is extrapolated from the measured times
+of its parts: in the same two ways, and as in the papers' code, with image tower and padded texts in each of SAM's
+gradients.
 """
 
 from __future__ import annotations
@@ -28,11 +29,11 @@ EXAMPLE = Path(__file__).parent.parent / "examples" / "run_base2novel.py"
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--classes", type=int, default=100, help="base and novel, at ViT-B/16's size")
+    parser.add_argument("--classes", type=int, default=100, help="base and novel classes, at ViT-B/16's size")
     parser.add_argument("--shots", type=int, default=16)
     parser.add_argument("--epochs", type=int, default=50)
     parser.add_argument("--batch", type=int, default=32)
-    parser.add_argument("--test_images", type=int, default=2500, help="of both halves")
+    parser.add_argument("--test_images", type=int, default=2500, help="test images of both halves")
     parser.add_argument("--repeats", type=int, default=3)
     args = parser.parse_args()
     print(f"{torch.get_num_threads()} threads, torch {torch.__version__}, float32, {vars(args)}\n")
@@ -44,7 +45,7 @@ def main() -> None:
 
 
 def run_demo(*arguments: str) -> float:
-    """Seconds of a run, from the command to its end."""
+    """Measure the seconds of a run, from the command to its end."""
     with tempfile.TemporaryDirectory() as directory:
         command = [sys.executable, str(EXAMPLE), "--recipes", "coop_sam", "--seeds", "1", "--output_dir", directory]
         started = perf_counter()
@@ -70,7 +71,7 @@ def print_vit_b16(args: argparse.Namespace) -> None:
 
 
 def measure(function: Callable[[], object], repeats: int) -> float:
-    """The median of its seconds."""
+    """Return the median of the seconds that a function takes."""
     function()
     times = []
     for _ in range(repeats):

@@ -1,9 +1,9 @@
 """How a step's cost grows: `python benchmarks/scaling.py` prints the tables of benchmarks/README.md.
 
-A CoOp step from image features, with the text tower of a CLIP of ViT-B/16's size and random weights: seconds (median)
-and peak memory (in a fresh process, above what it held before) while one of classes, context tokens, batch and
-gradient evaluations grows and the others stay. The last column is the exponent k of `cost ∝ size^k` from one row to
-the next.
+It takes a CoOp step from image features, with the text tower of a CLIP of ViT-B/16's size and random weights, and
+measures seconds (median) and peak memory (in a fresh process, above what it held before). One of classes, context
+tokens, batch and gradient evaluations grows while the others stay. The last column is the exponent k of
+`cost ∝ size^k` from one row to the next.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ GROWING = {
 
 
 class Step:
-    """A step of the given size."""
+    """A training step of one size."""
 
     def __init__(self, classes: int, context: int, batch: int, evaluations: int) -> None:
         self.model = with_prompt(make_clip(), classes, context)
@@ -66,7 +66,7 @@ def main() -> None:
 
 
 def measure(sizes: dict[str, int], repeats: int) -> tuple[float, float]:
-    """Seconds and GiB."""
+    """Measure the seconds and GiB of a step."""
     step = Step(**sizes)
     before = held_memory()
     step()

@@ -20,7 +20,7 @@ NAME_LENGTHS = {1: 0.30, 2: 0.35, 3: 0.20, 4: 0.10, 5: 0.05}
 
 
 def make_texts(classes: int) -> list[list[int]]:
-    """The token ids of each class's `[SOS][name][.][EOS]`."""
+    """Draw the token ids of each class, `[SOS][name][.][EOS]`."""
     numbers = random.Random(0)
     lengths = [*numbers.choices(list(NAME_LENGTHS), list(NAME_LENGTHS.values()), k=classes - 1), max(NAME_LENGTHS)]
     return [[SOS, *(numbers.randrange(SOS) for _ in range(n)), FULL_STOP, EOS] for n in lengths]
@@ -34,7 +34,7 @@ def make_clip(layers: int = 12) -> CLIPModel:
 
 
 def with_prompt(clip: CLIPModel, classes: int, context: int, **config: Any) -> PeftModel:
-    """With a context for so many classes."""
+    """Add a prompt for this number of classes."""
     names = [f"class {index}" for index in range(classes)]
     texts = make_texts(classes)
     return get_peft_model(
@@ -43,18 +43,18 @@ def with_prompt(clip: CLIPModel, classes: int, context: int, **config: Any) -> P
 
 
 def make_images(count: int, classes: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Pixels and labels."""
+    """Draw pixels and labels."""
     generator = torch.Generator().manual_seed(0)
     return torch.randn(count, 3, IMAGE_SIZE, IMAGE_SIZE, generator=generator), torch.arange(count) % classes
 
 
 def held_memory() -> int:
-    """Bytes that this process holds now."""
+    """Return the bytes that this process holds now."""
     return _status("VmRSS")
 
 
 def peak_memory() -> int:
-    """The most bytes that this process has held; `getrusage` would say what its parent had, if that was more."""
+    """Return the most bytes that this process has held; `getrusage` would include its parent's."""
     return _status("VmHWM")
 
 

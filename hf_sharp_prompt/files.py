@@ -11,17 +11,16 @@ from pathlib import Path
 
 @contextmanager
 def written_whole(target: str | Path) -> Iterator[Path]:
-    """Write a file or a folder aside, and rename it when the block ends.
+    """Write a file or a folder under another name, and rename it when the block ends.
 
-    After an error or a kill, what was at `target` before is still there as it was. A file replaces a file, and a
-    folder's files replace those of the same names in a folder. There must be one writer at a time; what a killed one
-    left is removed by the next.
+    After an error or a kill, `target` is as it was before. A file replaces a file, and a folder's files replace those
+    of the same names in a folder. There must be one writer at a time; the next one removes what a killed one left.
 
     Args:
-        target: Where the file or folder is to be; missing parents are made.
+        target: The path of the file or folder; missing parent folders are made.
 
     Yields:
-        The path to write at: nothing is there yet.
+        The path to write to; nothing is there yet.
     """
     target = Path(target)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -45,7 +44,7 @@ def _remove(path: Path) -> None:
 
 
 def _replace_files(source: Path, target: Path) -> None:
-    """Move a folder's files to where others may be; each of these is there as it was until the new one is."""
+    """Move a folder's files into another folder; each old file stays whole until the new one replaces it."""
     for path in sorted(each for each in source.rglob("*") if each.is_file()):
         destination = target / path.relative_to(source)
         destination.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""What the Hub answers: in words, and whether asking again can help."""
+"""Describe the Hub's answers, and repeat requests that may succeed later."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ WAITS = (1.0, 2.0, 4.0, 8.0)
 """Seconds to wait before each further attempt."""
 
 TEMPORARY = (408, 425, 429, 500, 502, 503, 504)
-"""HTTP statuses that the same request may not meet again."""
+"""HTTP statuses after which the same request may succeed."""
 
 
 def what_the_hub_said(error: BaseException) -> str:
-    """The reason why a request failed, on one line: the server's status and words where it answered.
+    """Say why a request failed, on one line: the server's status and message if it answered.
 
     Args:
-        error: What `huggingface_hub` raised, or an error that was raised from it.
+        error: The error of `huggingface_hub`, or one that was raised from it.
     """
     answered = next((each for each in _causes(error) if isinstance(each, HfHubHTTPError)), None)
     if answered is not None and getattr(answered, "response", None) is not None:
@@ -40,7 +40,7 @@ def what_the_hub_said(error: BaseException) -> str:
 
 
 def is_temporary(error: BaseException) -> bool:
-    """True if the same request may succeed later: the server is busy or failing, or the connection broke."""
+    """Tell whether the same request may succeed later: the server is busy or failing, or the connection broke."""
     for each in _causes(error):
         if isinstance(each, OfflineModeIsEnabled):
             return False
@@ -53,15 +53,15 @@ def is_temporary(error: BaseException) -> bool:
 
 
 def ask_again(request: Callable[[], Answer], what: str, waits: tuple[float, ...] = WAITS) -> Answer:
-    """Make a request, and make it again after a while where that can help.
+    """Make a request, and repeat it after a while if it may succeed later.
 
     Args:
-        request: What asks the Hub. Making it twice must do no harm.
-        what: What is being done, for the log: "creating the repository pets".
+        request: The request. Making it twice must do no harm.
+        what: The request in words, for the log: "Creating the repository pets".
         waits: Seconds to wait before each further attempt.
 
     Raises:
-        HfHubHTTPError: The Hub refuses, or still fails at the last attempt. Errors of the connection likewise.
+        HfHubHTTPError: The Hub refuses, or still fails at the last attempt. Errors of the connection are raised, too.
     """
     for wait in waits:
         try:
@@ -75,7 +75,7 @@ def ask_again(request: Callable[[], Answer], what: str, waits: tuple[float, ...]
 
 
 def _causes(error: BaseException | None) -> list[BaseException]:
-    """The error, and those that it was raised from or while handling."""
+    """List an error and the errors that led to it."""
     causes: list[BaseException] = []
     while error is not None and error not in causes:
         causes.append(error)

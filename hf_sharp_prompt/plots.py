@@ -17,9 +17,9 @@ def plot_accuracy_by_epoch(
 
     Args:
         histories: Per method, per seed: `base` and `novel`, each an accuracy in [0, 1] per epoch. A method with a
-            single value, as zero-shot CLIP or one measured at the end alone, is drawn as a dashed horizontal line.
+            single value, such as zero-shot CLIP, is drawn as a dashed horizontal line.
         path: The PNG file to write.
-        title: Above the figure.
+        title: The title of the figure.
     """
     from matplotlib.figure import Figure  # an extra; the rest of the package works without it
     from matplotlib.ticker import MaxNLocator
@@ -49,11 +49,10 @@ def plot_accuracy_by_group(
     """Plot accuracy over all classes and over those with many, medium and few training samples, a bar per method.
 
     Args:
-        results: Per method, per seed: `overall`, `many`, `medium` and `few`, accuracies in [0, 1]; None or NaN where
-            a group has no class. Bars are means over
-            seeds, and a dot is one seed.
+        results: Per method, per seed: `overall`, `many`, `medium` and `few`, accuracies in [0, 1]; None or NaN for a
+            group without classes. Bars are means over seeds, and a dot is one seed.
         path: The PNG file to write.
-        title: Above the figure.
+        title: The title of the figure.
     """
     from matplotlib.figure import Figure  # an extra; the rest of the package works without it
 
@@ -76,10 +75,10 @@ def plot_angles(cosines: Mapping[str, Sequence[Sequence[float]]], path: str | Pa
     """Plot the angle between gradient and perturbed gradient over training.
 
     Args:
-        cosines: Per method and seed `cos(g, g_p)` by epoch, as the Trainer logs it. Lines are means over seeds, bands
-            reach from the lowest to the highest.
+        cosines: Per method and seed, `cos(g, g_p)` by epoch, as the Trainer logs it. Lines are means over seeds;
+            bands reach from the lowest seed to the highest.
         path: The PNG file to write.
-        title: Above the figure.
+        title: The title of the figure.
     """
     from matplotlib.figure import Figure  # an extra; the rest of the package works without it
     from matplotlib.ticker import MaxNLocator
@@ -104,14 +103,14 @@ def plot_landscapes(
     """Plot loss landscapes side by side as contours, all on one colour scale.
 
     Args:
-        landscapes: Per name, what `sharpness.landscape` returned. A cross marks the parameters, in the middle.
+        landscapes: Name → landscape, as `sharpness.landscape` returns it. A cross in the middle marks the parameters.
         path: The PNG file to write.
-        title: Above the figure.
+        title: The title of the figure.
         highest: The loss at which colours and contours end; lower it to see more of the minima. By default the
-            highest finite loss of all.
+            highest finite loss of all landscapes.
 
     Raises:
-        ValueError: No landscapes, or none with a finite loss below `highest`.
+        ValueError: No landscape has a finite loss below `highest`.
     """
     from matplotlib.figure import Figure  # an extra; the rest of the package works without it
     from matplotlib.ticker import MaxNLocator
@@ -124,7 +123,7 @@ def plot_landscapes(
     figure = Figure(figsize=(3.6 * len(losses) + 0.8, 4), layout="constrained")
     figure.suptitle(title)
     for axes, (name, landscape) in zip(figure.subplots(1, len(losses), squeeze=False)[0], landscapes.items()):
-        # Losses by column, row: the first direction is drawn to the right. What cannot be drawn is left white.
+        # Losses are by column, row, so that the first direction goes to the right. Infinite losses stay white.
         plane = landscape.coordinates, landscape.coordinates, np.ma.masked_invalid(landscape.losses.numpy().T)
         filled = axes.contourf(*plane, levels, extend="max" if max(finite) > levels[-1] else "neither")
         axes.contour(*plane, levels, colors="white", linewidths=0.4, alpha=0.7)

@@ -1,4 +1,4 @@
-"""Text from outside, for a terminal or a page."""
+"""Make text from data sets, files or the Hub safe to print."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ _CONTROLS = re.compile("[\\x00-\\x1f\\x7f-\\x9f\\u061c\\u200e\\u200f\\u2028-\\u2
 
 
 def printable(text: object) -> str:
-    r"""Text on one line without control characters, which stand there as escapes such as `\x1b`.
+    r"""Return text on one line, with control characters as escapes such as `\x1b`.
 
-    Use it where a name from a data set, a file or the Hub is printed, so that it cannot move the cursor, recolour the
-    terminal or reverse what stands behind it.
+    Use it to print names from data sets, files or the Hub: they can then not move the cursor, recolour the terminal or
+    reverse the text after them.
 
     Args:
-        text: What is printed; other objects than strings are converted.
+        text: The text; other objects are converted to strings.
     """
     text = unicodedata.normalize("NFC", str(text))
     return _CONTROLS.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), text)

@@ -1,4 +1,4 @@
-"""What might somebody write under an image? Captions of the demo's world, in varied words and orders."""
+"""Captions of the demo's world, in varied words and orders."""
 
 from dataclasses import asdict, dataclass
 
@@ -22,7 +22,7 @@ class Caption:
 
 
 _MENTIONS = {"shape": 0.85, "colour": 0.75, "texture": 0.65, "style": 0.45, "backdrop": 0.2, "size": 0.2}
-"""How often a caption tells each field."""
+"""Field → share of the captions that tell it."""
 
 _NOUNS = ("thing", "object", "shape")
 _MEDIA = {
@@ -35,17 +35,17 @@ _MEDIA = {
     "pixelated": ("a pixelated photo of", "a low resolution photo of"),
     "old": ("an old photo of", "a sepia photo of"),
 }
-"""How captions name the styles of pre-training."""
+"""Style of pre-training → its names in captions."""
 
 _UNNAMED = ("a photo of", "a picture of", "an image of", "this is", "there is")
 
 
 def describe(scene: Scene, rng: np.random.Generator) -> Caption:
-    """Writes one of many true captions.
+    """Write one of many true captions.
 
     Args:
         scene: what the image shows, in one of the styles of pre-training.
-        rng: the source of chance.
+        rng: the random numbers.
 
     Returns:
         A caption that tells some of the scene's fields, at least one of shape, colour and texture.

@@ -1,4 +1,4 @@
-"""Draws README's picture of the embedded demo, a row of images per task: `python scripts/make_demo_picture.py`."""
+"""Draw README's picture of the embedded demo, a row of images per task: `python scripts/make_demo_picture.py`."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Draws the loss around the prompts of CoOp and GCSCoOp that the main job learned on the demo; says how sharp it is:
+"""Draw the loss around the prompts of CoOp and GCSCoOp that the main job learned on the demo, and print its sharpness:
 
 accelerate launch examples/run_base2novel.py && python scripts/make_landscape_picture.py
 """
@@ -33,7 +33,7 @@ def main() -> None:
 
 
 def load_shots() -> DataLoader:
-    """The images that the runs were trained on, as the frozen image tower sees them."""
+    """Encode the images that the runs were trained on with the frozen image tower."""
     base, _ = base_to_novel(few_shot(load_image_dataset(demo.DEFAULT_TASK), SHOTS, SEED))
     clip = CLIPModel.from_pretrained(demo.CLIP_PATH).eval()
     collator = ImageCollator(AutoProcessor.from_pretrained(demo.CLIP_PATH))

@@ -1,4 +1,4 @@
-"""Writes docs/sharpness.md from the docstrings of the rules: `python scripts/make_sharpness_page.py`."""
+"""Write docs/sharpness.md from the docstrings of the rules: `python scripts/make_sharpness_page.py`."""
 
 import dataclasses
 import inspect
@@ -16,17 +16,18 @@ HEAD = """# Sharpness rules
 Made by `python scripts/make_sharpness_page.py` from the rules' docstrings; edit those.
 
 `w` all trainable parameters as one flat vector, `g = ∇L(w)` over one optimizer step's whole batch, `u(v) = v / ‖v‖`,
-`g(ε) = ∇L(w + ε)`; `d` is what the optimizer receives as the gradient. Chosen by name, in the Trainer with
-`SharpPromptTrainingArguments(sharpness="sam", sharpness_args={"rho": 0.05})`, in a loop of your own with
+`g(ε) = ∇L(w + ε)`; `d` is what the optimizer receives as the gradient. A rule is chosen by name: in the Trainer with
+`SharpPromptTrainingArguments(sharpness="sam", sharpness_args={"rho": 0.05})`, in your own loop with
 `SharpnessAware(sharpness.create("sam", rho=0.05), model)`. `saf` and `mesa` change what is minimised
-rather than the direction: the Trainer takes their names just so, and in a loop of your own
+rather than the direction: the Trainer takes their names like a rule's, and in your own loop
 `hf_sharp_prompt.objectives.ObjectiveSum` adds their term to the loss.
 
 A rule is applied to a step's whole batch, however many micro-batches or processes share it. Perturbations per
-micro-batch or per process, the m-sharpness of Foret et al. (§4.1), are another method and to be asked for:
-`m_sharpness="micro_batch"` or `"process"`, an argument of both. The rule then runs on each part by itself, with noise
-of its own where it draws any, and the mean of the directions is followed, by the parts' numbers of samples. What a
-rule remembers stays one: every part starts from it, and afterwards it is the mean of what the parts would remember.
+micro-batch or per process, the m-sharpness of Foret et al. (§4.1), are another method: set `m_sharpness` to
+`"micro_batch"` or `"process"`, in the Trainer's arguments or in `SharpnessAware`. The rule then runs on each part by
+itself, with separate noise if it draws any, and the step follows the mean of the directions, weighted by the parts'
+numbers of samples. The rule has one state: every part starts from it, and afterwards it is the mean of the parts'
+states.
 
 """
 
@@ -62,7 +63,7 @@ def section(rule: type[SharpnessRule | Objective]) -> str:
 
 
 def read_docstring(rule: type[SharpnessRule | Objective]) -> dict[str, str]:
-    """The first line, the equation and the titled sections of a rule's docstring."""
+    """Split a rule's docstring into its first line, the equation and the titled sections."""
     head, *rest = re.split(r"^(\w+):\n", inspect.getdoc(rule) or "", flags=re.MULTILINE)
     summary, equation = head.split("\n", 1)
     sections = {"summary": summary, "equation": equation.strip()}

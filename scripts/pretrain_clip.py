@@ -1,4 +1,4 @@
-"""Makes the demo's CLIP: its tokenizer, and a stock `CLIPModel` trained from nothing on the rendered world.
+"""Make the demo's CLIP: its tokenizer, and a stock `CLIPModel` trained from scratch on the rendered world.
 
 ```bash
 python scripts/pretrain_clip.py                               # remakes the shipped checkpoint, in half an hour
@@ -36,7 +36,7 @@ from hf_sharp_prompt.demo.world import IMAGE_SIZE, Scene, Stream, draw_scene, re
 
 @dataclass
 class PretrainArguments(OptimizationArguments):
-    """What to train, for how long, and where to put it."""
+    """What to train, how long, and where to save it."""
 
     output: Path = field(
         default=CLIP_PATH,
@@ -47,11 +47,11 @@ class PretrainArguments(OptimizationArguments):
 
 
 def pair(seed: int, index: int) -> tuple[Scene, Caption]:
-    """The scene and the caption of pre-training's `index`-th pair.
+    """Draw the scene and the caption of pre-training's `index`-th pair.
 
     Args:
-        seed: of the whole stream of pairs.
-        index: from 0 on.
+        seed: seed of the whole stream of pairs.
+        index: number of the pair, from 0.
 
     Returns:
         A scene in one of the seen styles, and a true caption.
@@ -62,14 +62,14 @@ def pair(seed: int, index: int) -> tuple[Scene, Caption]:
 
 
 def render_pairs(seed: int, indices: range) -> tuple[np.ndarray, list[Scene], list[Caption]]:
-    """Some of pre-training's pairs, images (len(indices), 48, 48, 3) in uint8 first."""
+    """Render some of pre-training's pairs: images (len(indices), 48, 48, 3) in uint8, scenes and captions."""
     scenes, captions = zip(*(pair(seed, index) for index in indices))
     keys = [(Stream.PRETRAIN_IMAGE, seed, index) for index in indices]
     return render(scenes, keys), list(scenes), list(captions)
 
 
 def true_pairs(captions: list[Caption], scenes: list[Scene]) -> torch.Tensor:
-    """Which captions are true of which scenes?
+    """Tell which captions are true of which scenes.
 
     Args:
         captions: m captions.
@@ -85,10 +85,10 @@ def true_pairs(captions: list[Caption], scenes: list[Scene]) -> torch.Tensor:
 
 
 def contrastive_loss(logits: torch.Tensor, true: torch.Tensor) -> torch.Tensor:
-    """CLIP's symmetric cross-entropy, to which a caption that is true of another image too is no negative for it.
+    """CLIP's symmetric cross-entropy; a caption that is also true of another image is no negative for that image.
 
     Args:
-        logits: of image i and caption j, (n, n); the pairs are on the diagonal.
+        logits: logits of image i and caption j, (n, n); the pairs are on the diagonal.
         true: which captions are true of which images, bool, (n, n).
 
     Returns:
@@ -101,7 +101,7 @@ def contrastive_loss(logits: torch.Tensor, true: torch.Tensor) -> torch.Tensor:
 
 
 def build_processor(args: PretrainArguments) -> CLIPProcessor:
-    """The image processor for images of the world, and a tokenizer trained on its first captions."""
+    """Make the image processor, and a tokenizer trained on the first captions."""
     captions = (pair(args.seed, index)[1].text for index in range(4000))
     size = {"height": IMAGE_SIZE, "width": IMAGE_SIZE}
     images = CLIPImageProcessorPil(size={"shortest_edge": IMAGE_SIZE}, crop_size=size)
@@ -109,7 +109,7 @@ def build_processor(args: PretrainArguments) -> CLIPProcessor:
 
 
 def build_model(args: PretrainArguments, tokenizer: CLIPTokenizer) -> CLIPModel:
-    """An untrained CLIP of the size that the arguments ask for."""
+    """Make an untrained CLIP of the size in the arguments."""
     width = {"hidden_size": 128, "intermediate_size": 512, "num_attention_heads": 4, "projection_dim": 128}
     special = {
         "bos_token_id": tokenizer.bos_token_id,
@@ -131,7 +131,7 @@ def build_model(args: PretrainArguments, tokenizer: CLIPTokenizer) -> CLIPModel:
 
 
 class PairBatches(IterableDataset):
-    """Batches ready for the model, rendered as they are asked for: no pair comes twice."""
+    """Batches for the model, rendered on demand; no pair comes twice."""
 
     def __init__(self, args: PretrainArguments, processor: CLIPProcessor) -> None:
         self.args = args
@@ -158,7 +158,7 @@ def contrast(args: PretrainArguments, model: CLIPModel, batch: dict[str, torch.T
 
 
 def main(args: PretrainArguments) -> None:
-    """Makes a checkpoint as `args` say."""
+    """Make a checkpoint."""
     set_seed(args.seed)
     processor = build_processor(args)
     model = build_model(args, processor.tokenizer)

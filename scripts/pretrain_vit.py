@@ -1,6 +1,6 @@
-"""Makes the demo's ViT: a stock `ViTForImageClassification` that names everything in an image of the rendered world.
+"""Make the demo's ViT: a stock `ViTForImageClassification` that names everything in an image of the rendered world.
 
-What ImageNet-21k is to the published ViTs the seen styles are to this one: it has general features before any task.
+The seen styles are to this ViT what ImageNet-21k is to the published ones: from them it has general features.
 
 ```bash
 python scripts/pretrain_vit.py                               # remakes the shipped checkpoint
@@ -32,7 +32,7 @@ PATCH_SIZE = 8
 
 @dataclass
 class ViTPretrainArguments(OptimizationArguments):
-    """What to train, for how long, and where to put it."""
+    """What to train, how long, and where to save it."""
 
     steps: int = field(default=1500, metadata={"help": "updates"})
     output: Path = field(
@@ -49,27 +49,27 @@ WORDS: dict[str, tuple[str, ...]] = {
     "backdrop": tuple(COLOURS),
     "size": tuple(SIZES),
 }
-"""Field of a scene → the words that tell it, each with a logit of its own, in this order."""
+"""Field of a scene → its words. Each word has a logit, in this order."""
 
 
 def targets(scenes: list[Scene]) -> torch.Tensor:
-    """Which word is right?
+    """Number the true words of scenes.
 
     Args:
         scenes: n scenes.
 
     Returns:
-        For each field of `WORDS` the word's number, (n, fields).
+        The number of the word of each field of `WORDS`, (n, fields).
     """
     return torch.tensor([[words.index(getattr(scene, name)) for name, words in WORDS.items()] for scene in scenes])
 
 
 def naming_loss(logits: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
-    """The cross-entropies of all fields, each among its own words, added up.
+    """Add up the cross-entropies of all fields; each field's softmax is over its own words.
 
     Args:
-        logits: of every word, (n, words).
-        right: as `targets` returns them, (n, fields).
+        logits: logits of all words, (n, words).
+        right: the true words, as `targets` returns them, (n, fields).
 
     Returns:
         The loss, a scalar.
@@ -80,12 +80,12 @@ def naming_loss(logits: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
 
 
 def build_processor() -> ViTImageProcessorPil:
-    """The image processor for images of the world."""
+    """Make the image processor for images of the world."""
     return ViTImageProcessorPil(size={"height": IMAGE_SIZE, "width": IMAGE_SIZE})
 
 
 def build_model(args: ViTPretrainArguments) -> ViTForImageClassification:
-    """An untrained ViT of the size that the arguments ask for."""
+    """Make an untrained ViT of the size in the arguments."""
     labels = [f"{name} {word}" for name, words in WORDS.items() for word in words]
     config = ViTConfig(
         hidden_size=144,
@@ -107,7 +107,7 @@ def build_model(args: ViTPretrainArguments) -> ViTForImageClassification:
 
 
 class NamedBatches(IterableDataset):
-    """Batches of images and `targets`, rendered as they are asked for: no image comes twice."""
+    """Batches of images and `targets`, rendered on demand; no image comes twice."""
 
     def __init__(self, args: ViTPretrainArguments, processor: ViTImageProcessorPil) -> None:
         self.args = args
@@ -131,7 +131,7 @@ def name_all(
 
 
 def main(args: ViTPretrainArguments) -> None:
-    """Makes a checkpoint as `args` say."""
+    """Make a checkpoint."""
     set_seed(args.seed)
     processor = build_processor()
     model = build_model(args)

@@ -1,4 +1,4 @@
-"""How is a small transformer taught the rendered world? What the pre-training of the demo's CLIP and ViT share."""
+"""The optimisation and the saving that the pre-training of the demo's CLIP and ViT share."""
 
 import shutil
 import tempfile
@@ -16,24 +16,24 @@ from transformers.image_processing_utils import BaseImageProcessor
 
 @dataclass
 class OptimizationArguments:
-    """For how long to train, and how fast."""
+    """How long to train, and how fast."""
 
     steps: int = field(default=3000, metadata={"help": "updates"})
     batch_size: int = field(default=128, metadata={"help": "images per update"})
-    learning_rate: float = field(default=1e-3, metadata={"help": "AdamW's peak, after a warm-up of 5 % of the steps"})
+    learning_rate: float = field(default=1e-3, metadata={"help": "AdamW's peak, after a warm-up of 5 %% of the steps"})
     muon_learning_rate: float = field(default=4e-3, metadata={"help": "Muon's, which trains the layers' matrices"})
-    weight_decay: float = field(default=0.02, metadata={"help": "of both optimizers"})
+    weight_decay: float = field(default=0.02, metadata={"help": "weight decay of both optimizers"})
     bf16: bool = field(default=True, metadata={"help": "multiply in bfloat16: twice as fast where the CPU can"})
     log_steps: int = field(default=50, metadata={"help": "updates between two lines of the log"})
-    seed: int = field(default=0, metadata={"help": "decides images, labels and initial weights"})
+    seed: int = field(default=0, metadata={"help": "seed of images, labels and initial weights"})
 
 
 def waves(side: int, width: int) -> torch.Tensor:
-    """Sines and cosines of row and column: positions that are told apart from the first step on.
+    """Make position embeddings of sines and cosines of row and column, which differ from the first step on.
 
     Args:
-        side: of the square grid of patches.
-        width: of an embedding, a multiple of 4.
+        side: side of the square grid of patches.
+        width: width of an embedding, a multiple of 4.
 
     Returns:
         One embedding per patch, (side * side, width).
@@ -50,15 +50,15 @@ def train(
     batches: IterableDataset,
     loss_of: Callable[[Any], torch.Tensor],
 ) -> None:
-    """Trains `model` in place.
+    """Train `model` in place.
 
     Args:
-        args: for how long, and how fast.
-        model: what to train.
-        batches: as many as there are steps, whatever `loss_of` takes.
-        loss_of: the loss of one of them, a scalar.
+        args: how long to train, and how fast.
+        model: the model.
+        batches: one batch per step, as `loss_of` takes it.
+        loss_of: batch → its loss, a scalar.
     """
-    # A plain vision transformer takes long to see shapes and textures; with Muon it took fewer images than with AdamW.
+    # A plain vision transformer learns shapes and textures slowly; Muon took fewer images than AdamW.
     matrices = [p for name, p in model.named_parameters() if ".layers." in name and p.ndim == 2]
     others = [p for name, p in model.named_parameters() if ".layers." not in name or p.ndim != 2]
     muon = torch.optim.Muon(
@@ -69,7 +69,7 @@ def train(
     schedules = [get_cosine_schedule_with_warmup(each, args.steps // 20, args.steps) for each in optimizers]
     model.train()
     began = time.perf_counter()
-    # One worker renders the next batches on whatever the matrix products leave idle.
+    # One worker renders the next batches on cores that the matrix products leave idle.
     for step, batch in enumerate(DataLoader(batches, batch_size=None, num_workers=1), start=1):
         loss = loss_of(batch)
         loss.backward()
@@ -84,7 +84,7 @@ def train(
 
 
 def save(model: PreTrainedModel, processor: ProcessorMixin | BaseImageProcessor, output: Path) -> None:
-    """Writes the checkpoint next to `output`, then puts it in `output`'s place.
+    """Write the checkpoint next to `output`, then replace `output` by it.
 
     The weights are stored in fp16, but the configuration asks for float32, which is what `from_pretrained` follows.
     """

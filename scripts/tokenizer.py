@@ -1,4 +1,4 @@
-"""Which vocabulary does the demo's CLIP read? A small real one, made as OpenAI's was."""
+"""The vocabulary of the demo's CLIP: a small one, made as OpenAI's was."""
 
 import json
 from collections.abc import Iterable
@@ -37,18 +37,18 @@ busy test record boat common gold possible plane age dry wonder laugh thousand a
 brought heat snow bed bring sit perhaps fill east weight language among cat flower leaf painting drawing photograph
 texture satellite aircraft cartoon rendering close cropped bright blurry grey orange purple pink brown yellow
 """
-"""Common words, so that text about other things than the demo's world splits into few pieces."""
+"""Common words, so that other text than captions splits into few tokens, too."""
 
 
 def train_tokenizer(captions: Iterable[str], num_merges: int = 800) -> CLIPTokenizer:
-    """Learns merges from captions and common English.
+    """Learn merges from captions and common English.
 
-    The vocabulary is laid out like OpenAI's: 256 bytes, the same bytes ending a word, one token per merge, start, end.
-    All bytes being there, any text has a spelling in it. Text is lower-cased.
+    The vocabulary is laid out like OpenAI's: 256 bytes, the same bytes at the end of a word, one token per merge,
+    start, end. As it has all bytes, it can spell any text. Text is lower-cased.
 
     Args:
         captions: the captions to spell in few tokens.
-        num_merges: how many merges to learn at most.
+        num_merges: maximum number of merges.
 
     Returns:
         A tokenizer that surrounds text with start and end and pads with end, for at most 77 tokens.
@@ -57,7 +57,7 @@ def train_tokenizer(captions: Iterable[str], num_merges: int = 800) -> CLIPToken
     learner = Tokenizer(BPE(end_of_word_suffix="</w>"))
     learner.normalizer, learner.pre_tokenizer = splitter.normalizer, splitter.pre_tokenizer
     alphabet = sorted(ByteLevel.alphabet())
-    # The trainer's own alphabet (bytes and word-final bytes it met) counts towards its vocabulary's size.
+    # The size counts the bytes and the word-final bytes that the trainer has met.
     trainer = trainers.BpeTrainer(
         vocab_size=2 * len(alphabet) + num_merges,
         initial_alphabet=alphabet,

@@ -7,11 +7,11 @@ from PIL import Image
 
 
 class RandomResizedCropFlip:
-    """CoOp's augmentation: a random crop, resized, and flipped half of the time.
+    """CoOp's augmentation: a random crop, resized, and flipped with probability 1/2.
 
-    The crop's area is a share of the image's drawn from `scale`, its aspect ratio is drawn log-uniformly from 3/4 to
-    4/3; where ten draws do not fit, the largest centred crop is taken. Random numbers are torch's, so data loader
-    workers and resumed runs draw what they should.
+    The crop's area is a share of the image's area, drawn from `scale`; its aspect ratio is drawn log-uniformly from
+    3/4 to 4/3. If ten draws do not fit into the image, the largest centred square is taken. Random numbers are
+    torch's, so that data loader workers and resumed runs draw the same ones.
 
     Args:
         size: Height and width of the result, in pixels.
@@ -21,7 +21,7 @@ class RandomResizedCropFlip:
         When called with a PIL image: a PIL image of `size` × `size`, resampled bicubically.
 
     Raises:
-        ValueError: A size below 1, or shares that are not positive or not in this order.
+        ValueError: The size is below 1, or the shares are not positive or not in this order.
     """
 
     def __init__(self, size: int, scale: tuple[float, float] = (0.08, 1.0)) -> None:

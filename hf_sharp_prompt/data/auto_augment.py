@@ -45,9 +45,9 @@ CIFAR_POLICY: tuple[tuple[tuple[str, float, int], tuple[str, float, int]], ...] 
 
 
 class CIFARAutoAugment:
-    """AutoAugment's policy for CIFAR: one of 25 pairs of operations, each applied with a probability of its own.
+    """AutoAugment's policy for CIFAR: one of 25 pairs of operations, each applied with its own probability.
 
-    Operations with a direction go either way, half of the time each. Random numbers are torch's.
+    Operations with a direction go either way with equal probability. Random numbers are torch's.
 
     Returns:
         When called with a PIL image in RGB: a PIL image of the same size.
@@ -113,4 +113,4 @@ OPERATIONS: dict[str, Operation] = {
     "equalize": lambda image, strength, sign: ImageOps.equalize(image),
     "invert": lambda image, strength, sign: ImageOps.invert(image),
 }
-"""Operation → what it does to an image, given its strength from 0 to 9 and a sign of 1 or -1."""
+"""Operation → function of an image, a strength from 0 to 9, and a sign of 1 or -1."""

@@ -1,4 +1,4 @@
-"""How images of CIFAR's size are prepared for a large vision transformer."""
+"""Prepare images of CIFAR's size for a large vision transformer."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ CIFAR_STD = (0.2023, 0.1994, 0.2010)
 class CIFARAugmentation:
     """RSAM-PT's augmentation of CIFAR: padded crop, flip, AutoAugment and Cutout, before images are enlarged.
 
-    The image is padded by 4 black pixels and cropped to its size again, flipped half of the time, changed by
+    The image is padded by 4 black pixels and cropped to its size again, flipped with probability 1/2, changed by
     [`CIFARAutoAugment`], and one square of 16 × 16 pixels around a random pixel is made black. Random numbers are
-    torch's, so data loader workers and resumed runs draw what they should. The processor enlarges the result.
+    torch's, so that data loader workers and resumed runs draw the same ones. The processor enlarges the result.
 
     Args:
-        size: Height and width that images are brought to first, where they have others, in pixels.
+        size: Height and width in pixels. Other images are resized first.
         padding: Pixels added on each side before the crop.
-        cutout: Side of the black square, in pixels; what is outside of the image is cut off.
+        cutout: Side of the black square, in pixels. The part of it outside of the image does not count.
 
     Returns:
         When called with a PIL image in RGB: a PIL image of `size` × `size`.
@@ -54,11 +54,11 @@ class CIFARAugmentation:
 
 
 class ResizeCenterCrop:
-    """The image resized, and its centre: how images are prepared for a test.
+    """Resize an image and crop its centre, to prepare it for a test.
 
     Args:
         size: Height and width of the result, in pixels.
-        resized: Height and width before the crop; by default 8/7 of `size`, 256 of 224.
+        resized: Height and width before the crop; by default 8/7 of `size`, which is 256 for 224.
 
     Returns:
         When called with a PIL image: a PIL image of `size` × `size`, resampled bilinearly.

@@ -24,8 +24,8 @@ IGNORED = -100
 class ImageCollator:
     """Turns examples with an image and a label into a batch of `pixel_values` and `labels`.
 
-    Examples with `pixel_values` or `image_features` are model inputs already: they are stacked as they are, and their
-    image is not read. So are those without an image.
+    Examples with `pixel_values` or `image_features`, or without an image, are model inputs already: they are stacked
+    as they are, and no image is read.
 
     Args:
         processor: The model's processor or image processor.
@@ -40,8 +40,8 @@ class ImageCollator:
         if there is a column of labels, `labels`, images; labels that are lists of numbers (soft ones) make a matrix.
 
     Raises:
-        ValueError: When called with several columns that may be the image or the label; an image that cannot be
-            decoded, by its path; a label that is missing or is no number.
+        ValueError: When called: several columns may be the image or the label; an image cannot be decoded (its path
+            is named); a label is missing or no number.
     """
 
     def __init__(
@@ -55,12 +55,13 @@ class ImageCollator:
         self.augment = augment
         self.image_column = image_column
         self.label_column = label_column
-        self._said_that_labels_are_missing = False
+        self._warned_of_missing_labels = False
 
     @property
     def fingerprint(self) -> str:
         """A hash of all that decides the pixel values: the processor's class and configuration, the augmentation."""
-        processor = self.image_processor  # of which there is one class for Pillow and one for torchvision
+        processor = self.image_processor
+        # The class counts: Pillow's and torchvision's processors resize differently.
         return Hasher.hash((type(processor).__name__, processor.to_dict(), self.augment))
 
     def __call__(self, examples: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
@@ -77,7 +78,7 @@ class ImageCollator:
         else:
             batch = {"pixel_values": self._pixel_values(_column(examples, image_column))}
             if label_column is None:
-                self._say_that_labels_are_missing(first, image_column)
+                self._warn_of_missing_labels(first, image_column)
         if label_column is not None:
             batch["labels"] = _labels(_column(examples, label_column), label_column)
         return batch
@@ -88,27 +89,27 @@ class ImageCollator:
             images = [self.augment(image) for image in images]
         return self.image_processor(images, return_tensors="pt")["pixel_values"]
 
-    def _say_that_labels_are_missing(self, example: Mapping[str, Any], image_column: str) -> None:
+    def _warn_of_missing_labels(self, example: Mapping[str, Any], image_column: str) -> None:
         others = {name: value for name, value in example.items() if name != image_column}
-        if others and not self._said_that_labels_are_missing:
+        if others and not self._warned_of_missing_labels:
             logger.warning(
                 f"None of the columns besides {image_column} is known as the label: {describe(others)}. Batches have "
                 "no labels, so there is no loss and no metric; rename the column to 'label', or give "
                 "ImageCollator(processor, label_column=…) as data_collator."
             )
-            self._said_that_labels_are_missing = True
+            self._warned_of_missing_labels = True
 
 
 def _column(examples: list[dict[str, Any]], name: str) -> list[Any]:
-    if lacking := [number for number, example in enumerate(examples) if name not in example]:
-        columns = describe(examples[lacking[0]])
-        raise ValueError(f"Example {lacking[0]} of a batch has no column {name!r}; its columns are {columns}.")
+    if without := [number for number, example in enumerate(examples) if name not in example]:
+        columns = describe(examples[without[0]])
+        raise ValueError(f"Example {without[0]} of a batch has no column {name!r}; its columns are {columns}.")
     return [example[name] for example in examples]
 
 
-def _stack(examples: list[dict[str, Any]], without: set[str | None]) -> dict[str, torch.Tensor]:
+def _stack(examples: list[dict[str, Any]], left_out: set[str | None]) -> dict[str, torch.Tensor]:
     return default_data_collator(
-        [{name: value for name, value in each.items() if name not in without} for each in examples]
+        [{name: value for name, value in each.items() if name not in left_out} for each in examples]
     )
 
 
@@ -117,12 +118,12 @@ def _labels(labels: list[Any], column: str) -> torch.Tensor:
     if all(
         isinstance(label, Sequence | np.ndarray | torch.Tensor) and not isinstance(label, str) for label in numbers
     ):
-        return torch.stack([torch.as_tensor(label) for label in numbers])  # soft: the share of each class
+        return torch.stack([torch.as_tensor(label) for label in numbers])  # soft labels: the share of each class
     for label in numbers:
         if label is None or (is_whole(label) and label < 0 and label != IGNORED):
             raise ValueError(
-                f"A label in column {column!r} is {label}, which stands for none; leave such samples out, or remove "
-                "the column to predict without labels."
+                f"A label in column {column!r} is {label}, which means that it is missing; leave such samples "
+                "out, or remove the column to predict without labels."
             )
         if not is_whole(label):
             raise ValueError(

@@ -1,6 +1,6 @@
-"""Which column of a data set holds the images, and which the labels? Loading, batches and counts all ask here.
+"""Find the columns of the images and of the labels, for loading, batches and counts alike.
 
-Names come first, so that a row, which has values but no features, gives the same answer as its data set.
+Names go before features, so that a row, which has no features, has the same answer as its data set.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from PIL import Image
 
 
 IMAGE_COLUMNS = ("image", "img", "images", "photo", "picture", "jpg", "jpeg", "png", "webp")
-"""Names under which data sets have images."""
+"""Usual names of columns of images."""
 
 LABEL_COLUMNS = ("label", "labels")
-"""Names that always are the label, whatever other columns there are."""
+"""Names of columns that are the label, whatever other columns there are."""
 
 MODEL_INPUTS = ("pixel_values", "image_features")
 """Columns that models take as they are, unless they hold pictures."""
@@ -36,13 +36,13 @@ def find_image_column(columns: Mapping[str, Any]) -> str | None:
         The column's name; None if there is none.
 
     Raises:
-        ValueError: Several columns that could be meant.
+        ValueError: Several columns qualify.
     """
     for name in ("pixel_values", "image"):
         if name in columns and (name == "image" or _is_picture(columns[name])):
             return name
-    pictures = [name for name, of in columns.items() if _is_picture(of)]
-    return _only(pictures or [name for name in columns if name.lower() in IMAGE_COLUMNS], "image", columns)
+    pictures = [name for name, kind in columns.items() if _is_picture(kind)]
+    return _sole_column(pictures or [name for name in columns if name.lower() in IMAGE_COLUMNS], "image", columns)
 
 
 def find_label_column(columns: Mapping[str, Any]) -> str | None:
@@ -58,30 +58,32 @@ def find_label_column(columns: Mapping[str, Any]) -> str | None:
         The column's name; None if there is none.
 
     Raises:
-        ValueError: Several columns that could be meant.
+        ValueError: Several columns qualify.
     """
     named = [name for name in LABEL_COLUMNS if name in columns]
-    others = [name for name, of in columns.items() if isinstance(of, ClassLabel) or name.lower().endswith("_label")]
-    return _only(named or others, "label", columns)
+    others = [
+        name for name, kind in columns.items() if isinstance(kind, ClassLabel) or name.lower().endswith("_label")
+    ]
+    return _sole_column(named or others, "label", columns)
 
 
 def is_model_input(columns: Mapping[str, Any]) -> bool:
-    """Tell whether a row has what a model takes, made by a transform for instance, so that its image is not needed."""
+    """Tell whether a row has a model's input, for instance from a transform, so that its image is not needed."""
     return any(name in columns and not _is_picture(columns[name]) for name in MODEL_INPUTS)
 
 
 def describe(columns: Mapping[str, Any]) -> str:
-    """The columns with their kinds, for messages."""
-    return ", ".join(f"{name} ({type(of).__name__})" for name, of in columns.items())
+    """List the columns with their kinds, for messages."""
+    return ", ".join(f"{name} ({type(kind).__name__})" for name, kind in columns.items())
 
 
-def _is_picture(of: Any) -> bool:
-    if isinstance(of, dict):
-        return of.keys() == {"bytes", "path"}
-    return isinstance(of, datasets.Image | Image.Image)
+def _is_picture(value: Any) -> bool:
+    if isinstance(value, dict):
+        return value.keys() == {"bytes", "path"}
+    return isinstance(value, datasets.Image | Image.Image)
 
 
-def _only(found: list[str], kind: str, columns: Mapping[str, Any]) -> str | None:
+def _sole_column(found: list[str], kind: str, columns: Mapping[str, Any]) -> str | None:
     if len(found) > 1:
         raise ValueError(
             f"There are several {kind} columns ({', '.join(found)}); name the one to use with {kind}_column, or keep "

@@ -1,4 +1,4 @@
-"""From an image in any form and mode to one of 8 bits in red, green and blue: right, or refused."""
+"""Decode images of any form and mode to 8 bits of red, green and blue, or refuse them."""
 
 from __future__ import annotations
 
@@ -19,33 +19,36 @@ from PIL import ExifTags, Image, ImageOps
 _CHANNELS = (1, 2, 3, 4)
 
 
-def decode(image: Any, which: str = "given") -> Image.Image:
+def decode(image: Any, which: str = "without a path") -> Image.Image:
     """Read an image as transformers' pipelines do, so that training and use see the same pixels.
 
-    Photos are turned upright by their EXIF orientation, transparency is dropped without a background, and of several
-    frames the first is taken. (CoOp's code differs in one point: it leaves photos as the camera wrote them.)
-    Pixels of 16 bits keep their upper 8. Floats lie between 0 and 1, as torchvision takes them.
+    Photos are turned upright by their EXIF orientation. Transparency is dropped without a background. The first of
+    several frames is taken. Pixels of 16 bits keep their upper 8. Floats lie between 0 and 1, as torchvision takes
+    them. CoOp's code differs in one point: it does not turn photos.
 
     Args:
         image: A PIL image of any mode; a path; an encoded file, as bytes or as `datasets` stores one; an array or
             tensor, height × width, or with 1 to 4 channels, first or last, of bool, uint8, uint16 or floats.
         which: What to call the image in an error, if it has no path.
 
+    Returns:
+        The image in mode RGB, with its pixels in memory.
+
     Raises:
-        ValueError: An image that cannot be read, or whose black and white are not known.
+        ValueError: The image cannot be read, or the values of its black and white are not known.
     """
     name, image = _open(image, which)
     if isinstance(image, np.ndarray):
         image = _from_array(image, name)
     if 0 in image.size:
         raise ValueError(f"The image {name} has no pixels ({image.width} × {image.height}); remove it.")
-    if image.getexif().get(ExifTags.Base.Orientation) is not None:  # else it would be copied for nothing
+    if image.getexif().get(ExifTags.Base.Orientation) is not None:  # exif_transpose copies every image
         image = ImageOps.exif_transpose(image)
     return _to_rgb(image, name)
 
 
 def _open(image: Any, which: str) -> tuple[str, Any]:
-    """What to call an image, and the image with its pixels in memory."""
+    """Return what to call an image, and a PIL image or array with its pixels in memory."""
     name = f"({which})"
     if isinstance(image, str | os.PathLike):
         image = {"path": str(Path(image).expanduser()), "bytes": None}
@@ -75,7 +78,7 @@ def _open(image: Any, which: str) -> tuple[str, Any]:
 def _read(file: dict[str, Any]) -> Image.Image:
     if file["bytes"] is None and not is_local_path(file["path"]):  # in an archive, or on the Hub
         return datasets.Image().decode_example(file)
-    # Pillow forgets the orientation of TIFF files that it maps into memory, as it does when it is given their path.
+    # From a path, Pillow maps TIFF files into memory and forgets their orientation.
     return Image.open(io.BytesIO(Path(file["path"]).read_bytes() if file["bytes"] is None else file["bytes"]))
 
 
@@ -105,19 +108,19 @@ def _from_array(array: np.ndarray, name: str) -> Image.Image:
 
 def _to_rgb(image: Image.Image, name: str) -> Image.Image:
     pixels = None
-    if image.mode == "I" and image.format in ("PNG", "PPM"):  # how Pillow reads some files of 16 bits
+    if image.mode == "I" and image.format in ("PNG", "PPM"):  # Pillow reads some files of 16 bits so
         pixels = np.asarray(image).clip(0, 2**16 - 1).astype(np.uint16)
     elif image.mode in ("I", "F") or image.mode.startswith("I;16"):
         pixels = np.asarray(image)
     if pixels is not None:
         image = Image.fromarray(_to_bytes(pixels, name))
-    elif image.mode in ("La", "RGBa"):  # colours are multiplied with their opacity
+    elif image.mode in ("La", "RGBa"):  # here colours are multiplied by their opacity
         image = image.convert("LA" if image.mode == "La" else "RGBA")
     return image.convert("RGB")
 
 
 def _to_bytes(array: np.ndarray, name: str) -> np.ndarray:
-    """Pixels from 0 to 255, of the same shape."""
+    """Scale pixels to 0 … 255; the shape stays."""
     if array.dtype == np.uint8:
         return array
     if array.dtype == np.bool_:
@@ -129,7 +132,7 @@ def _to_bytes(array: np.ndarray, name: str) -> np.ndarray:
             f"The image {name} has pixels of {array.dtype}, whose white is not known; save it with 8 or 16 bits, or "
             "convert it to uint8 (white is 255) or uint16 (white is 65535)."
         )
-    if array.size and not (array.min() >= 0 and array.max() <= 1):  # also if one is NaN
+    if array.size and not (array.min() >= 0 and array.max() <= 1):  # true for NaN, too
         raise ValueError(
             f"The image {name} has float pixels from {array.min():g} to {array.max():g}; scale them to lie between 0 "
             "and 1."

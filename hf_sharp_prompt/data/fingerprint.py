@@ -1,4 +1,4 @@
-"""What identifies data: a hash of its contents, wherever they are stored and whatever made them."""
+"""Identify data by a hash of its contents, wherever they are stored and whatever made them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .columns import IMAGE_COLUMNS
 
 
 _ROWS = 1024
-"""How many rows are held in memory at a time."""
+"""Number of rows that are read at a time."""
 
 
 @singledispatch
@@ -36,21 +36,21 @@ def fingerprint(dataset: Any) -> str:
         32 hexadecimal digits.
 
     Raises:
-        ValueError: Data that only stream by or are of another kind; an image file that cannot be read.
+        ValueError: The data are streamed or of another kind, or an image file cannot be read.
     """
     raise ValueError(
-        f"A {type(dataset).__name__} has no contents that could be compared without going through it; give a "
+        f"A {type(dataset).__name__} has no contents that can be compared without iterating over it; give a "
         "datasets.Dataset, a DatasetDict or ImageFeatures."
     )
 
 
 @fingerprint.register(DatasetDict)
-def _of_splits(splits: DatasetDict) -> str:
+def _fingerprint_splits(splits: DatasetDict) -> str:
     return digest_of(*((name, fingerprint(splits[name])) for name in sorted(splits)))
 
 
 @fingerprint.register(Dataset)
-def _of_rows(dataset: Dataset) -> str:
+def _fingerprint_rows(dataset: Dataset) -> str:
     digest = xxhash.xxh3_128()
     names = sorted(dataset.column_names)
     _update(digest, len(dataset))
@@ -65,52 +65,52 @@ def _of_rows(dataset: Dataset) -> str:
                 values = table[name].to_pylist()
                 if name in paths:
                     values = [path if path is None else {"bytes": None, "path": path} for path in values]
-                for content in _contents(values, pool):
+                for content in _digests(values, pool):
                     digest.update(content)
     return digest.hexdigest()
 
 
 def digest_of(*values: Any) -> str:
-    """A hash of plain values."""
+    """Hash plain values by their `repr`."""
     return xxhash.xxh3_128_hexdigest(repr(values).encode())
 
 
-def _contents(values: list[Any], pool: ThreadPoolExecutor) -> Iterable[bytes]:
+def _digests(values: list[Any], pool: ThreadPoolExecutor) -> Iterable[bytes]:
     if values and all(isinstance(value, int | float | str | None) for value in values):
         return [repr(values).encode()]
-    return pool.map(_content, values)
+    return pool.map(_digest, values)
 
 
-def _content(value: Any) -> bytes:
-    """A digest of one value; an image, or another file, is a dictionary of its bytes or else its path."""
+def _digest(value: Any) -> bytes:
+    """Hash one value; an image, or another file, is a dictionary with its bytes or its path."""
     if isinstance(value, dict) and value.keys() == {"bytes", "path"}:
         if value["bytes"] is not None:
             return xxhash.xxh3_128_digest(value["bytes"])
-        return bytes(16) if value["path"] is None else _content_of_path(value["path"])
+        return bytes(16) if value["path"] is None else _digest_of_path(value["path"])
     digest = xxhash.xxh3_128()
     if isinstance(value, dict):
         for name in sorted(value):
-            _update(digest, name, _content(value[name]))
+            _update(digest, name, _digest(value[name]))
     elif isinstance(value, list) and any(isinstance(item, dict | list) for item in value):
-        _update(digest, *map(_content, value))
+        _update(digest, *map(_digest, value))
     else:
         _update(digest, value)
     return digest.digest()
 
 
-def _content_of_path(path: str) -> bytes:
-    if not is_local_path(path):  # a file in an archive, or on the Hub in a given revision
+def _digest_of_path(path: str) -> bytes:
+    if not is_local_path(path):  # in an archive, or on the Hub in a fixed revision
         return xxhash.xxh3_128_digest(path.encode())
     try:
         status = os.stat(path)
-        return _content_of_file(path, status.st_size, status.st_mtime_ns)
+        return _digest_of_file(path, status.st_size, status.st_mtime_ns)
     except OSError as error:
         raise ValueError(f"The file {path} of the data set cannot be read ({error.strerror}); restore it.") from error
 
 
 @cache
-def _content_of_file(path: str, size: int, modified: int) -> bytes:
-    """A digest of a file's content, kept as long as the file is not written to."""
+def _digest_of_file(path: str, size: int, modified: int) -> bytes:
+    """Hash a file's content; the digest is kept until the file changes."""
     digest = xxhash.xxh3_128()
     with open(path, "rb") as file:
         for block in iter(partial(file.read, 2**20), b""):

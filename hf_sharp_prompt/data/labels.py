@@ -1,4 +1,4 @@
-"""What is in each sample, as numbers: labels that are all there and all of a class."""
+"""Read and check the labels of data sets."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .columns import describe, find_label_column
 
 
 def labels_of(dataset: Any, label_column: str | None = None) -> np.ndarray:
-    """The label of each sample; no image is read.
+    """Return the label of each sample; no image is read.
 
     Args:
         dataset: A `datasets.Dataset` with a column of labels, or a data set that has them as its attribute `labels`,
@@ -23,16 +23,16 @@ def labels_of(dataset: Any, label_column: str | None = None) -> np.ndarray:
             one that is a `ClassLabel` or whose name ends in `_label`.
 
     Returns:
-        Samples, of integers.
+        An array of 64-bit integers, one per sample.
 
     Raises:
-        ValueError: No such column or attribute, or several; labels that are missing (None or negative), are no whole
-            numbers, or are not below the number of classes.
+        ValueError: There is no such column or attribute, or there are several; a label is missing (None or
+            negative), is no whole number, or is not below the number of classes.
     """
     if not isinstance(dataset, Dataset):
         if not hasattr(dataset, "labels"):
             raise ValueError(
-                f"The labels of a {type(dataset).__name__} cannot be seen without going through it; give a "
+                f"The labels of a {type(dataset).__name__} cannot be read without iterating over it; give a "
                 "datasets.Dataset with a column 'label', or a data set with an attribute 'labels'."
             )
         return check_labels(dataset.labels, class_names_of(dataset), "attribute 'labels'")
@@ -45,7 +45,7 @@ def labels_of(dataset: Any, label_column: str | None = None) -> np.ndarray:
 
 
 def class_names_of(dataset: Any, label_column: str | None = None) -> list[str]:
-    """The names of the classes, by label; none where the data set names none.
+    """Return the names of the classes, by label; an empty list where the data set names none.
 
     Args:
         dataset: As for [`labels_of`].
@@ -65,10 +65,11 @@ def class_counts(dataset: Any, label_column: str | None = None) -> list[int]:
         label_column: As for [`labels_of`].
 
     Returns:
-        The samples of each class, by label: of all classes that the data set names, or else up to the largest label.
+        The number of samples of each class, by label: for all classes that the data set names, or else up to the
+        largest label.
 
     Raises:
-        ValueError: As of [`labels_of`].
+        ValueError: As for [`labels_of`].
     """
     names = class_names_of(dataset, label_column)
     return np.bincount(labels_of(dataset, label_column), minlength=len(names)).tolist()
@@ -77,18 +78,18 @@ def class_counts(dataset: Any, label_column: str | None = None) -> list[int]:
 def check_labels(
     labels: Sequence[int | None] | np.ndarray | torch.Tensor, names: Sequence[str], where: str
 ) -> np.ndarray:
-    """Check that every sample has a label, and that of a class.
+    """Check that every sample has the label of a class.
 
     Args:
-        labels: Of each sample.
-        names: Of the classes. Empty: labels may be of any size.
+        labels: The label of each sample.
+        names: The names of the classes. If it is empty, labels may be of any size.
         where: The column or argument that the labels are in, for the error.
 
     Returns:
         The labels as an array of 64-bit integers.
 
     Raises:
-        ValueError: Labels that are None, negative, no whole numbers, or not below the number of names.
+        ValueError: A label is None, negative, no whole number, or not below the number of names.
     """
     values = labels.tolist() if isinstance(labels, np.ndarray | torch.Tensor) else list(labels)
     if wrong := [value for value in values if not (value is None or is_whole(value))]:
@@ -111,10 +112,10 @@ def check_labels(
 
 
 def is_whole(value: Any) -> bool:
-    """Tell whether a value can be the number of a class: True and 2.0 cannot."""
+    """Tell whether a value can be the number of a class; True and 2.0 cannot."""
     return isinstance(value, Integral) and not isinstance(value, bool)
 
 
 def shortened(names: Sequence[str]) -> str:
-    """The first few of the names, for messages."""
+    """List the first few names, for messages."""
     return ", ".join(names[:5]) + (", …" if len(names) > 5 else "")

@@ -1,4 +1,4 @@
-"""From whatever a user names as data to splits with an `image` and a `label` column."""
+"""Load the data set that a user names, as splits with an `image` and a `label` column."""
 
 from __future__ import annotations
 
@@ -75,12 +75,12 @@ def load_image_dataset(
     splits = _without_unlabelled(splits, dataset)
     _check_images(splits, dataset)
     if "train" in splits:
-        _say_which_classes_have_no_images(splits["train"], dataset)
+        _warn_of_classes_without_images(splits["train"], dataset)
     return with_test_split(splits, dataset)
 
 
 def canonical_name(dataset: str, data_root: str | Path | None = None) -> str:
-    """One name for all ways to write the same data set: `pets/`, `./pets` and `~/data/pets` may be one folder.
+    """Return one name for all ways to write the same data set: `pets/`, `./pets` and `~/data/pets` may be one folder.
 
     Args:
         dataset, data_root: As for `load_image_dataset`.
@@ -120,7 +120,7 @@ def find_facts(dataset: str, data_root: str | Path | None = None) -> Facts:
 
 
 def template_of(dataset: str, data_root: str | Path | None = None, method: str | None = None) -> str | None:
-    """The hand-written prompt of a data set, such as `a photo of a {}, a type of pet.`
+    """Return the hand-written prompt of a data set, such as `a photo of a {}, a type of pet.`
 
     Args:
         dataset, data_root: As for `load_image_dataset`.
@@ -136,13 +136,13 @@ def template_of(dataset: str, data_root: str | Path | None = None, method: str |
 
 
 def load_class_names(dataset: str, data_root: str | Path | None = None) -> list[str]:
-    """The names of a data set's classes, without its images where the data set says them.
+    """Return the names of a data set's classes, without reading its images if its layout knows them.
 
     Args:
         dataset, data_root: As for `load_image_dataset`.
 
     Raises:
-        ValueError: There is no such data set; no column of class labels, or several.
+        ValueError: There is no such data set, or no column of class labels, or several.
     """
     entry = catalogue.find(dataset, data_root)
     features = find_facts(dataset, data_root).features
@@ -228,7 +228,7 @@ def _check_images(splits: DatasetDict, dataset: str) -> None:
 
 
 def _image_files(split: Dataset, name: str, dataset: str) -> Iterator[str]:
-    """The paths of the images that are files of their own, rather than bytes in the data set."""
+    """Go through the paths of images that are files, not bytes in the data set; none may be missing."""
     missing = 0
     for table in split.with_format("arrow").iter(1000):
         image = table["image"]
@@ -241,7 +241,7 @@ def _image_files(split: Dataset, name: str, dataset: str) -> Iterator[str]:
         )
 
 
-def _say_which_classes_have_no_images(train: Dataset, dataset: str) -> None:
+def _warn_of_classes_without_images(train: Dataset, dataset: str) -> None:
     names = train.features["label"].names
     if without := [name for name, count in zip(names, class_counts(train), strict=True) if count == 0]:
         logger.warning(

@@ -1,4 +1,4 @@
-"""Long-tailed training sets: how many samples each class has, fewer for the rare ones, and which classes are rare."""
+"""Long-tailed training sets: profiles of class counts, subsampling, and the classes of the tail."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ def exponential_counts(num_classes: int, largest: float, imbalance: float) -> li
     """The exponential profile: `n_c = largest · imbalance^(-c/(C-1))`, rounded down, as in CIFAR-LT.
 
     Args:
-        num_classes: C.
-        largest: The first class's samples; CIFAR100-LT: 500.
-        imbalance: The first class's samples over the last one's, the imbalance factor.
+        num_classes: C, the number of classes.
+        largest: Number of samples of the first class (CIFAR100-LT: 500).
+        imbalance: The imbalance factor: number of samples of the first class over that of the last one.
 
     Returns:
-        The samples of each class, never rising.
+        The number of samples of each class, in descending order.
 
     Raises:
-        ValueError: Fewer than two classes, an imbalance below 1, or a last class without samples.
+        ValueError: There are fewer than two classes, the imbalance is below 1, or the last class has no samples.
 
     Example:
         ```py
@@ -47,24 +47,25 @@ def exponential_counts(num_classes: int, largest: float, imbalance: float) -> li
 
 
 def pareto_counts(num_classes: int, largest: int = 1280, smallest: int = 5, alpha: float = 6.0) -> list[int]:
-    """The Pareto profile of ImageNet-LT: quantiles of a Pareto distribution, stretched to the given extremes.
+    """The Pareto profile of ImageNet-LT: quantiles of a Pareto distribution, stretched to two extremes.
 
     The class of rank c = 1 … C gets the quantile `(c/C)^(-1/α)`, which falls from `C^(1/α)` to 1; rounded down.
 
-    ImageNet-LT itself is one random draw and only its file list was published: 115,846 images, maximally 1280 and
-    minimally 5 of a class. This profile with its defaults has 121,449; for those very images use the list.
+    ImageNet-LT itself is one random draw, and only its file list was published: 115,846 images, at most 1280 and at
+    least 5 per class. This profile with its defaults has 121,449 images; to train on ImageNet-LT, use the list.
 
     Args:
-        num_classes: C.
-        largest: The first class's samples.
-        smallest: The last class's samples.
+        num_classes: C, the number of classes.
+        largest: Number of samples of the first class.
+        smallest: Number of samples of the last class.
         alpha: Power of the distribution; the larger, the more classes lie between the extremes.
 
     Returns:
-        The samples of each class, never rising.
+        The number of samples of each class, in descending order.
 
     Raises:
-        ValueError: Fewer than two classes, extremes below 1 or in the wrong order, or a power that is not positive.
+        ValueError: There are fewer than two classes, the extremes are below 1 or in the wrong order, or the power is
+            not positive.
 
     Reference:
         Liu et al., "Large-Scale Long-Tailed Recognition in an Open World", CVPR 2019,
@@ -92,25 +93,25 @@ def subsample(
     seed: int = 0,
     label_column: str | None = None,
 ) -> Dataset:
-    """Keep a given number of samples of each class, drawn at random.
+    """Keep a number of samples of each class, drawn at random.
 
-    On CIFAR and with seed 0 these are the very images of CIFAR-LT's code: classes by label, each shuffled by one
-    `numpy.random.RandomState(seed)`. A smaller count keeps a part of what a larger one keeps.
+    On CIFAR with seed 0 these are the same images as in CIFAR-LT's code: one `numpy.random.RandomState(seed)` shuffles
+    class after class, by label. A smaller count keeps a part of what a larger one keeps.
 
     Args:
-        dataset: With a column of labels.
-        counts: How many samples to keep, of the class that comes first in `order`, of the second, and so on; as
-            [`exponential_counts`] and [`pareto_counts`] return them.
+        dataset: A data set with a column of labels.
+        counts: Number of samples to keep of each class, in the order of `order`, as [`exponential_counts`] and
+            [`pareto_counts`] return them.
         order: The labels from head to tail. By default 0, 1, 2, …
-        seed: Of the draw.
-        label_column: The column of labels. By default it is found as by [`labels_of`].
+        seed: Seed of the draw.
+        label_column: The column of labels. By default it is found as in [`labels_of`].
 
     Returns:
-        The samples kept, in the order in which they were.
+        The samples kept, in their old order.
 
     Raises:
-        ValueError: Not one count for each class, an order that is none of the labels, a count of 0, or one above what
-            there is; samples without a label.
+        ValueError: The number of counts is not the number of classes, the order is not one of the labels, a count is 0
+            or above the number of samples, or a sample has no label.
 
     Example:
         ```py
@@ -122,9 +123,7 @@ def subsample(
     names = class_names_of(dataset, label_column) or [str(label) for label in range(labels.max(initial=-1) + 1)]
     order = range(len(names)) if order is None else order
     if len(counts) != len(names):
-        raise ValueError(
-            f"The dataset has {len(names)} classes, but {len(counts)} counts are given; give one for each."
-        )
+        raise ValueError(f"The dataset has {len(names)} classes, but counts has {len(counts)}; give one for each.")
     if sorted(order) != list(range(len(names))):
         raise ValueError(f"order must hold each label from 0 to {len(names) - 1} once, got {list(order)}.")
     wanted = dict(zip(order, counts, strict=True))
@@ -152,14 +151,14 @@ def _check_enough(name: str, wanted: int, available: int) -> None:
 
 
 def tail_classes(counts: Sequence[int], threshold: int = 20) -> list[int]:
-    """The classes whose sharpness `imbsam` minimises: those with fewer samples than a threshold.
+    """Find the classes with fewer samples than a threshold, whose sharpness `imbsam` minimises.
 
     Args:
-        counts: The samples of each class, by label.
-        threshold: The paper's η; 20 in its code, for CIFAR100-LT with an imbalance of 100.
+        counts: Number of samples of each class, by label.
+        threshold: The paper's η (20 in its code, for CIFAR100-LT with an imbalance of 100).
 
     Returns:
-        Labels, rising.
+        Labels, in ascending order.
 
     Raises:
         ValueError: No class is that rare, or there are no classes.
@@ -175,7 +174,7 @@ def tail_classes(counts: Sequence[int], threshold: int = 20) -> list[int]:
     """
     tail = [label for label, count in enumerate(counts) if count < threshold]
     if not len(counts):
-        raise ValueError("There are no classes whose counts could be compared; give the samples of each class.")
+        raise ValueError("counts is empty; give the number of samples of each class.")
     if not tail:
         raise ValueError(
             f"No class has fewer than {threshold} samples, the rarest has {min(counts)}; raise the threshold above it."

@@ -17,22 +17,22 @@ logger = logging.getLogger(__name__)
 
 
 def few_shot(splits: DatasetDict, shots: int, seed: int) -> DatasetDict:
-    """Draw a few training images per class, the very ones that CoOp's code draws from images in the same order.
+    """Draw a few training images per class: the same ones as CoOp's code from images in the same order.
 
-    Classes in order of first appearance, `random.sample(images, shots)` each, after `random.seed(seed)`; then from the
-    same random stream min(shots, 4) validation images per class. Of a class with fewer images all are taken, in their
-    order, and a warning counts such classes.
+    After `random.seed(seed)`, `random.sample(images, shots)` is drawn for each class in order of first appearance, and
+    then min(shots, 4) validation images per class from the same random stream. A class with fewer images gives all of
+    them, in their order, and a warning counts such classes.
 
     Args:
         splits: `train` and perhaps `validation`, with a `label` column; other splits are kept as they are.
         shots: Training images per class, at least 1.
-        seed: Of the random stream.
+        seed: Seed of the random stream.
 
     Returns:
-        The same splits, `train` and `validation` sampled.
+        The same splits, with `train` and `validation` sampled.
 
     Raises:
-        ValueError: Fewer than one shot; no `train` split; images without a label.
+        ValueError: There is less than one shot, no `train` split, or an image without a label.
 
     Reference:
         Zhou et al., "Learning to Prompt for Vision-Language Models", IJCV 2022, https://arxiv.org/abs/2109.01134
@@ -52,14 +52,14 @@ def _sample(dataset: Dataset, split: str, count: int, stream: random.Random) -> 
     members = defaultdict(list)
     for index, label in enumerate(labels_of(dataset).tolist()):
         members[label].append(index)
-    _say_which_have_fewer(dataset, split, count, members)
+    _warn_of_small_classes(dataset, split, count, members)
     chosen = []
     for indices in members.values():
         chosen += stream.sample(indices, count) if len(indices) >= count else indices
     return chosen
 
 
-def _say_which_have_fewer(dataset: Dataset, split: str, count: int, members: dict[int, list[int]]) -> None:
+def _warn_of_small_classes(dataset: Dataset, split: str, count: int, members: dict[int, list[int]]) -> None:
     names = dict(enumerate(class_names_of(dataset))) or {label: str(label) for label in members}
     counts = {name: len(members.get(label, ())) for label, name in names.items()}
     fewer = [f"{name} ({images})" for name, images in counts.items() if images < count]
@@ -73,7 +73,7 @@ def _say_which_have_fewer(dataset: Dataset, split: str, count: int, members: dic
 def base_to_novel(splits: DatasetDict) -> tuple[DatasetDict, DatasetDict]:
     """Split the classes into base classes, to learn from, and novel ones, to generalise to.
 
-    The labels sorted, the first ceil(C/2) are base and the rest novel, each relabelled from 0.
+    The first ceil(C/2) labels are base and the rest novel; each half is relabelled from 0.
 
     Args:
         splits: Splits with a `label` column, a `ClassLabel` of C names.
@@ -82,8 +82,8 @@ def base_to_novel(splits: DatasetDict) -> tuple[DatasetDict, DatasetDict]:
         The splits of the base classes and those of the novel classes.
 
     Raises:
-        ValueError: No `train` split; labels without names; images without a label, or with one that is no class's;
-            splits that number their classes differently.
+        ValueError: There is no `train` split, labels have no names, an image has no label or one of no class, or
+            splits number their classes differently.
 
     Reference:
         Zhou et al., "Conditional Prompt Learning for Vision-Language Models", CVPR 2022,

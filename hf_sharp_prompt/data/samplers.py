@@ -1,4 +1,4 @@
-"""How often does training see each class? Samplers between the data's own frequencies and equal ones."""
+"""Samplers that draw classes by their frequencies, evenly, or in between."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from .labels import check_labels
 class ClassFrequencySampler(Sampler[int]):
     """Draws classes with probability `p_c ∝ n_c^q`, and each draw's sample evenly from its class, with replacement.
 
-    Every process draws the same indices, and Accelerate gives each process its share of the batches, as it does with
-    a shuffled data set. Each epoch draws again. `set_epoch`, which Accelerate and the Trainer call, sets the epoch;
-    otherwise it counts up. The global random numbers are not touched.
+    Every process draws the same indices, and Accelerate gives each process its share of the batches, as with a
+    shuffled data set. Each epoch has its own draw. Accelerate and the Trainer set the epoch with `set_epoch`; without
+    them it counts up. The global random numbers are not touched.
 
     Args:
         labels: The label of each sample.
         exponent: q: 1 draws samples evenly, 1/2 is square-root sampling, 0 is class-balanced.
-        seed: Decides, with the epoch, what is drawn.
+        seed: Seed of the draws, together with the epoch.
 
     Raises:
-        ValueError: An exponent outside [0, 1]; no samples; samples without a label.
+        ValueError: The exponent is outside [0, 1], there are no samples, or a sample has no label.
 
     Reference:
         Kang et al., "Decoupling Representation and Classifier for Long-Tailed Recognition", ICLR 2020,
@@ -45,12 +45,12 @@ class ClassFrequencySampler(Sampler[int]):
 
     @classmethod
     def class_balanced(cls, labels: Sequence[int], seed: int = 0) -> ClassFrequencySampler:
-        """Every class equally often."""
+        """Draw every class equally often."""
         return cls(labels, exponent=0, seed=seed)
 
     @classmethod
     def square_root(cls, labels: Sequence[int], seed: int = 0) -> ClassFrequencySampler:
-        """Classes in proportion to the square root of their number of samples."""
+        """Draw classes in proportion to the square root of their number of samples."""
         return cls(labels, exponent=0.5, seed=seed)
 
     def __len__(self) -> int:
@@ -62,7 +62,7 @@ class ClassFrequencySampler(Sampler[int]):
         self.set_epoch(self.epoch + 1)
 
     def set_epoch(self, epoch: int) -> None:
-        """Which epoch is drawn next, from 0."""
+        """Set the epoch that is drawn next, from 0."""
         self.epoch = epoch
 
 
@@ -81,7 +81,7 @@ class FirstSamples(Sampler[int]):
         return self.count
 
     def __iter__(self) -> Iterator[int]:
-        # All are drawn, since a sampler may count its epochs when it is through.
+        # All are drawn, since a sampler may count its epochs at the end.
         yield from list(self.sampler)[: self.count]
 
     def set_epoch(self, epoch: int) -> None:

@@ -1,4 +1,4 @@
-"""Which images are trained on, and which are tested on?"""
+"""Name the splits of a data set, and add a test split where there is none."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A rendered world, a CLIP and a ViT trained on it, and tasks in styles they have never seen: all that runs offline.
+"""A rendered world, a CLIP and a ViT trained on it, and tasks in styles that they have never seen, all offline.
 
 ```python
 from transformers import CLIPModel
@@ -16,10 +16,10 @@ from .tasks import DEFAULT_TASK, LONG_TAIL_TASK, TASKS, Task, load_long_tail, lo
 
 
 CLIP_PATH = Path(__file__).parent / "clip"
-"""The checkpoint's directory: model, tokenizer and image processor, as `from_pretrained` takes it."""
+"""The CLIP's directory for `from_pretrained`: model, tokenizer and image processor."""
 
 VIT_PATH = Path(__file__).parent / "vit"
-"""The ViT's: model and image processor."""
+"""The ViT's directory for `from_pretrained`: model and image processor."""
 
 __all__ = [
     "CLIP_PATH",

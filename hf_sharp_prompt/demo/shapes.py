@@ -1,4 +1,4 @@
-"""Where is the inside of each shape? Signed distances of the shapes of the demo's world."""
+"""The shapes of the demo's world, as signed distances."""
 
 from collections.abc import Callable
 
@@ -94,4 +94,4 @@ SHAPES: dict[str, Distance] = {
     "star": lambda x, y: _star(x, y, 5, 1.0, 0.42),
     "triangle": lambda x, y: _polygon(x, y - -0.15, 3, 0.52),
 }
-"""Word → signed distance: of points `x`, `y` (`y` upwards; the shape fills about the unit disc), negative inside."""
+"""Word → signed distance of points `x`, `y`, negative inside. `y` points upwards; shapes about fill the unit disc."""

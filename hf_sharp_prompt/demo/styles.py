@@ -1,4 +1,4 @@
-"""What does the same scene look like in another medium or weather? The styles (domains) of the demo's world."""
+"""The styles (domains) of the demo's world: the same scene in another medium or weather."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,13 +8,13 @@ import numpy as np
 
 @dataclass
 class Canvas:
-    """A batch of rendered scenes, as a style finds them.
+    """A batch of rendered scenes, the input of a style.
 
     Args:
         image: colours in [0, 1], (n, size, size, 3).
         distance: signed distance to the object's edge in pixels, negative inside, (n, size, size).
         grain: uniform noise per pixel, (n, size, size).
-        dice: uniform random numbers of each image, for the style's own use, (n, 4).
+        dice: uniform random numbers for the style, (n, 4).
     """
 
     image: np.ndarray
@@ -23,11 +23,11 @@ class Canvas:
     dice: np.ndarray
 
     def die(self, number: int, low: float, high: float) -> np.ndarray:
-        """One random number per image in [low, high), shaped to multiply `image`."""
+        """Return one random number per image in [low, high), shaped to multiply `image`."""
         return (low + (high - low) * self.dice[:, number])[:, None, None, None]
 
     def pixels(self) -> tuple[np.ndarray, np.ndarray]:
-        """Column and row of every pixel, each (size, size)."""
+        """Return the column and the row of every pixel, each (size, size)."""
         size = self.image.shape[1]
         rows, columns = np.mgrid[:size, :size].astype(self.image.dtype)
         return columns, rows
@@ -41,7 +41,7 @@ def _luminance(image: np.ndarray) -> np.ndarray:
 
 
 def _blur(image: np.ndarray, passes: int) -> np.ndarray:
-    """`passes` of the binomial filter (1, 2, 1)/4 along rows and columns."""
+    """Apply the binomial filter (1, 2, 1)/4 along rows and columns, `passes` times."""
     for _ in range(passes):
         for axis in (1, 2):
             padding = [(1, 1) if i == axis else (0, 0) for i in range(image.ndim)]
@@ -51,7 +51,7 @@ def _blur(image: np.ndarray, passes: int) -> np.ndarray:
 
 
 def _blocks(image: np.ndarray, edge: int) -> np.ndarray:
-    """Means over blocks of `edge` x `edge` pixels, at the resolution of the blocks."""
+    """Average over blocks of `edge` × `edge` pixels; the result has one pixel per block."""
     n, size, _, channels = image.shape
     return image.reshape(n, size // edge, edge, size // edge, edge, channels).mean(axis=(2, 4))
 
@@ -61,7 +61,7 @@ def _enlarge(image: np.ndarray, edge: int) -> np.ndarray:
 
 
 def _noise(canvas: Canvas) -> np.ndarray:
-    """Zero-mean noise per pixel and channel in [-1, 1]: one field of grain, read at three offsets."""
+    """Make zero-mean noise per pixel and channel in [-1, 1], from one field of grain at three offsets."""
     shifts = [np.roll(canvas.grain, shift, axis=(1, 2)) for shift in ((0, 0), (17, 5), (8, 29))]
     return 2 * np.stack(shifts, axis=-1) - 1
 
@@ -182,7 +182,7 @@ HELD_OUT_STYLES: dict[str, Style] = {
     "rain": _rainy,
     "print": _printed,
 }
-"""The styles that pre-training never shows: the domain gap of the tasks."""
+"""The styles that pre-training never shows. They are the domain gap of the tasks."""
 
 STYLES: dict[str, Style] = SEEN_STYLES | HELD_OUT_STYLES
-"""Word → style: a canvas becomes colours, to be clipped to [0, 1], (n, size, size, 3)."""
+"""Word → style, which turns a canvas into colours (n, size, size, 3) that are still to be clipped to [0, 1]."""

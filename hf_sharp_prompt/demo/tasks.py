@@ -1,4 +1,4 @@
-"""What is there to learn? Few-shot tasks and a long-tailed one, in styles that the demo's models have never seen."""
+"""Few-shot tasks and a long-tailed one, in styles that the demo's models have never seen."""
 
 import io
 import random
@@ -22,16 +22,16 @@ IMAGES_PER_CLASS = {"train": 32, "validation": 12, "test": 20}
 
 @dataclass(frozen=True)
 class Task:
-    """Telling combinations of words apart in one style.
+    """A task: to tell combinations of words apart in one style.
 
     Args:
-        name: its kinds and style, as `load_task` takes it.
+        name: the kinds and the style, as `load_task` takes them.
         description: one sentence.
         kinds: the fields of a scene that a class names, in the order of the words.
         words: the words of each kind that the task's classes use; every combination of them is a class.
         style: the style of all its images, held out from pre-training.
         template: the hand-written prompt, with `{}` for the name of a class.
-        seed: decides its images, with the split, the class and the image's number.
+        seed: seed of its images, together with the split, the class and the image's number.
         images_per_class: split → number of images of each class.
     """
 
@@ -50,11 +50,11 @@ class Task:
         return tuple(sorted(" ".join(words) for words in product(*self.words)))
 
     def images(self, split: str, per_class: int | Sequence[int] | None = None) -> tuple[np.ndarray, list[int]]:
-        """Renders a split, or the first images of each of its classes.
+        """Render a split, or the first images of each of its classes.
 
         Args:
             split: a key of `images_per_class`.
-            per_class: how many images of each class, or of the first class, the second and so on; default: all.
+            per_class: number of images per class, one for all or one for each; default: all images.
 
         Returns:
             Images, uint8, (n, 48, 48, 3), and their labels, class by class.
@@ -74,10 +74,10 @@ class Task:
         return render(scenes, keys), labels
 
     def load(self, train_counts: Sequence[int] | None = None) -> DatasetDict:
-        """Renders the task.
+        """Render the task.
 
         Args:
-            train_counts: how many training images of each class; default: as of every split, `images_per_class`.
+            train_counts: number of training images of each class; default: `images_per_class`, as for all splits.
 
         Returns:
             The splits of `images_per_class`, each with the columns `image` (`datasets.Image`) and `label`
@@ -93,11 +93,11 @@ class Task:
 
 
 class LongTailTask(Task):
-    """A task of which classes may have few training images, in an order in which no word is rarer than others."""
+    """A task whose last classes may have few training images."""
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """The names of the classes, mixed: those at the end share no word that those at the front lack."""
+        """The names of the classes, shuffled, so that no word is only in the rare ones."""
         return tuple(random.Random(self.seed).sample(super().classes, k=len(super().classes)))
 
 
@@ -153,7 +153,7 @@ TASKS: dict[str, Task] = {task.name: task for task in _ALL}
 """Name → task."""
 
 DEFAULT_TASK = "colour_shape_tint"
-"""The name of the task that examples take when none is named."""
+"""The name of the task that the examples use by default."""
 
 
 LONG_TAIL_TASK = LongTailTask(
@@ -170,7 +170,7 @@ LONG_TAIL_TASK = LongTailTask(
 
 
 def load_task(name: str) -> DatasetDict:
-    """Renders one of the demo's tasks.
+    """Render one of the demo's tasks.
 
     Args:
         name: a key of `TASKS`.
@@ -187,18 +187,18 @@ def load_task(name: str) -> DatasetDict:
 
 
 def load_long_tail(train_counts: Sequence[int]) -> DatasetDict:
-    """Renders the long-tailed task: no more training images than asked for, and equally many of each class to test on.
+    """Render the long-tailed task: as many training images as asked for, and equally many test images of each class.
 
     A larger count has the images of a smaller one, and more.
 
     Args:
-        train_counts: how many training images of each of the classes of `LONG_TAIL_TASK`.
+        train_counts: number of training images of each class of `LONG_TAIL_TASK`.
 
     Returns:
         The splits `train`, long-tailed, `validation` and `test`, balanced, each with the columns `image` and `label`.
 
     Raises:
-        ValueError: not one count for each class, or a class without training images.
+        ValueError: the number of counts is not the number of classes, or a class has no training images.
 
     Example:
         ```py
@@ -207,7 +207,9 @@ def load_long_tail(train_counts: Sequence[int]) -> DatasetDict:
     """
     classes = LONG_TAIL_TASK.classes
     if len(train_counts) != len(classes):
-        raise ValueError(f"The task has {len(classes)} classes, but {len(train_counts)} counts are given.")
+        raise ValueError(
+            f"The task has {len(classes)} classes, but train_counts has {len(train_counts)}; give one for each."
+        )
     if empty := [name for name, count in zip(classes, train_counts) if count < 1]:
         raise ValueError(f"{empty} would be left without training images; give each class at least one.")
     return LONG_TAIL_TASK.load(train_counts)

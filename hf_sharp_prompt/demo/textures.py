@@ -1,4 +1,4 @@
-"""Which of its two tones does a surface show at a point? The textures of the demo's world."""
+"""The textures of the demo's world: which of its two tones a surface shows at each point."""
 
 from collections.abc import Callable
 
@@ -9,17 +9,17 @@ Pattern = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 
 
 def _soft(signed: np.ndarray) -> np.ndarray:
-    """1 where `signed` (in periods) is positive, 0 where negative, and about a pixel of transition between."""
+    """Return 1 where `signed` (in periods) is positive, 0 where it is negative, with a transition of about a pixel."""
     return np.clip(0.5 + 6 * signed, 0, 1)
 
 
 def _lines(u: np.ndarray, width: float = 0.5) -> np.ndarray:
-    """One line across `u` per period, `width` of the period wide."""
+    """Draw one line across `u` per period, `width` of the period wide."""
     return _soft(width / 2 - np.abs(u - np.round(u)))
 
 
 def _triangle_wave(u: np.ndarray) -> np.ndarray:
-    """Period 1, between -0.5 and 0.5."""
+    """A triangle wave of period 1 between -0.5 and 0.5."""
     return 2 * np.abs(u - np.round(u)) - 0.5
 
 
@@ -60,5 +60,5 @@ TEXTURES: dict[str, Pattern] = {
     "swirled": _swirled,
     "wavy": lambda u, v, grain: _lines(v + 0.35 * np.sin(3 * u)),
 }
-"""Word → share of the second tone in [0, 1]: at points `u`, `v` counted in periods from the object's centre, with
-`grain` uniform noise per pixel."""
+"""Word → share of the second tone in [0, 1] at points `u`, `v`, in periods from the object's centre. `grain` is
+uniform noise per pixel."""

@@ -1,7 +1,7 @@
-"""What is there to see? A world of one coloured, textured shape on a backdrop, rendered from integers.
+"""The demo's world: one coloured, textured shape on a backdrop, rendered from integers.
 
-An image is a pure function of its scene's words and of its key, a tuple of integers: not of the batch it is drawn in,
-of the order, or of any global state.
+An image depends only on its scene's words and on its key, a tuple of integers. It does not depend on the batch, the
+order, or any global state.
 """
 
 from collections import defaultdict
@@ -39,7 +39,7 @@ SIZES: dict[str, tuple[float, float]] = {"small": (12.5, 15.0), "large": (17.0, 
 
 
 class Stream(IntEnum):
-    """What a stream of chance decides: the first integer of its keys, so that no two streams ever coincide."""
+    """The first integer of the keys of each random stream, so that no two streams coincide."""
 
     PRETRAIN_SCENE = 1
     PRETRAIN_IMAGE = 2
@@ -49,7 +49,7 @@ class Stream(IntEnum):
 
 @dataclass(frozen=True)
 class Scene:
-    """Everything about an image that words can tell.
+    """Everything in an image that words describe.
 
     Args:
         colour: a word of `COLOURS`: the object's.
@@ -69,12 +69,12 @@ class Scene:
 
 
 def _pale(colour: np.ndarray) -> np.ndarray:
-    """A backdrop's shade of a colour: towards a middling grey, so that the object stands out."""
+    """Mix a backdrop's colour with grey, so that the object stands out."""
     return 0.5 * colour + 0.5 * 0.55
 
 
 def _contrasting(colour: str) -> list[str]:
-    """The backdrops that an object of a colour stands out from."""
+    """List the backdrops that an object of this colour stands out from."""
     near = np.asarray(COLOURS[colour])
     far = {word: np.linalg.norm(_pale(np.asarray(shade)) - near) > 0.25 for word, shade in COLOURS.items()}
     return [word for word in COLOURS if word != colour and far[word]]
@@ -84,12 +84,12 @@ _BACKDROPS = {colour: _contrasting(colour) for colour in COLOURS}
 
 
 def draw_scene(rng: np.random.Generator, styles: Sequence[str], **fixed: str) -> Scene:
-    """Draws a scene at random.
+    """Draw a scene at random.
 
     Args:
-        rng: the source of chance.
+        rng: the random numbers.
         styles: the styles to choose from.
-        **fixed: fields of `Scene` that are given rather than drawn.
+        **fixed: fields of `Scene` that are not drawn, with their words.
 
     Returns:
         A scene whose backdrop differs visibly from its object.
@@ -102,17 +102,17 @@ def draw_scene(rng: np.random.Generator, styles: Sequence[str], **fixed: str) ->
 
 
 def render(scenes: Sequence[Scene], keys: Sequence[Sequence[int]]) -> np.ndarray:
-    """Draws one image per scene.
+    """Draw one image per scene.
 
     Args:
         scenes: what to show.
-        keys: for each scene, the integers that decide the rest: place, radius, rotation, lighting, shades, noise.
+        keys: for each scene, the integers that decide place, radius, rotation, lighting, shades and noise.
 
     Returns:
         Images, uint8, (len(scenes), 48, 48, 3).
 
     Raises:
-        ValueError: there are not as many keys as scenes.
+        ValueError: the numbers of keys and scenes differ.
     """
     if len(keys) != len(scenes):
         raise ValueError(f"render needs one key per scene, and got {len(keys)} keys for {len(scenes)} scenes.")
@@ -125,8 +125,8 @@ def render(scenes: Sequence[Scene], keys: Sequence[Sequence[int]]) -> np.ndarray
 
 
 def _draw(scenes: Sequence[Scene], keys: Sequence[Sequence[int]]) -> np.ndarray:
-    """Colours, to be clipped to [0, 1], (n, size, size, 3)."""
-    dice, grain = _chance(keys)
+    """Return colours (n, size, size, 3) that are still to be clipped to [0, 1]."""
+    dice, grain = _draw_numbers(keys)
     x, y, radius = _place(scenes, dice[:, 0:4])
     distance = radius * _by_word(SHAPES, [scene.shape for scene in scenes], x, y)
     tone = _tone([scene.texture for scene in scenes], x * radius, y * radius, grain, dice[:, 4:8])
@@ -136,7 +136,7 @@ def _draw(scenes: Sequence[Scene], keys: Sequence[Sequence[int]]) -> np.ndarray:
 
 
 def _by_word(functions: dict, words: Sequence[str], *arrays: np.ndarray) -> np.ndarray:
-    """Calls, for each word, its function once on the rows that have that word."""
+    """Call the function of each word once, on the rows that have that word."""
     rows = defaultdict(list)
     for row, word in enumerate(words):
         rows[word].append(row)
@@ -147,8 +147,8 @@ def _by_word(functions: dict, words: Sequence[str], *arrays: np.ndarray) -> np.n
     return result
 
 
-def _chance(keys: Sequence[Sequence[int]]) -> tuple[np.ndarray, np.ndarray]:
-    """Uniform numbers of each image, (n, 21), and of each of its pixels, (n, size, size)."""
+def _draw_numbers(keys: Sequence[Sequence[int]]) -> tuple[np.ndarray, np.ndarray]:
+    """Draw uniform numbers for each image, (n, 21), and for each of its pixels, (n, size, size)."""
     draws = np.stack([np.random.default_rng(key).random(21 + IMAGE_SIZE**2, np.float32) for key in keys])
     return draws[:, :21], draws[:, 21:].reshape(-1, IMAGE_SIZE, IMAGE_SIZE)
 
@@ -158,7 +158,7 @@ def _column(values: np.ndarray) -> np.ndarray:
 
 
 def _place(scenes: Sequence[Scene], dice: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Every pixel's coordinates in the object's frame (its radius is 1), and that radius in pixels."""
+    """Return every pixel's coordinates in the object's frame, where its radius is 1, and that radius in pixels."""
     low, high = np.asarray([SIZES[scene.size] for scene in scenes], np.float32).T
     radius = low + (high - low) * dice[:, 0]
     angle = np.radians(50) * (dice[:, 1] - 0.5)
@@ -171,7 +171,7 @@ def _place(scenes: Sequence[Scene], dice: np.ndarray) -> tuple[np.ndarray, np.nd
 
 
 def _tone(textures: Sequence[str], x: np.ndarray, y: np.ndarray, grain: np.ndarray, dice: np.ndarray) -> np.ndarray:
-    """The share of the object's second tone at every pixel."""
+    """Return the share of the object's second tone at every pixel."""
     period = _column(6.5 + 2.5 * dice[:, 0])
     angle = _column(2 * np.pi * dice[:, 1])
     shift_u, shift_v = 0.25 * (_column(dice[:, 2]) - 0.5), 0.25 * (_column(dice[:, 3]) - 0.5)
@@ -181,7 +181,7 @@ def _tone(textures: Sequence[str], x: np.ndarray, y: np.ndarray, grain: np.ndarr
 
 
 def _light(scenes: Sequence[Scene], distance: np.ndarray, tone: np.ndarray, dice: np.ndarray) -> np.ndarray:
-    """The colours of object and backdrop under one lamp."""
+    """Colour object and backdrop, and light them by one lamp."""
 
     def shade(words: Sequence[str], jitter: np.ndarray) -> np.ndarray:
         return np.asarray([COLOURS[word] for word in words], np.float32) + 0.1 * (jitter - 0.5)

@@ -89,8 +89,8 @@ def test_a_row_and_its_data_set_have_the_same_columns(images, columns):
         ),
         ({"image": 0, "label": 1.5}, "label in column 'label' is 1.5, but"),
         ({"image": 0, "label": True}, "label in column 'label' is True, but"),
-        ({"image": 0, "label": None}, "label in column 'label' is None, which stands for none; leave"),
-        ({"image": 0, "label": -1}, "label in column 'label' is -1, which stands for none; leave"),
+        ({"image": 0, "label": None}, "label in column 'label' is None, which means that it is missing; leave"),
+        ({"image": 0, "label": -1}, "label in column 'label' is -1, which means that it is missing; leave"),
     ],
 )
 def test_what_may_mean_several_things_is_refused(images, image_processor, columns, message):

@@ -111,6 +111,7 @@ class TestCatalogue:
             ("- a\n- b\n", "must map the fields"),
             ("source: [\n", "is not a YAML file"),
             ("source: x\ntemplate: a photo.\n", r"template must have a \{\} for the name of a class, got 'a photo.'"),
+            ("source: x\nclass_names: [yes, no]\n", "class_names has True, which is no text; put it in quotes"),
             ("source: x\nsplits: {val: dev}\n", "splits must be of train, validation and test, got 'val'"),
         ],
     )

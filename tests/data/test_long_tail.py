@@ -142,7 +142,7 @@ def test_the_order_says_which_class_is_head_and_which_tail(labels):
 @pytest.mark.parametrize(
     ("counts", "order", "message"),
     [
-        ([9, 4, 2], None, "The dataset has 4 classes, but 3 counts are given"),
+        ([9, 4, 2], None, "The dataset has 4 classes, but counts has 3"),
         ([9, 4, 2, 0], None, "Class 'dog' would be left without samples"),
         ([21, 9, 4, 2], None, "Class 'ant' has 20 samples, fewer than the 21 to keep; lower the largest"),
         ([9, 4, 2, 1], [0, 1, 2, 2], "order must hold each label from 0 to 3 once"),
@@ -190,5 +190,5 @@ def test_labels_are_found_in_whatever_the_trainer_is_given():
     assert class_counts(features) == [1, 0, 2, 0], "as many as there are names"
     with pytest.raises(ValueError, match=r"no column 'label' or 'labels'; there are pixel_values \(Value\), species"):
         labels_of(numbers.rename_column("labels", "species"))
-    with pytest.raises(ValueError, match="labels of a list cannot be seen"):
+    with pytest.raises(ValueError, match="labels of a list cannot be read"):
         labels_of([{"labels": 1}])

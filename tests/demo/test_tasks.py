@@ -114,7 +114,7 @@ def test_head_medium_and_tail_are_of_the_same_words():
 
 @pytest.mark.parametrize(
     ("counts", "message"),
-    [([3] * 5, "24 classes, but 5 counts are given"), ([0, *[1] * 23], "would be left without training images")],
+    [([3] * 5, "24 classes, but train_counts has 5"), ([0, *[1] * 23], "would be left without training images")],
 )
 def test_counts_that_the_long_tail_cannot_have_are_refused(counts, message):
     with pytest.raises(ValueError, match=message):

@@ -1,5 +1,6 @@
 """The shipped ViT is a stock checkpoint with general features, and a command remakes it."""
 
+import pretrain_clip
 import pretrain_vit
 import pytest
 import torch
@@ -96,3 +97,9 @@ def test_pretraining_makes_a_loadable_checkpoint(tmp_path):
     model = ViTModel.from_pretrained(tmp_path / "vit", add_pooling_layer=False)
     pixels = AutoImageProcessor.from_pretrained(tmp_path / "vit")(Image.new("RGB", (64, 64)), return_tensors="pt")
     assert model(**pixels).last_hidden_state.isfinite().all()
+
+
+@pytest.mark.parametrize("arguments", [pretrain_clip.PretrainArguments, pretrain_vit.ViTPretrainArguments])
+def test_what_remakes_the_checkpoints_explains_its_arguments(arguments):
+    """A percent sign in a help text ends `--help` in a TypeError."""
+    assert "warm-up" in HfArgumentParser(arguments).format_help()

@@ -13,7 +13,7 @@ from ...hyperparameters import nearest
 
 @dataclasses.dataclass(frozen=True)
 class CatalogueEntry:
-    """What is known about a named data set. It is data alone; a layout reads what `source` names.
+    """What is known about a named data set. A layout reads the `source`.
 
     Args:
         name: What the data set is called, for instance `oxford_pets`.
@@ -42,7 +42,7 @@ class CatalogueEntry:
         note: What a user of the data set should know, and what could not be checked.
 
     Raises:
-        ValueError: A name that is empty or has a `/` in it; a template without `{}`; a split of another name.
+        ValueError: A template has no `{}`, a split has another name, or the name of a class is no string.
     """
 
     name: str
@@ -77,6 +77,10 @@ class CatalogueEntry:
         for split in self.splits:
             if split not in ("train", "validation", "test"):
                 raise ValueError(f"{self.name}: splits must be of train, validation and test, got {split!r}.")
+        names = self.class_names.values() if isinstance(self.class_names, Mapping) else self.class_names or ()
+        for name in names:
+            if not isinstance(name, str):
+                raise ValueError(f"{self.name}: class_names has {name!r}, which is no text; put it in quotes.")
         if self.rename is not None and len(self.rename) != 2:
             raise ValueError(f"{self.name}: rename must be a pattern and what to write for it, got {self.rename!r}.")
 
@@ -122,8 +126,8 @@ def read_entry(path: Path) -> CatalogueEntry:
     """Read an entry from a YAML file: a mapping from the fields of [`CatalogueEntry`] to their values.
 
     Args:
-        path: The file. Without a `name` in it, the data set is called as the file. A `source` that exists beside the
-            file is taken from there.
+        path: The file. Without a `name` in it, the data set has the file's name. A relative path as `source` is
+            looked for beside the file.
 
     Raises:
         ValueError: A file that is no such mapping; an unknown field, with the nearest one; no source.

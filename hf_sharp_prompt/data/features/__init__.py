@@ -1,1 +1,1 @@
-"""Images as a frozen image tower sees them, encoded once."""
+"""Features of a frozen image tower, computed once."""

@@ -29,20 +29,20 @@ logger = logging.getLogger(__name__)
 
 
 class ImageFeatures(Dataset):
-    """Images as a frozen image tower sees them: computed once, used in every step, run and evaluation.
+    """Features of a frozen image tower, computed once and used in every step, run and evaluation.
 
     Items are `{"image_features": (width,), "labels": ()}`, as the model takes them instead of pixels; features kept in
-    half precision are handed out in single. With several augmented views per image, every access draws one.
+    half precision are returned in single precision. With several views per image, every access draws one.
 
     [`ImageFeatures.compute`] makes them in memory; [`ImageFeatures.cached`] makes them once and keeps them in a file.
 
     Args:
-        features: images × views × width.
-        labels: images, numbers of classes.
+        features: Features, images × views × width.
+        labels: The number of each image's class.
         class_names: The names of the classes.
 
     Raises:
-        ValueError: Sizes that do not fit; labels that are missing or beyond the classes.
+        ValueError: The sizes do not fit, or a label is missing or beyond the classes.
 
     Example:
         ```python
@@ -174,7 +174,7 @@ def _fingerprint_features(features: ImageFeatures) -> str:
     described = features.class_names, tuple(features.features.shape), str(features.features.dtype)
     digest = xxhash.xxh3_128(repr(described).encode())
     for tensor in (features.labels, features.features):
-        for rows in tensor.split(1024):  # they may be in a file
+        for rows in tensor.split(1024):  # so that features in a file are not all in memory
             digest.update(rows.detach().cpu().contiguous().view(torch.uint8).numpy())
     return digest.hexdigest()
 

@@ -1,4 +1,4 @@
-"""Image features in a file: recognised by what they were made from, read as needed, written whole or not at all.
+"""Image features in a file that is recognised by its sources, read as needed, and written whole or not at all.
 
 The file is a safetensors file (https://huggingface.co/docs/safetensors) of `labels` and `image_features`, with
 `made_from` and `class_names` as JSON and a `checksum` of the tensors in its metadata. It is written batch by batch,
