@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from datasets import ClassLabel, DatasetDict, Value
 
 from ..hyperparameters import nearest
 from .labels import shortened
 
+
+ClassNames = Sequence[str] | Mapping[str, str] | Callable[[str], str]
+"""How classes are named: the names by label, or the data set's name → name, or a function that makes it."""
 
 HIDDEN = ("Cc", "Cf", "Cs")
 """Unicode's categories of characters that act on a terminal or a text, or are no characters at all."""
@@ -22,15 +25,13 @@ CODE = re.compile(r"n\d{8}|\d+")
 """A name that is no word: a WordNet id, as ImageNet's folders have, or a number."""
 
 
-def with_named_labels(
-    splits: DatasetDict, class_names: Sequence[str] | Mapping[str, str] | None, dataset: str
-) -> DatasetDict:
+def with_named_labels(splits: DatasetDict, class_names: ClassNames | None, dataset: str) -> DatasetDict:
     """Make the `label` column of all splits the same `ClassLabel`, with names that prompts can be made of.
 
     Args:
         splits: Splits with a `label` column: a `ClassLabel`, strings, or whole numbers.
-        class_names: The names by label, or the data set's name → name; None for the data set's own in words. Strings
-            are numbered in the order of a list, else sorted. Whole numbers need a list.
+        class_names: How classes are named; None for the data set's own names in words. Strings are numbered in the
+            order of a list, else sorted. Whole numbers need a list.
         dataset: The data set, for errors.
 
     Raises:
@@ -38,18 +39,16 @@ def with_named_labels(
             or have control characters; fewer than two; splits that number their classes differently.
     """
     splits = _with_class_labels(splits, class_names, dataset)
-    names = choose_names(splits["train"].features["label"].names, class_names, dataset)
+    names = choose_names(splits[next(iter(splits))].features["label"].names, class_names, dataset)
     return splits.cast_column("label", ClassLabel(names=names))
 
 
-def choose_names(
-    names: Sequence[str], class_names: Sequence[str] | Mapping[str, str] | None, dataset: str
-) -> list[str]:
+def choose_names(names: Sequence[str], class_names: ClassNames | None, dataset: str) -> list[str]:
     """Choose the names of classes for prompts.
 
     Args:
         names: The data set's own, by label.
-        class_names: The names by label, or the data set's name → name; None for the data set's own in words.
+        class_names: How classes are named; None for the data set's own names in words.
         dataset: The data set, for errors.
 
     Returns:
@@ -62,12 +61,12 @@ def choose_names(
         if unknown := [name for name in class_names if name not in names]:
             raise ValueError(f"class_names has {unknown[0]!r}, no class of {dataset}{nearest(unknown[0], names)}")
         chosen = [class_names.get(name, in_words(name)) for name in names]
-    elif class_names is not None:
+    elif isinstance(class_names, Sequence):
         if len(class_names) != len(names):
             raise ValueError(f"class_names has {len(class_names)} names, but {dataset} has {len(names)} classes.")
         chosen = list(class_names)
     else:
-        chosen = [in_words(name) for name in names]
+        chosen = [in_words(name) if class_names is None else class_names(in_words(name)) for name in names]
         _check_are_words(chosen, dataset)
     for name in chosen:
         _check_is_printable(name, dataset)
@@ -98,16 +97,15 @@ def check_distinct(names: Sequence[str], dataset: str) -> None:
         raise ValueError(f"In {dataset}, several classes are named {repeated}; rename or merge them.")
 
 
-def _with_class_labels(
-    splits: DatasetDict, class_names: Sequence[str] | Mapping[str, str] | None, dataset: str
-) -> DatasetDict:
-    label = splits["train"].features["label"]
-    ordered = None if class_names is None or isinstance(class_names, Mapping) else list(class_names)
+def _with_class_labels(splits: DatasetDict, class_names: ClassNames | None, dataset: str) -> DatasetDict:
+    first = next(iter(splits))
+    label = splits[first].features["label"]
+    ordered = list(class_names) if isinstance(class_names, Sequence) else None
     if isinstance(label, ClassLabel):
         if others := [name for name, split in splits.items() if split.features["label"] != label]:
             raise ValueError(
                 f"In {dataset}, the labels of the {others[0]} split do not name the same classes in the same order as "
-                "those of the train split; cast both to the same ClassLabel."
+                f"those of the {first} split; cast both to the same ClassLabel."
             )
         return splits
     if isinstance(label, Value) and label.dtype in ("string", "large_string"):

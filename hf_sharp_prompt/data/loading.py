@@ -20,7 +20,7 @@ from .class_names import choose_names, with_named_labels
 from .columns import describe, find_image_column, find_label_column
 from .labels import check_labels, class_counts, shortened
 from .layouts import Facts
-from .splits import with_test_split, with_usual_names
+from .splits import with_test_split, with_usual_names, without_classes
 
 
 logger = logging.getLogger(__name__)
@@ -31,6 +31,7 @@ def load_image_dataset(
     image_column: str | None = None,
     label_column: str | None = None,
     class_names: Sequence[str] | Mapping[str, str] | None = None,
+    data_root: str | Path | None = None,
 ) -> DatasetDict:
     """Load images and labels for classification, as the Trainer, samplers and protocols take them.
 
@@ -48,12 +49,15 @@ def load_image_dataset(
             names that a dictionary does not have stay. By default the catalogue's, or else the data set's own, which
             must be words: codes such as `n01440764` and bare numbers are refused. `{}` lets them pass, for models
             that make no prompts of names.
+        data_root: The folder that has the data sets' folders, called as in CoOp's code: with `oxford_pets` as
+            `dataset`, its folder `oxford_pets` is read. By default, a named data set is read from the Hub.
 
     Returns:
         Splits `train` and `test`, and `validation` where there is one, each with an `image` column that is not yet
         decoded and a `label` column, a `ClassLabel`. In class names, underscores have become spaces. Images without a
         label, and splits without any, are left out. Without a test split the validation split is the test split;
-        without either, 30 % of the training split, stratified. Whatever is left out or stands in is logged.
+        without either, 30 % of the training split, stratified. Whatever is left out or stands in is logged. Data for
+        testing alone have `test` alone.
 
     Raises:
         ValueError: No such data set; no image or label column, or several of which none is named; images that are
@@ -61,39 +65,43 @@ def load_image_dataset(
             name is empty, a code, a number or repeated, or has control characters; splits that number their classes
             differently; a training split without labels; too few images to hold a test split out.
     """
-    entry = catalogue.find(dataset)
+    entry = catalogue.find(dataset, data_root)
     splits = with_usual_names(layouts.find(entry.source).read(entry), entry.splits, dataset)
     splits = _with_usual_columns(
         splits, image_column or entry.image_column, label_column or entry.label_column, dataset
     )
-    splits = with_named_labels(splits, class_names or entry.class_names or class_names, dataset)
+    splits = without_classes(splits, entry.left_out)
+    splits = with_named_labels(splits, class_names or entry.naming or class_names, dataset)
     splits = _without_unlabelled(splits, dataset)
     _check_images(splits, dataset)
-    _warn_of_classes_without_images(splits["train"], dataset)
+    if "train" in splits:
+        _warn_of_classes_without_images(splits["train"], dataset)
     return with_test_split(splits, dataset)
 
 
-def canonical_name(dataset: str) -> str:
+def canonical_name(dataset: str, data_root: str | Path | None = None) -> str:
     """Return one name for all ways to write the same data set: `pets/`, `./pets` and `~/data/pets` may be one folder.
 
     Args:
-        dataset: As for `load_image_dataset`.
+        dataset, data_root: As for `load_image_dataset`.
 
     Returns:
         An absolute path where there is such a file or folder, links not followed; or else the name, as of a demo task
         or on the Hub.
     """
+    if data_root is not None:
+        return os.path.abspath(catalogue.find(dataset, data_root).source)
     is_name = dataset in TASKS or dataset in catalogue.names()
     if not is_name and (path := Path(dataset).expanduser()).exists():
         return os.path.abspath(path)
     return dataset.rstrip("/")
 
 
-def find_facts(dataset: str) -> Facts:
+def find_facts(dataset: str, data_root: str | Path | None = None) -> Facts:
     """Find what is known about a data set without reading its images: columns, template, licence and citation.
 
     Args:
-        dataset: As for `load_image_dataset`.
+        dataset, data_root: As for `load_image_dataset`.
 
     Returns:
         What the catalogue knows, and for the rest what the layout knows.
@@ -101,7 +109,7 @@ def find_facts(dataset: str) -> Facts:
     Raises:
         ValueError: There is no such data set.
     """
-    entry = catalogue.find(dataset)
+    entry = catalogue.find(dataset, data_root)
     facts = layouts.find(entry.source).facts(entry)
     return dataclasses.replace(
         facts,
@@ -111,29 +119,47 @@ def find_facts(dataset: str) -> Facts:
     )
 
 
-def load_class_names(dataset: str) -> list[str]:
+def template_of(dataset: str, data_root: str | Path | None = None, method: str | None = None) -> str | None:
+    """Return the hand-written prompt of a data set, such as `a photo of a {}, a type of pet.`
+
+    Args:
+        dataset, data_root: As for `load_image_dataset`.
+        method: The method that the prompt is for, where it has another than CLIP's, such as `kgcoop`.
+
+    Returns:
+        The prompt, with `{}` for the name of a class; None where none is known. The Hub is not asked.
+    """
+    entry = catalogue.find(dataset, data_root)
+    known = entry.method_templates.get(method or "") or entry.template
+    layout = layouts.find(entry.source)
+    return known or (None if isinstance(layout, layouts.Hub) else layout.facts(entry).template)
+
+
+def load_class_names(dataset: str, data_root: str | Path | None = None) -> list[str]:
     """Return the names of a data set's classes, without reading its images if its layout knows them.
 
     Args:
-        dataset: As for `load_image_dataset`.
+        dataset, data_root: As for `load_image_dataset`.
 
     Raises:
         ValueError: There is no such data set, or no column of class labels, or several.
     """
-    entry = catalogue.find(dataset)
-    features = find_facts(dataset).features
+    entry = catalogue.find(dataset, data_root)
+    features = find_facts(dataset, data_root).features
     if features:
         label = features.get(entry.label_column or _find_column(find_label_column, "label", features, dataset))
         if isinstance(label, ClassLabel):
-            return choose_names(label.names, entry.class_names, dataset)
-    return load_image_dataset(dataset)["train"].features["label"].names
+            used = [name for name in label.names if name not in entry.left_out]
+            return choose_names(used, entry.naming, dataset)
+    splits = load_image_dataset(dataset, data_root=data_root)
+    return splits[next(iter(splits))].features["label"].names
 
 
 def _with_usual_columns(
     splits: DatasetDict, image_column: str | None, label_column: str | None, dataset: str
 ) -> DatasetDict:
     """Keep the two columns that are used, as `image`, not decoded, and `label`."""
-    columns = splits["train"].features
+    columns = splits[next(iter(splits))].features
     image_column = image_column or _find_column(find_image_column, "image", columns, dataset)
     label_column = label_column or _find_column(find_label_column, "label", columns, dataset)
     for split, column in product(splits, (image_column, label_column)):
@@ -169,6 +195,8 @@ def _without_unlabelled(splits: DatasetDict, dataset: str) -> DatasetDict:
     for name in [name for name, split in labelled.items() if len(split) == 0]:
         if name == "train":
             raise ValueError(f"The train split of {dataset} has no labelled images; use a data set that has some.")
+        if len(labelled) == 1:
+            raise ValueError(f"No image of {dataset} has a label; use a data set that is labelled.")
         logger.warning(f"The {name} split of {dataset} has no labelled images and is left out.")
         del labelled[name]
     return labelled

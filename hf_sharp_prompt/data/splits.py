@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
-from datasets import Dataset, DatasetDict
+import numpy as np
+from datasets import ClassLabel, Dataset, DatasetDict
 
 
 logger = logging.getLogger(__name__)
@@ -29,7 +30,7 @@ def with_usual_names(data: Dataset | DatasetDict, source_names: Mapping[str, str
         dataset: The data set, for errors.
 
     Raises:
-        ValueError: A split that is not there; no training split.
+        ValueError: A split that is not there; neither a training nor a test split.
     """
     splits = DatasetDict(train=data) if isinstance(data, Dataset) else DatasetDict(data)
     if lacking := [name for name in source_names.values() if name not in splits]:
@@ -39,9 +40,33 @@ def with_usual_names(data: Dataset | DatasetDict, source_names: Mapping[str, str
     for name in VALIDATION_NAMES:
         if name in splits and "validation" not in splits:
             splits["validation"] = splits.pop(name)
-    if "train" not in splits:
+    if "train" not in splits and "test" not in splits:
         raise ValueError(f"{dataset} has no split named 'train'; it has {', '.join(splits)}.")
     return splits
+
+
+def without_classes(splits: DatasetDict, names: Sequence[str]) -> DatasetDict:
+    """Leave classes out; the others are numbered from 0 in their order.
+
+    Args:
+        splits: Splits with a `label` column, a `ClassLabel` if any name is given.
+        names: The names of the classes to leave out. Those that there are not are passed over.
+    """
+    if not names:
+        return splits
+    all_names = splits[next(iter(splits))].features["label"].names
+    used = [label for label, name in enumerate(all_names) if name not in names]
+    new_label = np.full(len(all_names), -1)
+    new_label[used] = range(len(used))
+    feature = ClassLabel(names=[all_names[label] for label in used])
+    kept = DatasetDict()
+    for split, rows in splits.items():
+        labels = rows.select_columns("label").with_format("arrow")[:]["label"].fill_null(-1).to_numpy()
+        new = np.where(labels < 0, -1, new_label[labels])
+        indices = np.flatnonzero((labels < 0) | (new >= 0))
+        kept[split] = rows.select(indices).remove_columns("label")
+        kept[split] = kept[split].add_column("label", new[indices].tolist(), feature=feature)
+    return kept
 
 
 def with_test_split(splits: DatasetDict, dataset: str) -> DatasetDict:

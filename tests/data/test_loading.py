@@ -263,8 +263,8 @@ class TestErrors:
         assert str(tmp_path) in str(raised.value)
 
     def test_no_training_split(self, tmp_path):
-        make_folder(tmp_path / "test")
-        with pytest.raises(ValueError, match="no split named 'train'; it has test"):
+        make_folder(tmp_path / "val")
+        with pytest.raises(ValueError, match="no split named 'train'; it has validation"):
             load_image_dataset(str(tmp_path))
 
     @pytest.mark.parametrize(("scarce", "others"), [(1, 9), (2, 2)])
