@@ -56,8 +56,8 @@ def load_image_dataset(
         Splits `train` and `test`, and `validation` where there is one, each with an `image` column that is not yet
         decoded and a `label` column, a `ClassLabel`. In class names, underscores have become spaces. Images without a
         label, and splits without any, are left out. Without a test split the validation split is the test split;
-        without either, 30 % of the training split, stratified. Whatever is left out or stands in is logged. Data for
-        testing alone have `test` alone.
+        without either, 30 % of the training split, stratified. Whatever is left out or stands in is logged. Data
+        that are only for testing have only `test`.
 
     Raises:
         ValueError: No such data set; no image or label column, or several of which none is named; images that are

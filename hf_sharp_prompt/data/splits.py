@@ -46,11 +46,11 @@ def with_usual_names(data: Dataset | DatasetDict, source_names: Mapping[str, str
 
 
 def without_classes(splits: DatasetDict, names: Sequence[str]) -> DatasetDict:
-    """Leave classes out; the others are numbered from 0 in their order.
+    """Leave out classes. The others keep their order and are numbered from 0.
 
     Args:
-        splits: Splits with a `label` column, a `ClassLabel` if any name is given.
-        names: The names of the classes to leave out. Those that there are not are passed over.
+        splits: Splits with a `label` column. To leave classes out, it must be a `ClassLabel`.
+        names: The names of the classes to leave out. Names of no class are passed over.
     """
     if not names:
         return splits

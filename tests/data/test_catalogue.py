@@ -114,7 +114,7 @@ def test_eurosat_has_the_names_of_the_papers(monkeypatch):
 
 
 def test_caltech_is_without_its_easy_faces(monkeypatch):
-    """Images of a class that is left out are left out, and the others are numbered anew."""
+    """Images of a class that is left out are left out, and the others are numbered from 0."""
     source = ClassLabel(names=["accordion", "faces", "faces_easy", "ferry", "airplanes", "leopards", "motorbikes"])
     loaded = load_as_on_hub(
         monkeypatch, "caltech101", {"train": rows([3, 2, 1, 0, 2, 4], source), "test": rows([2, 6], source)}
@@ -136,7 +136,7 @@ def test_imagenet_r_is_for_testing_alone(monkeypatch):
 
 
 def test_a_set_that_is_not_on_the_hub_asks_for_its_folder():
-    with pytest.raises(ValueError, match=r"places_lt is read from a folder alone; give data_root, .* has Places_LT/"):
+    with pytest.raises(ValueError, match=r"places_lt can only be read from a folder; give data_root, .*Places_LT/"):
         load_image_dataset("places_lt")
 
 
@@ -231,7 +231,7 @@ class TestCommand:
         true = card(names=[f"cat {number}" for number in range(37)], train=3680, test=3669)
         assert main(["oxford_pets"], FakeHub({pets.source: true})) == 0
         assert main(["oxford_pets", "places_lt"], FakeHub({pets.source: card(train=3680, test=1)})) == 1
-        first, second, third = capsys.readouterr().out.splitlines()
+        first, third, second = capsys.readouterr().out.splitlines()
         assert first == "oxford_pets: as described"
         assert second == "oxford_pets: There are 2 classes, not 37. The test split has 1 images, not 3669."
         assert third.startswith("places_lt: not on the Hub. No copy")

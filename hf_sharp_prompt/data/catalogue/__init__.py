@@ -72,7 +72,7 @@ def find(dataset: str, data_root: str | Path | None = None) -> CatalogueEntry:
         entry = find_entry(dataset)
         if not entry.source:
             raise ValueError(
-                f"{dataset} is read from a folder alone; give data_root, the folder that has {entry.folders[0]}/."
+                f"{dataset} can only be read from a folder; give data_root, the folder that has {entry.folders[0]}/."
             )
         return entry
     if path.suffix in (".yaml", ".yml") and path.is_file():
@@ -81,20 +81,20 @@ def find(dataset: str, data_root: str | Path | None = None) -> CatalogueEntry:
 
 
 def find_by_folder(folder: str) -> CatalogueEntry:
-    """Find the entry of the data set whose folder is called so in the code of its authors.
+    """Find the entry of a data set by the name of its folder.
 
     Args:
-        folder: The name of the folder, such as `caltech-101`.
+        folder: What the authors call the folder, such as `caltech-101`.
 
     Returns:
-        The entry; for a folder of no known data set one without facts.
+        The entry; for an unknown folder, an entry that says nothing else.
     """
     entries = (find_entry(name) for name in names())
     return next((each for each in entries if folder in each.folders), CatalogueEntry(folder, source=folder))
 
 
 def find_entry(name: str) -> CatalogueEntry:
-    """The entry of a name, one of `names()`, as it is in the catalogue."""
+    """Return the entry of a name, which must be one of `names()`."""
     return ADDED.get(name) or _read_shipped(name)
 
 

@@ -3,8 +3,8 @@
     python -m hf_sharp_prompt.data.catalogue
     python -m hf_sharp_prompt.data.catalogue oxford_pets eurosat --data_root ~/data
 
-For each data set, a line says whether it is as the catalogue describes it, and further lines what is not. The exit
-status is 1 if anything is not, or could not be seen.
+For each data set, a line says whether it is as the catalogue describes it, or what is not. The exit status is 1 if
+anything is not, or could not be seen.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 
 from huggingface_hub import HfApi
 
-from . import find_entry, names
+from . import CatalogueEntry, find_entry, names
 from .check import CardReader, check_in_folder, check_on_hub
 
 
@@ -38,24 +38,23 @@ def main(arguments: Sequence[str] | None = None, api: CardReader | None = None) 
     args = parser.parse_args(arguments)
     if unknown := [name for name in args.dataset if name not in names()]:
         parser.error(f"The catalogue has no {unknown[0]}; it has {', '.join(names())}.")
-    api = api or HfApi()
-    failed = False
-    for name in args.dataset or names():
-        entry = find_entry(name)
-        if args.data_root is not None:
-            if not args.dataset and not any(
-                (Path(args.data_root).expanduser() / each).is_dir() for each in entry.folders
-            ):
-                continue  # without names, the data sets that are there
-            wrong = check_in_folder(entry, args.data_root)
-        elif not entry.source:
-            print(f"{name}: not on the Hub. {entry.note or ''}".rstrip())
-            continue
-        else:
-            wrong = check_on_hub(entry, api)
-        print(f"{name}: {'as described' if not wrong else ' '.join(wrong)}")
-        failed = failed or bool(wrong)
-    return int(failed)
+    entries = [find_entry(name) for name in args.dataset or names()]
+    if args.data_root is not None:
+        there = [entry for entry in entries if args.dataset or _is_in(args.data_root, entry)]
+        wrong = {entry.name: check_in_folder(entry, args.data_root) for entry in there}
+    else:
+        api = api or HfApi()
+        wrong = {entry.name: check_on_hub(entry, api) for entry in entries if entry.source}
+        for entry in entries:
+            if not entry.source:
+                print(f"{entry.name}: not on the Hub. {entry.note or ''}".rstrip())
+    for name, sentences in wrong.items():
+        print(f"{name}: {' '.join(sentences) or 'as described'}")
+    return int(any(wrong.values()))
+
+
+def _is_in(data_root: str, entry: CatalogueEntry) -> bool:
+    return any((Path(data_root).expanduser() / folder).is_dir() for folder in entry.folders)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Is the catalogue right? It is compared with the cards of the data sets on the Hub, and with folders."""
+"""Compare entries of the catalogue with the cards of data sets on the Hub, and with folders."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def check_on_hub(entry: CatalogueEntry, api: CardReader) -> list[str]:
 
 
 def _find_configuration(card: Any, name: str | None) -> Mapping[str, Any] | None:
-    """The description of the configuration that is loaded: the named one, or the only one."""
+    """Find the description of the configuration that is loaded: the named one, or the only one."""
     described = card.get("dataset_info")
     configurations = described if isinstance(described, list) else [described]
     for each in configurations:
@@ -60,15 +60,12 @@ def _compare_columns(entry: CatalogueEntry, card: Mapping[str, Any]) -> Iterator
         if column is not None and column not in columns:
             yield f"There is no column {column!r}; there are {', '.join(map(str, columns))}."
     if entry.label_column in columns and (names := _class_names(columns[entry.label_column])):
-        if unknown := [name for name in [*_renamed(entry), *entry.left_out] if name not in names]:
+        named = entry.class_names if isinstance(entry.class_names, Mapping) else {}
+        if unknown := [name for name in [*named, *entry.left_out] if name not in names]:
             yield f"There is no class {unknown[0]!r}."
         used = len([name for name in names if name not in entry.left_out])
         if entry.num_classes not in (None, used):
             yield f"There are {used} classes, not {entry.num_classes}."
-
-
-def _renamed(entry: CatalogueEntry) -> list[str]:
-    return list(entry.class_names) if isinstance(entry.class_names, Mapping) else []
 
 
 def _class_names(column: Mapping[str, Any]) -> list[str]:
@@ -79,12 +76,11 @@ def _class_names(column: Mapping[str, Any]) -> list[str]:
 
 def _compare_splits(entry: CatalogueEntry, card: Mapping[str, Any]) -> Iterator[str]:
     sizes = {each.get("name"): each.get("num_examples") for each in card.get("splits", ())}
-    for split in entry.splits.values():
+    for split in dict.fromkeys([*entry.splits.values(), *entry.sizes]):
         if split not in sizes:
             yield f"There is no split {split!r}; there are {', '.join(map(str, sizes))}."
-    for split, size in entry.sizes.items():
-        if split in sizes and sizes[split] != size:
-            yield f"The {split} split has {sizes[split]} images, not {size}."
+        elif sizes[split] != entry.sizes.get(split, sizes[split]):
+            yield f"The {split} split has {sizes[split]} images, not {entry.sizes[split]}."
 
 
 def check_in_folder(entry: CatalogueEntry, data_root: str | Path) -> list[str]:

@@ -17,8 +17,8 @@ class CatalogueEntry:
 
     Args:
         name: What the data set is called, for instance `oxford_pets`.
-        source: Where the data are: a Hub id, a folder, or what else a layout recognises. Empty: nowhere in a form that
-            can be read at once; they are read from a folder below `data_root`.
+        source: Where the data are: a Hub id, a folder, or what else a layout recognises. If it is empty, the data can
+            only be read from a folder below `data_root`.
         folders: What that folder below `data_root` may be called; the first is its usual name.
         config: The configuration on the Hub, where there are several.
         revision: The Hub's commit, tag or branch; by default the newest.
@@ -86,14 +86,14 @@ class CatalogueEntry:
 
     @property
     def naming(self) -> list[str] | Mapping[str, str] | Callable[[str], str] | None:
-        """How the classes are named: a list by label, source's name → name, or None for the source's own names."""
+        """How the classes get their names: a list by label, source's name → name, or None for the source's own."""
         if self.rename is None:
             return self.class_names
         pattern, replacement = self.rename
         return lambda name: re.sub(pattern, replacement, name)
 
     def below(self, data_root: str | Path) -> CatalogueEntry:
-        """The same data set in a folder instead of `source`, with the columns, splits and names that it has there.
+        """Return the entry of the same data set in a folder; columns, splits and names are those of the folder.
 
         Args:
             data_root: The folder that has one of `folders`.

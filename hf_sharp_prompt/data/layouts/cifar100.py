@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import os
 import pickle
 from pathlib import Path
 from typing import Any
@@ -8,27 +7,27 @@ from typing import Any
 import numpy as np
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Image
 
-from ..catalogue import CatalogueEntry, find_by_folder
-from .image_files import check_file, read_lines
+from ..catalogue import CatalogueEntry
+from .image_files import absolute, check_file, facts_of_folder, read_lines
 from .layout import Facts, Layout
 
 
 SOURCE = "https://www.cs.toronto.edu/~kriz/cifar.html"
-"""Where both archives are."""
+"""Where both versions can be downloaded."""
 
 PIXELS = 3 * 32 * 32
 """Bytes of an image: red, then green, then blue, each row by row."""
 
 HEADER = b"P6 32 32 255\n"
-"""What makes the bytes of an image, colours side by side, a file that any program reads (PPM)."""
+"""The header of a PPM file. The pixels follow it, three bytes each."""
 
 
 class CIFAR100(Layout):
-    """CIFAR-100 as its authors distribute it: `cifar-100-binary/`, or `cifar-100-python/`, or the folder around.
+    """CIFAR-100 as its authors distribute it: `cifar-100-binary/`, `cifar-100-python/`, or the folder around them.
 
-    Images are in the order of the files, which `subsample` needs for the very images of CIFAR100-LT. Files of the
-    Python version are pickles; they are read by a reader that knows lists, texts and arrays of bytes and calls nothing
-    that a file names.
+    Images are in the order of the files; `subsample` needs this order to draw the very images of CIFAR100-LT. The
+    files of the Python version are pickles. The reader here knows only lists, texts and arrays of bytes, and calls
+    nothing that a file names.
     """
 
     description = "CIFAR-100 in its binary or Python version"
@@ -49,14 +48,11 @@ class CIFAR100(Layout):
         return DatasetDict(splits)
 
     def facts(self, entry: CatalogueEntry) -> Facts:
-        names = _read_names(*_locate(entry.source), entry.source)
-        known = find_by_folder("cifar-100")
-        features = Features({"image": Image(), "label": ClassLabel(names=names)})
-        return Facts(features, known.template, known.license, known.citation)
+        return facts_of_folder("cifar-100", _read_names(*_locate(entry.source), entry.source))
 
 
 def _find(path: Path) -> tuple[Path, bool] | None:
-    """The folder of the files, and whether they are the binary ones, which are preferred."""
+    """Find the folder of the files, and tell whether they are the binary ones, which are preferred."""
     for folder, train, binary in (("cifar-100-binary", "train.bin", True), ("cifar-100-python", "train", False)):
         for root in (path / folder, path):
             if (root / train).is_file() and (binary or (root / "meta").is_file()):
@@ -65,7 +61,7 @@ def _find(path: Path) -> tuple[Path, bool] | None:
 
 
 def _locate(source: str) -> tuple[Path, bool]:
-    path = Path(os.path.abspath(Path(source).expanduser()))
+    path = absolute(source)
     found = _find(path)
     if found is None:
         raise ValueError(f"{source} is not CIFAR-100: cifar-100-binary/train.bin was looked for in {path}.")
@@ -80,7 +76,7 @@ def _read_names(root: Path, binary: bool, source: str) -> list[str]:
 
 
 def _read_binary(root: Path, split: str, source: str) -> tuple[np.ndarray, list[int]]:
-    """Each image is its coarse label, its fine label and its pixels."""
+    """Read images of which each is its coarse label, its fine label and its pixels."""
     path = root / f"{split}.bin"
     check_file(path, source, f"It is in the archive at {SOURCE}.")
     content = np.fromfile(path, dtype=np.uint8)
@@ -124,7 +120,7 @@ class _ArrayOfBytes:
         _, self.shape, self.dtype, _, self.content = state
 
     def array(self) -> np.ndarray | None:
-        """The array; None if it is not of bytes."""
+        """Return the array; None if it is not of bytes."""
         is_bytes = isinstance(self.dtype, _DataType) and self.dtype.code in ("u1", b"u1")
         return np.frombuffer(self.content, dtype=np.uint8).reshape(self.shape) if is_bytes else None
 

@@ -8,10 +8,10 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-from datasets import ClassLabel, DatasetDict, Features, Image
+from datasets import DatasetDict
 
-from ..catalogue import CatalogueEntry, find_by_folder
-from .image_files import Items, check_are_there, check_file, image_files, read_lines
+from ..catalogue import CatalogueEntry
+from .image_files import Items, absolute, check_are_there, check_file, facts_of_folder, image_files, read_lines
 from .layout import Facts, Layout
 
 
@@ -63,22 +63,18 @@ class CoOpSplits(Layout):
         return path.is_dir() and path.name in SPLIT_FOLDERS and _has_images(path)
 
     def read(self, entry: CatalogueEntry) -> DatasetDict:
-        root = _absolute(entry.source)
+        root = absolute(entry.source)
         files = _files(root)
         warn_of_pickles(root)
         splits, names = _read_split_file(root, files, entry.source)
         check_are_there(splits, root / files.split_file, entry.source)
-        return image_files(splits, names)
+        return image_files(splits, names, entry.source)
 
     def facts(self, entry: CatalogueEntry) -> Facts:
-        root = _absolute(entry.source)
+        root = absolute(entry.source)
         files = _files(root)
         folder = next(folder for folder, known in SPLIT_FOLDERS.items() if known == files)
         return facts_of_folder(folder, _read_split_file(root, files, entry.source)[1])
-
-
-def _absolute(source: str) -> Path:
-    return Path(os.path.abspath(Path(source).expanduser()))
 
 
 def _has_images(path: Path) -> bool:
@@ -87,7 +83,7 @@ def _has_images(path: Path) -> bool:
 
 
 def _files(root: Path) -> SplitFolder:
-    """The files of a folder, whatever it is called; without a split file those of its name."""
+    """Find the files by the split file that is there, or else by the name of the folder."""
     there = [files for files in SPLIT_FOLDERS.values() if (root / files.split_file).is_file()]
     return there[0] if there else SPLIT_FOLDERS[root.name]
 
@@ -108,22 +104,11 @@ def _read_split_file(root: Path, files: SplitFolder, source: str) -> tuple[dict[
         split: Items([os.path.join(images, image) for image, _, _ in items], [label for _, label, _ in items])
         for split, items in rows.items()
     }
-    return splits, names_by_label(((y, name) for items in rows.values() for _, y, name in items), path)
+    return splits, _names_by_label(((y, name) for items in rows.values() for _, y, name in items), path)
 
 
-def names_by_label(labelled: Iterable[tuple[int, str]], listed_in: Path) -> list[str]:
-    """Collect the names of classes.
-
-    Args:
-        labelled: Label and name of each image.
-        listed_in: The file that they are from, for the error.
-
-    Returns:
-        The names, by label.
-
-    Raises:
-        ValueError: A label with two names; labels that are not all numbers from 0 on.
-    """
+def _names_by_label(labelled: Iterable[tuple[int, str]], listed_in: Path) -> list[str]:
+    """Return the names by label; each label must have one name, and labels must go from 0 on."""
     names: dict[int, str] = {}
     for label, name in labelled:
         if names.setdefault(label, name) != name:
@@ -152,31 +137,19 @@ def warn_of_pickles(root: Path) -> None:
         )
 
 
-def facts_of_folder(folder: str, names: Iterable[str]) -> Facts:
-    """What is known about one of CoOp's data sets: its class names, and what the catalogue says.
-
-    Args:
-        folder: CoOp's name of the folder.
-        names: The names of the classes, by label.
-    """
-    features = Features({"image": Image(), "label": ClassLabel(names=list(names))})
-    known = find_by_folder(folder)
-    return Facts(features, known.template, known.license, known.citation)
-
-
 class CoOpAircraft(Layout):
     """CoOp's folder of FGVC Aircraft: the `data/` of the original archive, whose text files list the splits."""
 
-    description = "CoOp's folder of FGVC Aircraft, with its variants.txt"
+    description = "CoOp's folder of FGVC Aircraft, with its images_variant_train.txt"
 
     def recognises(self, source: str) -> bool:
         path = Path(source).expanduser()
-        if (path / "variants.txt").is_file():
+        if (path / "images_variant_train.txt").is_file():
             return True
         return path.name == "fgvc_aircraft" and (path / "images").is_dir()
 
     def read(self, entry: CatalogueEntry) -> DatasetDict:
-        root = _absolute(entry.source)
+        root = absolute(entry.source)
         warn_of_pickles(root)
         names = self._read_names(root, entry.source)
         splits = {}
@@ -184,10 +157,10 @@ class CoOpAircraft(Layout):
             path = root / f"images_variant_{key}.txt"
             splits[split] = self._read_split(path, {name: y for y, name in enumerate(names)}, entry.source)
             check_are_there({split: splits[split]}, path, entry.source)
-        return image_files(splits, names)
+        return image_files(splits, names, entry.source)
 
     def facts(self, entry: CatalogueEntry) -> Facts:
-        return facts_of_folder("fgvc_aircraft", self._read_names(_absolute(entry.source), entry.source))
+        return facts_of_folder("fgvc_aircraft", self._read_names(absolute(entry.source), entry.source))
 
     @staticmethod
     def _read_names(root: Path, source: str) -> list[str]:

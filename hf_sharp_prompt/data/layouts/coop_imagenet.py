@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
@@ -9,13 +8,10 @@ from typing import NamedTuple
 from datasets import DatasetDict
 
 from ..catalogue import CatalogueEntry
-from .coop import INSTRUCTIONS, facts_of_folder, warn_of_pickles
-from .image_files import Items, check_file, image_files, read_lines
+from .coop import INSTRUCTIONS, warn_of_pickles
+from .image_files import Items, absolute, check_file, facts_of_folder, image_files, read_lines
+from .imagenet_names import distinct_names, name_classes
 from .layout import Facts, Layout
-
-
-OTHER_NAMES = {"n04008634": "projectile", "n04355933": "sunglass"}
-"""WordNet's names of two classes whose names in CoOp's list, "missile" and "sunglasses", are those of others, too."""
 
 
 class ImageNetFolder(NamedTuple):
@@ -37,18 +33,18 @@ FOLDERS = {
     "imagenet-adversarial": ImageNetFolder({"test": "imagenet-a"}),
     "imagenet-rendition": ImageNetFolder({"test": "imagenet-r"}),
 }
-"""CoOp's folder of a data set → where its images are. The variants are for testing alone."""
+"""CoOp's folder of a data set → where its images are. The variants have only a test split."""
 
 
 class CoOpImageNet(Layout):
     """ImageNet, and its variants V2, Sketch, A and R, in the folders of CoOp's code, named by `classnames.txt`.
 
-    Classes are the folders that are there, sorted, so that -A and -R have their 200. The validation images of ImageNet
-    are its test split. Images are sorted by name, whereas CoOp's code takes them as the file system lists them, which
-    differs between machines; its few-shot samples are these where that order is alphabetical.
+    The classes are the folders that are there, sorted, so that -A and -R have their 200. The test split of ImageNet is
+    its validation images. Images are sorted by name. CoOp's code takes them as the file system lists them, which
+    differs between machines; few-shot samples are the same where the file system sorts by name.
 
-    CoOp's list names two classes "missile", and two "sunglasses". The second of the first and the first of the second
-    get their names in WordNet, "projectile" and "sunglass", since no classifier can tell classes of one name apart.
+    CoOp's list calls two classes "missile" and two "sunglasses". One of each gets its name in WordNet, "projectile"
+    and "sunglass", because no classifier can tell two classes of one name apart.
     """
 
     description = "CoOp's folder of ImageNet, V2, Sketch, A or R, with its classnames.txt"
@@ -59,7 +55,7 @@ class CoOpImageNet(Layout):
         return known is not None and any((path / folder).is_dir() for folder in known.splits.values())
 
     def read(self, entry: CatalogueEntry) -> DatasetDict:
-        root = Path(os.path.abspath(Path(entry.source).expanduser()))
+        root = absolute(entry.source)
         known = FOLDERS[root.name]
         warn_of_pickles(root)
         name_of = _read_names(root, entry.source)
@@ -68,26 +64,26 @@ class CoOpImageNet(Layout):
             split: _list_images(root / folder, [str(y) for y in range(len(classes))] if known.numbered else classes)
             for split, folder in known.splits.items()
         }
-        return image_files(splits, _distinct(classes, name_of))
+        return image_files(splits, distinct_names(classes, name_of), entry.source)
 
     def facts(self, entry: CatalogueEntry) -> Facts:
-        root = Path(os.path.abspath(Path(entry.source).expanduser()))
+        root = absolute(entry.source)
         name_of = _read_names(root, entry.source)
         classes = _find_classes(root, FOLDERS[root.name], name_of, entry.source)
-        return facts_of_folder(root.name, _distinct(classes, name_of))
+        return facts_of_folder(root.name, distinct_names(classes, name_of))
 
 
 def _read_names(root: Path, source: str) -> dict[str, str]:
-    """WordNet id → name, in the order of `classnames.txt`, which may also be in the folder of ImageNet beside."""
+    """Read WordNet id → name from `classnames.txt`, here or in the folder `imagenet` beside this one."""
     beside = root.parent / "imagenet" / "classnames.txt"
     path = root / "classnames.txt"
     path = beside if beside.is_file() and not path.exists() else path
     lines = read_lines(path, source, f"Download it: {INSTRUCTIONS} links to it.")
-    return {wnid: name for wnid, _, name in (line.strip().partition(" ") for line in lines)}
+    return name_classes(lines)
 
 
 def _find_classes(root: Path, known: ImageNetFolder, name_of: dict[str, str], source: str) -> list[str]:
-    """The WordNet ids of the classes, by label."""
+    """Return the WordNet ids of the classes, by label."""
     for folder in known.splits.values():
         check_file(root / folder, source, f"{INSTRUCTIONS} says how the folders are laid out.")
     if known.numbered:
@@ -123,9 +119,3 @@ def _list_images(folder: Path, classes: Iterable[str]) -> Items:
         items.paths.extend(f"{folder}/{name}/{image}" for image in images)
         items.labels.extend([label] * len(images))
     return items
-
-
-def _distinct(classes: list[str], name_of: dict[str, str]) -> list[str]:
-    counts = Counter(name_of[wnid] for wnid in classes)
-    repeated = {name for name, count in counts.items() if count > 1}
-    return [OTHER_NAMES.get(wnid, name_of[wnid]) if name_of[wnid] in repeated else name_of[wnid] for wnid in classes]

@@ -1,15 +1,14 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 from datasets import DatasetDict
 
 from ..catalogue import CatalogueEntry
-from .image_files import Items, check_are_there, check_file, image_files
-from .layout import Layout
+from .image_files import Items, absolute, check_are_there, check_file, facts_of_folder, image_files
+from .layout import Facts, Layout
 from .long_tailed_lists import read_categories, sorted_by_name
 
 
@@ -18,10 +17,10 @@ SOURCE = "https://github.com/visipedia/inat_comp/tree/master/2018"
 
 
 class INaturalist(Layout):
-    """The folder of iNaturalist 2018 with `train2018.json` and `val2018.json`, the latter for testing.
+    """The folder of iNaturalist 2018: `train2018.json` for training and `val2018.json` for testing.
 
-    Images are in the order of the file. `categories.json`, where it is there, names the classes, or else the files
-    themselves; classes are numbered by their names, as LIFT's code numbers them.
+    Images are in the order of the file. The classes have the names in `categories.json` if it is there, or else those
+    in the two files. They are numbered by their names, as LIFT's code numbers them.
     """
 
     description = "the folder of iNaturalist 2018, with train2018.json and val2018.json"
@@ -30,7 +29,7 @@ class INaturalist(Layout):
         return (Path(source).expanduser() / "train2018.json").is_file()
 
     def read(self, entry: CatalogueEntry) -> DatasetDict:
-        root = Path(os.path.abspath(Path(entry.source).expanduser()))
+        root = absolute(entry.source)
         splits = {}
         names: list[str] = []
         for split, file in (("train", "train2018.json"), ("test", "val2018.json")):
@@ -43,14 +42,19 @@ class INaturalist(Layout):
         for split, items in splits.items():
             if (highest := max(items.labels, default=0)) >= len(names):
                 raise ValueError(
-                    f"The {split} split of {entry.source} has a category {highest}, but there are names for "
-                    f"{len(names)} alone; use the files of one release."
+                    f"The {split} split of {entry.source} has a category {highest}, but only {len(names)} "
+                    "categories have names; use the files of one release."
                 )
-        return image_files(*sorted_by_name(splits, names))
+        return image_files(*sorted_by_name(splits, names), entry.source)
+
+    def facts(self, entry: CatalogueEntry) -> Facts:
+        categories = absolute(entry.source) / "categories.json"
+        names = sorted({*read_categories(categories)}) if categories.is_file() else None
+        return facts_of_folder("iNaturalist18", names)
 
 
 def _read_annotations(path: Path) -> tuple[Items, list[str]]:
-    """The images of a file, and the names of its categories by id."""
+    """Read the images of a file, and the names of its categories by id."""
     try:
         listed: Any = json.loads(path.read_text(encoding="utf-8"))
         label_of = {each["image_id"]: int(each["category_id"]) for each in listed["annotations"]}

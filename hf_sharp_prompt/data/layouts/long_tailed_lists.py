@@ -5,10 +5,11 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from datasets import ClassLabel, DatasetDict, Features, Image
+from datasets import DatasetDict
 
-from ..catalogue import CatalogueEntry, find_by_folder
-from .image_files import Items, check_are_there, image_files, read_lines
+from ..catalogue import CatalogueEntry
+from .image_files import Items, absolute, check_are_there, facts_of_folder, image_files, read_lines
+from .imagenet_names import distinct_names, name_classes
 from .layout import Facts, Layout
 
 
@@ -17,18 +18,19 @@ LISTS = {
     "Places_LT": {"train": "train", "validation": "val", "test": "test"},
     "iNaturalist18": {"train": "train", "test": "val"},
 }
-"""How the lists of a data set begin → usual name of a split → how its list ends. iNaturalist is tested on `val`."""
+"""Beginning of the lists' names → usual name of a split → end of its list's name. iNaturalist is tested on `val`."""
 
 SOURCE = "https://github.com/shijxcs/LIFT/tree/main/datasets"
 """Where the lists and the names of the classes are."""
 
 
 class LongTailedLists(Layout):
-    """A folder of images that lists like `ImageNet_LT_train.txt` sort into splits, with lines of a path and a label.
+    """A folder of images with a list for each split, such as `ImageNet_LT_train.txt`: a path and a label on each line.
 
-    The lists are in the folder of the images or in one below it, such as `ImageNet_LT/` or `data_txt/`; paths begin at
-    the folder of the images. Classes are named by the file beside the lists: line after line by `classnames.txt` (a
-    word, then the name), or by `categories.json`, whose names LIFT's code sorts and numbers; or else by their folders.
+    The lists are in the folder of the images, or below it in `ImageNet_LT/` (or the like) or `data_txt/`. Paths begin
+    at the folder of the images. A file beside the lists names the classes: `classnames.txt`, line after line, with a
+    word before each name; or `categories.json`, whose names LIFT's code sorts and numbers. Without these files,
+    classes are called as the folders of their images.
     """
 
     description = "a folder with lists of images and labels: ImageNet_LT_train.txt, Places_LT_… or iNaturalist18_…"
@@ -47,20 +49,18 @@ class LongTailedLists(Layout):
             check_are_there({split: splits[split]}, path, entry.source)
         names = _names_of_lists(lists) or _names_of_folders(splits, entry.source)
         _check_labels(splits, len(names), entry.source)
-        return image_files(*_sorted_if_categories(splits, names, lists))
+        return image_files(*_sorted_if_categories(splits, names, lists), entry.source)
 
     def facts(self, entry: CatalogueEntry) -> Facts:
         _, lists, prefix = _locate(entry.source)
         names = _names_of_lists(lists)
         if (lists / "categories.json").is_file():
             names = sorted({*names})
-        features = Features({"image": Image(), "label": ClassLabel(names=names)}) if names else None
-        known = find_by_folder(prefix)
-        return Facts(features, known.template, known.license, known.citation)
+        return facts_of_folder(prefix, names or None)
 
 
 def _find_lists(root: Path) -> tuple[Path, str] | None:
-    """The folder of the lists, and how they begin."""
+    """Find the folder of the lists, and how their names begin."""
     for prefix in LISTS:
         for folder in (root, root / prefix, root / "data_txt"):
             if (folder / f"{prefix}_train.txt").is_file():
@@ -69,7 +69,7 @@ def _find_lists(root: Path) -> tuple[Path, str] | None:
 
 
 def _locate(source: str) -> tuple[Path, Path, str]:
-    root = Path(os.path.abspath(Path(source).expanduser()))
+    root = absolute(source)
     found = _find_lists(root)
     if found is None:
         raise ValueError(f"{source} has no list such as ImageNet_LT_train.txt; it was looked for in {root}.")
@@ -88,11 +88,12 @@ def _read_list(path: Path, root: Path, source: str) -> Items:
 
 
 def _names_of_lists(lists: Path) -> list[str]:
-    """The names beside the lists, by the lists' labels; empty if there are none."""
+    """Read the names beside the lists, by the lists' labels; none if there is no such file."""
     if (path := lists / "categories.json").is_file():
         return read_categories(path)
     if (path := lists / "classnames.txt").is_file():
-        return [line.strip().partition(" ")[2] for line in path.read_text(encoding="utf-8").splitlines()]
+        name_of = name_classes(path.read_text(encoding="utf-8").splitlines())
+        return distinct_names(name_of, name_of)
     return []
 
 
@@ -119,7 +120,7 @@ def read_categories(path: Path) -> list[str]:
 
 
 def _names_of_folders(splits: dict[str, Items], source: str) -> list[str]:
-    """The name of the folder that a label's images are in."""
+    """Name each label by the folder of its images."""
     folders: dict[int, str] = {}
     for items in splits.values():
         for path, label in zip(items.paths, items.labels, strict=True):
@@ -136,8 +137,8 @@ def _check_labels(splits: dict[str, Items], num_names: int, source: str) -> None
     for split, items in splits.items():
         if (highest := max(items.labels, default=0)) >= num_names:
             raise ValueError(
-                f"The {split} list of {source} has a label {highest}, but there are names for {num_names} classes "
-                "alone; use the lists and names of one data set."
+                f"The {split} list of {source} has a label {highest}, but only {num_names} classes have names; use "
+                "the lists and names of one data set."
             )
 
 

@@ -42,13 +42,13 @@ def save_python(folder, protocol=4):
 
 
 @pytest.mark.parametrize(("version", "save"), [("cifar-100-binary", save_binary), ("cifar-100-python", save_python)])
-@pytest.mark.parametrize("given", ["the folder", "the folder around it", "the data root"])
-def test_images_are_in_the_order_of_the_files(tmp_path, version, save, given):
+@pytest.mark.parametrize("place", ["the folder", "the folder around it", "the data root"])
+def test_images_are_in_the_order_of_the_files(tmp_path, version, save, place):
     save(tmp_path / version)
-    if given == "the data root":
+    if place == "the data root":
         splits = load_image_dataset("cifar100", data_root=tmp_path)
     else:
-        splits = load_image_dataset(str(tmp_path / version if given == "the folder" else tmp_path))
+        splits = load_image_dataset(str(tmp_path / version if place == "the folder" else tmp_path))
     for split, count in (("train", 9), ("test", 6)):
         pixels, labels = make_images(count, count)
         assert splits[split]["label"] == labels.tolist()

@@ -98,7 +98,7 @@ def test_few_shot_samples_are_those_of_a_sorted_listing(imagenet):
 
 @pytest.mark.parametrize("folder", TESTED)
 def test_variants_have_the_classes_that_are_there_and_a_test_split_alone(tmp_path, imagenet, folder):
-    """ImageNet-A and -R have 200 of the classes; a model is asked for these alone."""
+    """ImageNet-A and -R have 200 of the classes; a model is asked only for these."""
     numbered, images = folder == "imagenetv2", tmp_path / folder / TESTED[folder]
     wnids = [line.split()[0] for line in CLASSNAMES.splitlines()]
     for label, wnid in enumerate(wnids):
@@ -159,7 +159,7 @@ def test_a_million_paths_are_columns_of_arrow():
     count = 200_000
     items = Items([f"/data/imagenet/images/train/n01440764/{number}.JPEG" for number in range(count)], [0] * count)
     start = time.process_time()
-    splits = image_files({"train": items}, ["tench", "goldfish"])
+    splits = image_files({"train": items}, ["tench", "goldfish"], "imagenet")
     assert len(splits["train"]) == count
     assert splits["train"].data.nbytes < 100 * count
     assert time.process_time() - start < 2
