@@ -25,24 +25,41 @@ def with_usual_names(data: Dataset | DatasetDict, source_names: Mapping[str, str
 
     Args:
         data: What a layout has read. Data without splits are the training split.
+        source_names, dataset: As for [`usual_names`].
+
+    Raises:
+        ValueError: As of [`usual_names`].
+    """
+    splits = DatasetDict(train=data) if isinstance(data, Dataset) else data
+    return DatasetDict({usual: splits[name] for usual, name in usual_names([*splits], source_names, dataset).items()})
+
+
+def usual_names(names: Sequence[str], source_names: Mapping[str, str], dataset: str) -> dict[str, str]:
+    """Find the usual names of splits.
+
+    Args:
+        names: The names of the splits that there are.
         source_names: Usual name → the name of the split to use for it. Empty: all splits are kept, and `val`, `valid`
             and `dev` are `validation`.
         dataset: The data set, for errors.
 
+    Returns:
+        Usual name → name of the split.
+
     Raises:
         ValueError: A split that is not there; neither a training nor a test split.
     """
-    splits = DatasetDict(train=data) if isinstance(data, Dataset) else DatasetDict(data)
-    if lacking := [name for name in source_names.values() if name not in splits]:
-        raise ValueError(f"{dataset} has no split named {lacking[0]!r}; it has {', '.join(splits)}.")
+    if lacking := [name for name in source_names.values() if name not in names]:
+        raise ValueError(f"{dataset} has no split named {lacking[0]!r}; it has {', '.join(names)}.")
     if source_names:
-        return DatasetDict({usual: splits[name] for usual, name in source_names.items()})
+        return dict(source_names)
+    usual = {name: name for name in names}
     for name in VALIDATION_NAMES:
-        if name in splits and "validation" not in splits:
-            splits["validation"] = splits.pop(name)
-    if "train" not in splits and "test" not in splits:
-        raise ValueError(f"{dataset} has no split named 'train'; it has {', '.join(splits)}.")
-    return splits
+        if name in usual and "validation" not in usual:
+            usual["validation"] = usual.pop(name)
+    if "train" not in usual and "test" not in usual:
+        raise ValueError(f"{dataset} has no split named 'train'; it has {', '.join(usual)}.")
+    return usual
 
 
 def without_classes(splits: DatasetDict, names: Sequence[str]) -> DatasetDict:

@@ -36,6 +36,21 @@ class ExperimentArguments:
     label_column: str | None = field(
         default=None, metadata={"help": "The column of the labels. Default: the one whose feature is a ClassLabel."}
     )
+    class_names: str | None = field(
+        default=None,
+        metadata={
+            "help": "A file with the names of the classes: one on each line in the order of the labels, or JSON: a "
+            "list, or an object from the data set's names or numbers to names. Default: the data set's own."
+        },
+    )
+    on_bad_image: str = field(
+        default="raise",
+        metadata={
+            "help": "What to do about images that cannot be read: raise an error, or skip them, for which all images "
+            "are checked first.",
+            "choices": ["raise", "skip"],
+        },
+    )
     recipes: list[str] = field(default_factory=list, metadata={"help": RECIPES_HELP})
     seeds: list[int] = field(
         default_factory=lambda: [1, 2, 3],
@@ -49,6 +64,21 @@ class ExperimentArguments:
     def __post_init__(self) -> None:
         check_seeds(self.seeds)
         check_distinct([name_of_data(dataset) for dataset in self.dataset], "--dataset")
+        if self.class_names is not None and len(self.datasets) > 1:
+            raise ValueError(
+                f"--class_names names the classes of one data set, but there are {len(self.datasets)}; run one at a "
+                "time."
+            )
+
+    @property
+    def loading(self) -> dict[str, Any]:
+        """The arguments of `load_image_dataset`."""
+        return {
+            "image_column": self.image_column,
+            "label_column": self.label_column,
+            "class_names": self.class_names,
+            "on_bad_image": self.on_bad_image,
+        }
 
     @property
     def datasets(self) -> list[str]:
@@ -64,7 +94,8 @@ class ExperimentArguments:
 def describe_dataset(tasks: Collection[str]) -> str:
     """The help of `--dataset`."""
     return (
-        "One or more of: a Hub id, a folder in imagefolder layout, a data set saved with save_to_disk, a task of the "
+        "One or more of: a folder with a folder of images for each class, a table (CSV, TSV, JSON, JSONL, Parquet) or "
+        "text list of paths and labels, a WebDataset, a data set saved with save_to_disk, a Hub id, a task of the "
         f"embedded demo ({', '.join(tasks)}), or 'all' for all of the demo's."
     )
 

@@ -141,7 +141,7 @@ class CLIPExperiment(Experiment[CLIPPromptArguments, CLIPTrainer]):
         self.views = None if self.cache == "no" else views if views is not None else 0 if task else VIEWS
         check_is_clip(args.model)
         with PartialState().main_process_first():
-            self.splits = load_image_dataset(dataset, args.image_column, args.label_column)
+            self.splits = load_image_dataset(dataset, **args.loading)
             with naming_model(args.model):
                 self.processor = AutoProcessor.from_pretrained(args.model)
         if args.eval_split not in self.splits:

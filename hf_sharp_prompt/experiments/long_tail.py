@@ -216,7 +216,7 @@ class LongTail(Experiment[ViTPromptArguments, LongTailTrainer]):
         if self.dataset == task.name:
             return demo.load_long_tail(self.make_counts([MAX_PER_CLASS_ON_DEMO] * len(task.classes)))
         # No prompts are made of the classes' names here, so codes and numbers are accepted.
-        splits = load_image_dataset(self.dataset, args.image_column, args.label_column, class_names={})
+        splits = load_image_dataset(self.dataset, **{**args.loading, "class_names": args.class_names or {}})
         splits["train"] = subsample(splits["train"], self.make_counts(class_counts(splits["train"])))
         return splits
 

@@ -237,7 +237,7 @@ class TestErrors:
             (
                 Value("int64"),
                 3,
-                "labels of .* are int64 numbers without names, and prompts need names; cast",
+                "labels of .* are int64 numbers without names, and prompts need names; pass",
             ),
             (List(Value("int64")), [3], "labels of .* are of type List, .* or name a column of strings"),
             (ClassLabel(names=["only"]), 0, r"needs at least two classes, but .* has 1: \['only'\]"),

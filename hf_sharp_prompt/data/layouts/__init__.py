@@ -16,6 +16,9 @@ from .inaturalist import INaturalist
 from .layout import Facts, Layout
 from .long_tailed_lists import LongTailedLists
 from .saved import Saved
+from .tables import Tables
+from .text_lists import TextLists
+from .web_dataset import WebDataset
 
 
 __all__ = ["Facts", "Hub", "Layout", "add", "find"]
@@ -30,6 +33,9 @@ LAYOUTS: list[Layout] = [
     CoOpAircraft(),
     CoOpImageNet(),
     ImageFolder(),
+    Tables(),
+    TextLists(),
+    WebDataset(),
     ClassFolders(),
     Hub(),
 ]
