@@ -31,6 +31,7 @@ def load_image_dataset(
     image_column: str | None = None,
     label_column: str | None = None,
     class_names: Sequence[str] | Mapping[str, str] | None = None,
+    needs_test_split: bool = True,
 ) -> DatasetDict:
     """Load images and labels for classification, as the Trainer, samplers and protocols take them.
 
@@ -48,6 +49,7 @@ def load_image_dataset(
             names that a dictionary does not have stay. By default the catalogue's, or else the data set's own, which
             must be words: codes such as `n01440764` and bare numbers are refused. `{}` lets them pass, for models
             that make no prompts of names.
+        needs_test_split: Whether a test split is made where there is none. With `False` the splits stay as they are.
 
     Returns:
         Splits `train` and `test`, and `validation` where there is one, each with an `image` column that is not yet
@@ -70,7 +72,7 @@ def load_image_dataset(
     splits = _without_unlabelled(splits, dataset)
     _check_images(splits, dataset)
     _warn_of_classes_without_images(splits["train"], dataset)
-    return with_test_split(splits, dataset)
+    return with_test_split(splits, dataset) if needs_test_split else splits
 
 
 def canonical_name(dataset: str) -> str:
