@@ -23,7 +23,7 @@ from .recipes import OWN, RECIPES
 from .results import Result, Results, succeeded
 from .runs import end_of
 from .tables import COSTS
-from .train_options import OPTIONS, OUTPUT_DIR, RECIPE, SEED, VIT_RECIPE
+from .train_options import OPTIONS, OUTPUT_DIR, RECIPE, SEED
 
 
 A = TypeVar("A", bound=ExperimentArguments)
@@ -31,6 +31,9 @@ P = TypeVar("P")
 
 VIT_RECIPES = "long_tail/"
 """How the names of recipes begin that are for a vision transformer."""
+
+DEFAULTS = {"output_dir": OUTPUT_DIR, "eval_strategy": "no"}
+"""Defaults of training arguments."""
 
 
 @dataclass
@@ -54,10 +57,8 @@ class ViTTrainArguments(LongTailArguments):
     """The arguments for training prompts of a vision transformer: the classes have the images that they have."""
 
     model: str = field(default=str(demo.VIT_PATH), metadata={"help": OPTIONS["model"]})
-    dataset: list[str] = field(
-        default_factory=lambda: [demo.LONG_TAIL_TASK.name], metadata={"help": OPTIONS["dataset"]}
-    )
-    recipes: list[str] = field(default_factory=lambda: [VIT_RECIPE], metadata={"help": OPTIONS["recipes"]})
+    dataset: list[str] = field(default_factory=lambda: [demo.DEFAULT_TASK], metadata={"help": OPTIONS["dataset"]})
+    recipes: list[str] = field(default_factory=lambda: [RECIPE], metadata={"help": OPTIONS["recipes"]})
     seeds: list[int] = field(default_factory=lambda: [SEED], metadata={"help": OPTIONS["seeds"]})
     eval_split: str = field(default="test", metadata={"help": OPTIONS["eval_split"]})
     profile: str = field(
@@ -176,7 +177,7 @@ def train(argv: Sequence[str], manual: str) -> int:
         The exit code.
     """
     asked, others = read_recipes(argv)
-    defaults = {**make_defaults(), "output_dir": OUTPUT_DIR, "eval_strategy": "no"}
+    defaults = {**make_defaults(), **DEFAULTS}
     if not any(recipe.startswith(VIT_RECIPES) for recipe in asked):
         groups = ArgumentGroups(TrainArguments, CLIPPromptArguments, defaults, RECIPES)
         return train_with(groups, TrainCLIP, argv, manual)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 OUTPUT_DIR = "runs/train"
-RECIPE, VIT_RECIPE = "gcscoop", "ce"
+RECIPE = "gcscoop"
 SEED = 1
 
 OPTIONS = {

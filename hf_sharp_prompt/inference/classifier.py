@@ -87,7 +87,7 @@ def load_classifier(
         try:
             bare = load_base(base, config)
             processor = AutoImageProcessor.from_pretrained(base)
-        except OSError as error:
+        except (OSError, ValueError) as error:
             raise ValueError(
                 f"The base model {base} of {adapter} cannot be loaded; name its directory or Hub id with --model. "
                 f"({' '.join(str(error).split())})"
