@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -191,7 +190,7 @@ def make_defaults() -> dict[str, Any]:
         "dataloader_num_workers": min(8, max(0, cores - 1)),
         "dataloader_persistent_workers": True,
         "dataloader_pin_memory": torch.cuda.is_available(),
-        "disable_tqdm": not sys.stderr.isatty(),
+        "disable_tqdm": True,  # `progress` shows how far a run is.
     }
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import sys
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,13 +15,14 @@ from functools import cached_property, partial
 from typing import Any
 
 import datasets
+import torch
 from accelerate import PartialState
 from peft import PeftModel, get_peft_model
 from rich.console import Console
 from torch.utils.data import DataLoader
 from transformers import AutoConfig, AutoProcessor, CLIPModel, PrinterCallback, ProcessorMixin, set_seed
 
-from .. import demo, metrics
+from .. import demo, metrics, progress
 from ..data import ImageCollator, ImageFeatures, RandomResizedCropFlip, find_facts, load_image_dataset
 from ..training.arguments import SharpPromptTrainingArguments
 from ..training.trainer import SharpPromptTrainer
@@ -33,6 +33,7 @@ from .experiment import Experiment
 from .images import Images, class_names, load_in_order
 from .methods import Method
 from .publishing import Publication
+from .reporting import ReportsProgress
 from .results import Results
 
 
@@ -141,12 +142,17 @@ class CLIPExperiment(Experiment[CLIPPromptArguments, CLIPTrainer]):
         self.views = None if self.cache == "no" else views if views is not None else 0 if task else VIEWS
         check_is_clip(args.model)
         with PartialState().main_process_first():
-            self.splits = load_image_dataset(dataset, **args.loading)
+            progress.report("reading")
+            self.splits = self.load_splits()
             with naming_model(args.model):
                 self.processor = AutoProcessor.from_pretrained(args.model)
         if args.eval_split not in self.splits:
             raise ValueError(f"{dataset} has no {args.eval_split} split; it has {', '.join(self.splits)}.")
         self._training_images: dict[tuple[int, bool], Images] = {}
+
+    def load_splits(self) -> datasets.DatasetDict:
+        """Load the data set's splits."""
+        return load_image_dataset(self.dataset, **self.args.loading)
 
     @property
     @abstractmethod
@@ -184,12 +190,9 @@ class CLIPExperiment(Experiment[CLIPPromptArguments, CLIPTrainer]):
         self, images: datasets.Dataset, collator: ImageCollator, views: int = 1, seed: int = 0
     ) -> ImageFeatures:
         """Encode images as the frozen image tower sees them."""
-        if sys.stderr.isatty():
-            datasets.enable_progress_bars()  # Encoding may take long.
         encode = ImageFeatures.cached if self.cache == "disk" else ImageFeatures.compute
-        features = encode(images, self.encoder, collator, views, seed, num_workers=self.num_workers)
-        datasets.disable_progress_bars()
-        return features
+        encoder = CountingEncoder(self.encoder, len(images) * views)
+        return encode(images, encoder, collator, views, seed, num_workers=self.num_workers)
 
     def images_to_measure(self, method: Method[CLIPPromptArguments]) -> Mapping[str, Images]:
         """The images to measure a method on: pixels, if it changes their features."""
@@ -253,7 +256,31 @@ class CLIPExperiment(Experiment[CLIPPromptArguments, CLIPTrainer]):
             **options,
         )
         trainer.remove_callback(PrinterCallback)  # A line for each run says enough.
+        trainer.add_callback(ReportsProgress())
         return trainer
+
+
+class CountingEncoder:
+    """An encoder that reports how many images it has encoded.
+
+    Args:
+        encoder: What encodes.
+        total: How many images all processes encode together, each about as many.
+    """
+
+    def __init__(self, encoder: ImageEncoder, total: int) -> None:
+        self.encoder, self.total, self.done = encoder, total, 0
+        progress.report("encoding", 0, total)
+
+    @property
+    def fingerprint(self) -> str:
+        return self.encoder.fingerprint
+
+    def __call__(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        features = self.encoder(pixel_values)
+        self.done = min(self.total, self.done + len(features) * PartialState().num_processes)
+        progress.report("encoding", self.done, self.total)
+        return features
 
 
 def check_is_clip(model: str) -> None:

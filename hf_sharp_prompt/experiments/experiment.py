@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.table import Table
 from transformers import PreTrainedModel, set_seed
 
+from .. import progress
 from ..training.arguments import SharpPromptTrainingArguments
 from ..training.trainer import SharpPromptTrainer
 from .arguments import ExperimentArguments, name_of_data
@@ -101,6 +102,7 @@ class Experiment(ABC, Generic[P, T]):
     @cached_property
     def identity(self) -> dict[str, Any]:
         """What all runs have in common: other data or another model under the same name make another experiment."""
+        progress.report("reading")
         set_seed(0)  # A head that the checkpoint lacks is drawn at random.
         return {
             "model_fingerprint": fingerprint_of_model(self.load_model()),

@@ -26,7 +26,7 @@ from PIL import Image
 from torch.utils.data import DataLoader
 from transformers import AutoImageProcessor, AutoModel, EvalPrediction, PreTrainedModel, PrinterCallback, set_seed
 
-from .. import demo, metrics
+from .. import demo, metrics, progress
 from ..data import (
     CIFAR_MEAN,
     CIFAR_STD,
@@ -59,6 +59,7 @@ from .images import Images, Pixels, load_in_order
 from .methods import ArgumentGroups, Method
 from .protocol import run_protocol
 from .recipes import RECIPES
+from .reporting import ReportsProgress
 from .results import Result, Results, succeeded
 from .tables import COSTS
 
@@ -189,6 +190,7 @@ class LongTail(Experiment[ViTPromptArguments, LongTailTrainer]):
         super().__init__(dataset, args, training)
         self.args = args
         with PartialState().main_process_first():
+            progress.report("reading")
             splits = self.load_splits()
             with naming_model(args.model):
                 processor = AutoImageProcessor.from_pretrained(args.model)
@@ -288,6 +290,7 @@ class LongTail(Experiment[ViTPromptArguments, LongTailTrainer]):
             **options,
         )
         trainer.remove_callback(PrinterCallback)  # A line for each run says enough.
+        trainer.add_callback(ReportsProgress())
         return trainer
 
     def judge(self, prediction: EvalPrediction) -> Result:
