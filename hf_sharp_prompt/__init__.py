@@ -8,10 +8,12 @@ from pathlib import Path
 
 
 def _answers_at_once() -> bool:
-    """True in `sharp-prompt --help` and `sharp-prompt recipes`, which save the seconds of torch's import."""
+    """True in commands that do without torch, and save the seconds of its import."""
     program, *words = sys.argv or [""]
     is_module = program == "-m" and sys.orig_argv[-len(sys.argv)] == __name__  # `python -m hf_sharp_prompt`
-    return (is_module or Path(program).stem == "sharp-prompt") and words[:1] in ([], ["-h"], ["--help"], ["recipes"])
+    command = words[0] if words else "--help"
+    is_quick = command in ("-h", "--help", "recipes", "summarize")
+    return is_quick and (is_module or Path(program).stem == "sharp-prompt")
 
 
 if not _answers_at_once():

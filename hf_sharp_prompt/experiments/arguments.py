@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
@@ -43,10 +44,21 @@ class ExperimentArguments:
         default="test",
         metadata={"help": "The split to measure on: test, or validation to choose hyperparameters."},
     )
+    smoke: bool = field(
+        default=False,
+        metadata={
+            "help": "Try the command in seconds: a few images, one seed and two epochs, in a directory beside the "
+            "output directory. What it measures is no result."
+        },
+    )
 
     def __post_init__(self) -> None:
         check_seeds(self.seeds)
         check_distinct([name_of_data(dataset) for dataset in self.dataset], "--dataset")
+
+    def shrink(self) -> None:
+        """Do less: what `--smoke` asks for."""
+        self.seeds = self.seeds[:1]
 
     @property
     def datasets(self) -> list[str]:
@@ -154,6 +166,21 @@ def check_distinct(values: Sequence[Any], argument: str) -> None:
         raise ValueError(f"{argument} has {', '.join(repeated)} more than once; give each one once.")
 
 
+ALL = "all"
+"""As a number of shots: all training images."""
+
+
+def check_shots(shots: Sequence[str]) -> None:
+    """Refuse numbers of shots that are no whole numbers above 0 and not 'all'."""
+    check_distinct(shots, "--shots")
+    for number in shots:
+        if number == ALL:
+            continue
+        if not re.fullmatch(r"-?\d+", number):
+            raise ValueError(f"--shots takes whole numbers and '{ALL}', got {number!r}.")
+        check_at_least(1, shots=int(number))
+
+
 def check_seeds(seeds: Sequence[int]) -> None:
     check_distinct(seeds, "--seeds")
     if wrong := [seed for seed in seeds if not 0 <= seed < 2**32]:
@@ -186,3 +213,12 @@ def naming_model(model: str) -> Iterator[None]:
         raise ValueError(
             f"--model {model} cannot be loaded; give a directory or a Hub id. ({' '.join(str(error).split())})"
         ) from error
+
+
+def code_to_load(model_class: str, model: str, demo_constant: str, demo_path: Path) -> list[str]:
+    """Lines of Python that load a base model as `base`, the demo's by its constant instead of its path here."""
+    on_demo = model == str(demo_path)
+    imports = [f"from transformers import {model_class}"]
+    if on_demo:
+        imports.insert(0, f"from hf_sharp_prompt.demo import {demo_constant}")
+    return [*imports, "", f"base = {model_class}.from_pretrained({demo_constant if on_demo else repr(model)})"]
