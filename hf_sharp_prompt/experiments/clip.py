@@ -305,8 +305,18 @@ class CLIPExperiment(Experiment[CLIPPromptArguments, CLIPTrainer]):
 
     def training_of(self, method: Method[CLIPPromptArguments], seed: int) -> SharpPromptTrainingArguments:
         training = super().training_of(method, seed)
-        training.objectives = with_novel_class_names(training.objectives, self.novel_class_names)
+        training.objectives = self.with_novel_class_names(training.objectives)
         return training
+
+    def with_novel_class_names(self, objectives: Any) -> Any:
+        """Objectives with the novel class names where they say `novel_class_names: own`."""
+        if not isinstance(objectives, dict):
+            return objectives
+        names = {"novel_class_names": self.novel_class_names}
+        return {
+            name: {**values, **names} if (values or {}).get("novel_class_names") == OWN else values
+            for name, values in objectives.items()
+        }
 
     @property
     def evaluation_features(self) -> dict[str, ImageFeatures]:
@@ -398,16 +408,6 @@ def load_to_measure(
     if args.eval_split not in splits:
         raise ValueError(f"{dataset} has no {args.eval_split} split; it has {', '.join(splits)}.")
     return with_few_images(splits) if args.smoke else splits, template
-
-
-def with_novel_class_names(objectives: Any, names: str | list[str]) -> Any:
-    """Objectives with these novel class names where they say `novel_class_names: own`."""
-    if not isinstance(objectives, dict):
-        return objectives
-    return {
-        name: {**values, "novel_class_names": names} if (values or {}).get("novel_class_names") == OWN else values
-        for name, values in objectives.items()
-    }
 
 
 def check_is_clip(model: str) -> None:
