@@ -312,8 +312,18 @@ class CLIPExperiment(Experiment[CLIPPromptArguments, CLIPTrainer]):
 
     def training_of(self, method: Method[CLIPPromptArguments], seed: int) -> SharpPromptTrainingArguments:
         training = super().training_of(method, seed)
-        training.objectives = with_novel_class_names(training.objectives, self.novel_class_names)
+        training.objectives = self.with_novel_class_names(training.objectives)
         return training
+
+    def with_novel_class_names(self, objectives: Any) -> Any:
+        """Objectives with the novel class names where they say `novel_class_names: own`."""
+        if not isinstance(objectives, dict):
+            return objectives
+        names = {"novel_class_names": self.novel_class_names}
+        return {
+            name: {**values, **names} if (values or {}).get("novel_class_names") == OWN else values
+            for name, values in objectives.items()
+        }
 
     @property
     def evaluation_features(self) -> dict[str, ImageFeatures]:
@@ -436,16 +446,6 @@ def load_to_measure(dataset: str, args: CLIPDataArguments, **loading: Any) -> da
 def find_template(dataset: str, args: CLIPDataArguments) -> str:
     """Find the hand-written prompt of a data set for zero-shot CLIP."""
     return args.template or template_of(dataset, args.data_root) or "a photo of a {}."
-
-
-def with_novel_class_names(objectives: Any, names: str | list[str]) -> Any:
-    """Objectives with these novel class names where they say `novel_class_names: own`."""
-    if not isinstance(objectives, dict):
-        return objectives
-    return {
-        name: {**values, "novel_class_names": names} if (values or {}).get("novel_class_names") == OWN else values
-        for name, values in objectives.items()
-    }
 
 
 def check_is_clip(model: str) -> None:

@@ -1,7 +1,7 @@
 """Cross-dataset transfer: learn prompts of all classes of one data set, and measure them on others as they are.
 
 Each of `--targets` is classified among its own class names; zero-shot CLIP beside it has its own hand-written prompt.
-Without arguments everything is on board: CoOp, CoOp + SAM and GCSCoOp learn coloured shapes, and are measured on the
+Without arguments everything is on board: CoOp and GCSCoOp learn coloured shapes, and are measured on the
 embedded demo's tasks of other classes. With a checkpoint and data sets of yours it is the papers' experiment:
 
     accelerate launch -m hf_sharp_prompt cross_dataset
@@ -44,9 +44,7 @@ SOURCE, MEAN = "source", "mean_of_targets"
 class CrossDatasetArguments(CLIPArguments):
     """The arguments of experiments that learn on one data set and measure on others."""
 
-    recipes: list[str] = field(
-        default_factory=lambda: ["coop", "coop_sam", "gcscoop"], metadata={"help": RECIPES_HELP}
-    )
+    recipes: list[str] = field(default_factory=lambda: ["coop", "gcscoop"], metadata={"help": RECIPES_HELP})
     targets: list[str] = field(
         default_factory=lambda: list(TARGETS),
         metadata={"help": f"The data sets to measure on. {describe_dataset(demo.TASKS)} Default: of the demo's."},

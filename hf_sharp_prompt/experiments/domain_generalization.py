@@ -1,7 +1,7 @@
 """Domain generalisation: learn prompts of all classes of one data set, and measure them on variants of its images.
 
 A variant has the source's classes, or some of them, as ImageNet-A and ImageNet-R do; it is classified among those that
-it has images of. Without arguments everything is on board: CoOp, CoOp + SAM and GCSCoOp learn coloured shapes under a
+it has images of. Without arguments everything is on board: CoOp and GCSCoOp learn coloured shapes under a
 green light, and are measured on the same classes in the rain, on posters and as reliefs. With a checkpoint and data
 sets of yours it is the papers' experiment:
 

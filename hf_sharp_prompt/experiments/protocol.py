@@ -73,7 +73,7 @@ def run_protocol(
         console.print(NOTE, soft_wrap=True)
     waiting = load_experiments(make_experiments, args, methods)
     output_dir, count = waiting[0].output_dir, len(waiting)
-    command = command_line(waiting[0].protocol, argv)
+    command = command_line(["sharp-prompt", waiting[0].protocol], argv)
     results: list[Results] = []
     publications: list[Publication] = []
     while waiting:  # An experiment's images are released when it is done.
@@ -96,7 +96,7 @@ def run_protocol(
     return end_of(results, publications, console)
 
 
-def command_line(protocol: str, argv: Sequence[str]) -> str:
+def command_line(program: Sequence[str], argv: Sequence[str]) -> str:
     """The command line as it may be typed again, without secrets."""
     words, skipped = [], False
     for word in argv:
@@ -104,4 +104,4 @@ def command_line(protocol: str, argv: Sequence[str]) -> str:
         if not skipped and not name.endswith("_token"):
             words.append(word)
         skipped = name.endswith("_token") and not has_value
-    return shlex.join(["sharp-prompt", protocol, *words])
+    return shlex.join([*program, *words])

@@ -34,7 +34,7 @@ def main(argv: Sequence[str]) -> int:
     if not groups:
         raise ValueError(
             f"There are no results in {', '.join(map(str, args.directories))}; give the output directory of "
-            "experiments."
+            "experiments. One of an older version is described once its command is run again; finished runs stay."
         )
     text = FORMATS[args.format](make_tables(groups))
     if args.output_dir is None:

@@ -82,9 +82,10 @@ class SummaryTable:
     combines: int = 1
     smoke: bool = False
 
-    def count(self, method: str) -> int:
-        """How many runs a method has: the most of any column."""
-        return max(map(len, self.rows[method]), default=0)
+    def count(self, method: str) -> str:
+        """How many runs a method has, as a range where columns differ."""
+        fewest, most = (extreme(map(len, self.rows[method])) for extreme in (min, max))
+        return str(most) if fewest == most else f"{fewest}–{most}"
 
 
 def gather(directories: Iterable[Path]) -> list[Group]:
@@ -102,7 +103,8 @@ def gather(directories: Iterable[Path]) -> list[Group]:
     """
     groups: dict[str, list[tuple[Path, Record]]] = {}
     for directory, record in find_records(directories).items():
-        key = json.dumps([record.protocol, record.dataset, record.setting, record.smoke, record.identity])
+        what = [record.protocol, record.dataset, record.setting, record.smoke, record.identity]
+        key = json.dumps(what, sort_keys=True)
         groups.setdefault(key, []).append((directory, record))
     merged = [merge(members) for members in groups.values()]
     real = [group for group in merged if not group.smoke]

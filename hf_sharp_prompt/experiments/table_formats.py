@@ -87,7 +87,7 @@ def cells_of(table: SummaryTable) -> list[list[str]]:
         heading.append(f"published {' / '.join(table.headings[index] for index in known)}")
     rows = [heading]
     for method, values in table.rows.items():
-        row = [method, *map(in_percent, values), str(table.count(method))]
+        row = [method, *map(in_percent, values), table.count(method)]
         if known:
             figures = table.published.get(method)
             row.append(" / ".join(f"{figures[index]:.1f}" for index in known) if figures else "")

@@ -41,5 +41,5 @@ def as_rich(table: SummaryTable) -> Table:
     """Make a table to print of one that combines several experiments."""
     printed = Table(Column("method", no_wrap=True), *table.headings, "n", title=table.title, title_justify="left")
     for method, values in table.rows.items():
-        printed.add_row(method, *map(in_percent, values), str(table.count(method)))
+        printed.add_row(method, *map(in_percent, values), table.count(method))
     return printed
