@@ -169,7 +169,9 @@ def load_with_something_to_measure(
     """
     loading = {**args.loading, "class_names": args.class_names or class_names}
     splits = load_image_dataset(dataset, **loading, needs_test_split=False)
-    if args.eval_split != "test" or "test" in splits:
+    if args.eval_split not in (*splits, "test"):
+        raise ValueError(f"{dataset} has no {args.eval_split} split; it has {', '.join(splits)}.")
+    if args.eval_split in splits:
         return splits, f"the {args.eval_split} split"
     if "validation" in splits:
         splits["test"] = splits["validation"]

@@ -109,7 +109,7 @@ class Experiment(ABC, Generic[P, T]):
 
     def conclude(self, results: Results) -> str:
         """What is said after the runs: where their results are."""
-        return f"Adapters are in {self.directory}/METHOD/seedN, summary.json and figures beside them.\n"
+        return f"Adapters are in {self.directory}/METHOD/seedN, summary.json and figures beside them."
 
     def decodes_images(self, method: Method[P]) -> bool:
         """Whether a method trains on images that are decoded in every step, for which it needs workers."""

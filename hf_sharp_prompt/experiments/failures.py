@@ -17,6 +17,10 @@ FAILED, WRONG_ARGUMENTS, INTERRUPTED = 1, 2, 130
 """Exit codes: a run failed, an argument is wrong and nothing has run, and Ctrl-C was pressed."""
 
 
+IN_WORKER = "in DataLoader worker process"
+"""What torch writes into the message of an error in a worker, followed by its traceback."""
+
+
 def is_users_error(error: BaseException) -> bool:
     """True if the error is about what a script was given; others are bugs."""
     return isinstance(error, users_errors()) and not isinstance(error, UnicodeError)
@@ -31,8 +35,14 @@ def users_errors() -> tuple[type[Exception], ...]:
 
 def in_one_sentence(error: BaseException) -> str:
     """What an error says, on one line and without control characters."""
-    words = printable(" ".join(str(error).split()))
+    words = printable(" ".join(_message_of(error).split()))
     return words if words and is_users_error(error) else f"{type(error).__name__}: {words or 'no message'}"
+
+
+def _message_of(error: BaseException) -> str:
+    """What an error says; of one in a data loader's worker, what it said there, without the traceback around it."""
+    message = str(error)
+    return message.rpartition(f"\n{type(error).__name__}: ")[2] if IN_WORKER in message else message
 
 
 def exit_code_of(main: Callable[[], int]) -> int:

@@ -76,6 +76,7 @@ def run_protocol(
     command = command_line(["sharp-prompt", waiting[0].protocol], argv)
     results: list[Results] = []
     publications: list[Publication] = []
+    conclusions: list[str] = []
     while waiting:  # An experiment's images are released when it is done.
         experiment = waiting.pop(0)
         if words := experiment.describe():
@@ -87,13 +88,16 @@ def run_protocol(
         if PartialState().is_main_process:
             experiment.draw(found)
             write_index(output_dir)
-        console.print(experiment.conclude(found), soft_wrap=True)
+        conclusions.append(experiment.conclude(found))
     if count > 1 and PartialState().is_main_process:
         for table in combined_tables([output_dir]):
             console.print(as_rich(table))
     if PartialState().is_main_process:
         console.print(f"{output_dir / INDEX_NAME} has all tables, and says how to load an adapter.", soft_wrap=True)
-    return end_of(results, publications, console)
+    code = end_of(results, publications, console)
+    for conclusion in filter(None, conclusions):
+        console.print(conclusion, soft_wrap=True)
+    return code
 
 
 def command_line(program: Sequence[str], argv: Sequence[str]) -> str:

@@ -24,7 +24,7 @@ def study(monkeypatch):
 def test_tables_and_figures_come_from_one_command(study, monkeypatch, tmp_path, capsys):
     arguments = [*SMALL, "--recipes", "coop", "gcscoop", "kgcoop", "--seeds", "1", "2", "--output_dir", str(tmp_path)]
     arguments += ["--eval_strategy", "steps", "--eval_steps", "1"]
-    monkeypatch.setattr(clip, "load_image_dataset", lambda *_: few_images(4, train=2, test=2))
+    monkeypatch.setattr(clip, "load_image_dataset", lambda *_, **__: few_images(4, train=2, test=2))
     assert study.main(arguments) == 0
     assert "colour_shape_tint, 1 shots" in capsys.readouterr().out
     summary = json.loads((tmp_path / "summary.json").read_text())["colour_shape_tint"]

@@ -78,7 +78,7 @@ def test_a_variant_is_measured_among_the_classes_that_it_has(run, tmp_path):
 def test_a_class_without_images_is_no_class_of_the_variant(run, tmp_path, monkeypatch):
     """A variant may name all of the source's classes and have images of some."""
 
-    def load(dataset, *columns):
+    def load(dataset, **loading):
         splits = made_splits(dataset)
         if dataset == "halved":
             splits["test"] = splits["test"].filter(lambda label: label != 1, input_columns="label")
