@@ -198,13 +198,8 @@ def _check_are_words(names: Sequence[str], number_of_classes: int, dataset: str)
     if codes := [name for name in names if CODE.fullmatch(name)]:
         raise ValueError(
             f"{len(codes)} of the {number_of_classes} classes of {dataset} are named by a code or number, and "
-<<<<<<< HEAD
-            f"prompts need words: {shortened(codes)}. Pass class_names: a list of names by label, a dictionary from "
-            "code to name, or a file of either."
-=======
             f"prompts need words: {shortened(codes)}. Pass class_names: a list of names by label, a dictionary "
             "from code to name, or a file of either."
->>>>>>> w-owndata
         )
 
 
