@@ -12,6 +12,7 @@ import xxhash
 from datasets import ClassLabel, Dataset, DatasetDict, Value
 from datasets.utils.file_utils import is_local_path
 
+from .. import progress
 from .columns import IMAGE_COLUMNS
 
 
@@ -60,7 +61,8 @@ def _fingerprint_rows(dataset: Dataset) -> str:
     paths = {name for name in names if name.lower() in IMAGE_COLUMNS and dataset.features[name] == Value("string")}
     threads = min(8, os.cpu_count() or 1)
     with ThreadPoolExecutor(threads) as pool:
-        for table in dataset.with_format("arrow").iter(_ROWS):
+        for number, table in enumerate(dataset.with_format("arrow").iter(_ROWS)):
+            progress.report("reading", number * _ROWS, len(dataset))
             for name in names:
                 values = table[name].to_pylist()
                 if name in paths:
