@@ -9,6 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 
+__version__ = "0.1.0"
+
+
 def _is_command_line() -> bool:
     """True in `sharp-prompt …` and `python -m hf_sharp_prompt …`.
 
@@ -20,7 +23,7 @@ def _is_command_line() -> bool:
 
 
 if TYPE_CHECKING or not _is_command_line():
-    from . import objectives, sharpness
+    from . import data, metrics, objectives, sharpness
     from .training.arguments import SharpPromptTrainingArguments
     from .training.trainer import SharpPromptTrainer
     from .tuners import CLIPPromptConfig, ViTPromptConfig
@@ -38,7 +41,7 @@ else:
         """Import a public name when it is first asked for."""
         if name in _HOMES:
             return getattr(import_module(f".{_HOMES[name]}", __name__), name)
-        if name in ("objectives", "sharpness"):
+        if name in ("data", "metrics", "objectives", "sharpness"):
             return import_module(f".{name}", __name__)
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
@@ -49,6 +52,9 @@ __all__ = [
     "SharpPromptTrainer",
     "SharpPromptTrainingArguments",
     "ViTPromptConfig",
+    "__version__",
+    "data",
+    "metrics",
     "objectives",
     "sharpness",
 ]

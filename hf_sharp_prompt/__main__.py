@@ -36,7 +36,13 @@ COMMANDS = {
     "predict": Command("inference.predict", "classify images with a trained adapter"),
     "evaluate": Command("inference.evaluate", "measure a trained adapter on a data set"),
     "base2novel": Command("experiments.base_to_novel", "learn from few images of some classes, measure on others too"),
+    "few_shot": Command("experiments.few_shot", "learn from 1, 2, 4, 8, 16 and all images of each class"),
+    "cross_dataset": Command("experiments.cross_dataset", "learn on one data set, measure on others"),
+    "domain_generalization": Command(
+        "experiments.domain_generalization", "learn on one data set, measure on variants of its images"
+    ),
     "long_tail": Command("experiments.long_tail", "learn from classes of which most are rare, with a ViT"),
+    "summarize": Command("experiments.summarize", "make tables and figures of all results in directories", True),
     "recipes": Command("experiments.show_recipes", "list the recipes, or show what one resolves to", True),
     "convert": Command(
         "convert.__main__", "convert prompts from CoOp's repository and its successors', and back", True

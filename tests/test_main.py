@@ -39,7 +39,7 @@ def run(monkeypatch, capsys):
         [],
         ["recipes"],
         ["recipes", "show", "gcscoop"],
-        *([name, "--help"] for name in ("train", "predict", "evaluate")),
+        *([name, "--help"] for name in ("train", "predict", "evaluate", "summarize")),
     ],
 )
 def test_help_and_recipes_do_not_wait_for_torch(words):
@@ -95,12 +95,24 @@ def test_help_names_every_command(run):
         assert callable(import_module(f"hf_sharp_prompt.{command.module}").main)
 
 
-@pytest.mark.parametrize("name", ["base2novel", "long_tail"])
+PROTOCOLS = ["base2novel", "few_shot", "cross_dataset", "domain_generalization", "long_tail"]
+
+
+@pytest.mark.parametrize("name", PROTOCOLS)
+def test_an_example_is_its_command(name):
+    """What the scripts of a clone do, the command does for whoever installed the package."""
+    script = import_module(f"run_{name}")
+    module = import_module(f"hf_sharp_prompt.{command_line.COMMANDS[name].module}")
+    assert module in vars(script).values()
+    assert f"`sharp-prompt {name}` is the same command" in script.__doc__
+
+
+@pytest.mark.parametrize("name", PROTOCOLS)
 def test_a_commands_manual_is_that_of_its_example(name, run):
     code, printed, _ = run(name, "--help")
     assert code == 0
     assert printed.startswith(f"usage: sharp-prompt {name} ")
-    assert all(flag in printed for flag in ("--model", "--dataset", "--recipes", "--seeds", "--sharpness"))
+    assert all(flag in printed for flag in ("--model", "--dataset", "--recipes", "--seeds", "--smoke", "--sharpness"))
 
 
 @pytest.mark.parametrize(

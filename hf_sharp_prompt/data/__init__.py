@@ -8,9 +8,9 @@ from .collator import ImageCollator
 from .features.dataset import ImageFeatures
 from .fingerprint import fingerprint
 from .labels import class_counts, labels_of
-from .loading import canonical_name, find_facts, load_image_dataset
+from .loading import canonical_name, find_facts, load_image_dataset, template_of
 from .long_tail import exponential_counts, pareto_counts, subsample, tail_classes
-from .protocols import base_to_novel, few_shot
+from .protocols import base_to_novel, few_shot, only_classes
 from .samplers import ClassFrequencySampler
 
 
@@ -35,7 +35,9 @@ __all__ = [
     "labels_of",
     "layouts",
     "load_image_dataset",
+    "only_classes",
     "pareto_counts",
     "subsample",
     "tail_classes",
+    "template_of",
 ]

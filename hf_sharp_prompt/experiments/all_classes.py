@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, TypeVar
@@ -11,17 +11,16 @@ from typing import Any, TypeVar
 import datasets
 
 from .. import demo
-from ..data import class_counts, few_shot, load_image_dataset, subsample
+from ..data import class_counts, load_image_dataset, subsample
 from ..training.arguments import SharpPromptTrainingArguments
-from .arguments import CLIPPromptArguments, ExperimentArguments, ViTPromptArguments, make_defaults
-from .clip import CLIPArguments, CLIPExperiment, CLIPTrainer
-from .experiment import Experiment
+from .arguments import ALL, CLIPPromptArguments, ExperimentArguments, ViTPromptArguments, make_defaults
+from .clip import CLIPArguments, CLIPExperiment, CLIPImages, CLIPTrainer
 from .long_tail import LongTail, LongTailArguments, LongTailTrainer
-from .methods import ArgumentGroups, Method
-from .protocol import load_experiments, start
-from .recipes import OWN, RECIPES
+from .methods import ArgumentGroups
+from .protocol import one_per_data_set, run_protocol
+from .recipes import RECIPES
 from .results import Result, Results, succeeded
-from .runs import end_of
+from .smoke import with_few_images
 from .tables import COSTS
 from .train_options import OPTIONS, OUTPUT_DIR, RECIPE, SEED
 
@@ -45,7 +44,7 @@ class TrainArguments(CLIPArguments):
     recipes: list[str] = field(default_factory=lambda: [RECIPE], metadata={"help": OPTIONS["recipes"]})
     seeds: list[int] = field(default_factory=lambda: [SEED], metadata={"help": OPTIONS["seeds"]})
     eval_split: str = field(default="test", metadata={"help": OPTIONS["eval_split"]})
-    shots: int | None = field(default=None, metadata={"help": OPTIONS["shots"]})  # type: ignore[assignment]  # or all
+    shots: str = field(default=ALL, metadata={"help": OPTIONS["shots"]})
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -73,6 +72,11 @@ class ViTTrainArguments(LongTailArguments):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_is_one(self)
+        if self.preprocessing != "crop":
+            raise ValueError(
+                f"--preprocessing {self.preprocessing} is for experiments: the adapter is used with the base model's "
+                "own preprocessing, so it has to be trained with that. Drop it, or use `sharp-prompt long_tail`."
+            )
 
 
 def check_is_one(args: ExperimentArguments) -> None:
@@ -86,35 +90,42 @@ def check_is_one(args: ExperimentArguments) -> None:
 
 
 class TrainCLIP(CLIPExperiment):
-    """Learns prompts of CLIP from all classes. Results are the `accuracy`."""
+    """Learns prompts of CLIP from all classes. Results are the `accuracy` and the calibration error `ece`."""
 
-    columns = {"accuracy": "accuracy"}
+    protocol = "train"
+    columns = {"accuracy": "accuracy", "ECE": "ece"}
 
-    def load_splits(self) -> datasets.DatasetDict:
-        splits, self.measured_on = load_with_something_to_measure(self.dataset, self.args)
-        return splits
+    def __init__(self, dataset: str, args: TrainArguments, training: SharpPromptTrainingArguments) -> None:
+        images = CLIPImages(dataset, args, training.dataloader_num_workers, self.load_splits)
+        super().__init__(dataset, args, training, images)
+
+    def load_splits(self, dataset: str, args: TrainArguments) -> datasets.DatasetDict:
+        """Load the splits, and remember what is measured on."""
+        splits, self.measured_on = load_with_something_to_measure(dataset, args)
+        return with_few_images(splits) if args.smoke else splits
 
     @cached_property
     def evaluation_pixels(self) -> dict[str, datasets.Dataset]:
         return {self.args.eval_split: self.splits[self.args.eval_split]}
 
-    def draw_images(self, seed: int) -> datasets.Dataset:
-        shots = self.args.shots
-        return self.splits["train"] if shots is None else few_shot(self.splits, shots, seed)["train"]
-
     def describe(self) -> str:
         return describe(self.name, self.splits, self.measured_on)
 
     def measure(self, trainer: CLIPTrainer) -> Result:
-        return {"accuracy": trainer.evaluate()[f"eval_{self.args.eval_split}_accuracy"]}
+        measured: dict[str, Any] = trainer.evaluate()
+        return {key: measured[f"eval_{self.args.eval_split}_{key}"] for key in self.columns.values()}
 
     def draw(self, results: Results) -> None:
         """Draw nothing: one method has nothing to be compared with."""
+
+    def conclude(self, results: Results) -> str:
+        return say_how_to_predict(results)
 
 
 class TrainViT(LongTail):
     """Learns prompts of a vision transformer from all classes. Results are the `accuracy`."""
 
+    protocol = "train"
     columns = {"accuracy": "accuracy"}
     costs = COSTS
 
@@ -136,6 +147,17 @@ class TrainViT(LongTail):
     def draw(self, results: Results) -> None:
         """Draw nothing: one method has nothing to be compared with."""
 
+    def conclude(self, results: Results) -> str:
+        return say_how_to_predict(results)
+
+
+def say_how_to_predict(results: Results) -> str:
+    """Say how the adapters are used; empty if there are none."""
+    adapters = [run["adapter"] for runs in results.values() for run in succeeded(runs) if "adapter" in run]
+    if not adapters:
+        return ""
+    return f"`sharp-prompt predict ADAPTER IMAGES` classifies images with it. ADAPTER: {' or '.join(adapters)}"
+
 
 def load_with_something_to_measure(
     dataset: str, args: ExperimentArguments, class_names: Mapping[str, str] | None = None
@@ -150,7 +172,8 @@ def load_with_something_to_measure(
     Returns:
         The splits, with one to measure on, and what that is in words.
     """
-    splits = load_image_dataset(dataset, args.image_column, args.label_column, class_names, needs_test_split=False)
+    loading = {**args.loading, "class_names": args.class_names or class_names}
+    splits = load_image_dataset(dataset, **loading, needs_test_split=False)
     if args.eval_split != "test" or "test" in splits:
         return splits, f"the {args.eval_split} split"
     if "validation" in splits:
@@ -180,10 +203,10 @@ def train(argv: Sequence[str], manual: str) -> int:
     defaults = {**make_defaults(), **DEFAULTS}
     if not any(recipe.startswith(VIT_RECIPES) for recipe in asked):
         groups = ArgumentGroups(TrainArguments, CLIPPromptArguments, defaults, RECIPES)
-        return train_with(groups, TrainCLIP, argv, manual)
+        return run_protocol(groups, one_per_data_set(TrainCLIP), manual, argv)
     names = [recipe.removeprefix(VIT_RECIPES) for recipe in asked]
     vit_groups = ArgumentGroups(ViTTrainArguments, ViTPromptArguments, defaults, RECIPES / VIT_RECIPES)
-    return train_with(vit_groups, TrainViT, [*others, "--recipes", *names], manual)
+    return run_protocol(vit_groups, one_per_data_set(TrainViT), manual, [*others, "--recipes", *names])
 
 
 def read_recipes(argv: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -192,38 +215,3 @@ def read_recipes(argv: Sequence[str]) -> tuple[list[str], list[str]]:
     parser.add_argument("--recipes", nargs="*", default=[])
     asked, others = parser.parse_known_args(list(argv))
     return asked.recipes, others
-
-
-def train_with(
-    groups: ArgumentGroups[A, P],
-    make_experiment: Callable[[str, A, SharpPromptTrainingArguments], Experiment[P, Any]],
-    argv: Sequence[str],
-    manual: str,
-) -> int:
-    """Train one method on one data set, and say where its adapters are; returns the exit code."""
-    args, methods, console = start(groups, manual, argv)
-    check_needs_no_novel_classes(methods[0])
-    (experiment,) = load_experiments(make_experiment, args, methods)
-    console.print(experiment.describe(), soft_wrap=True)
-    results, publications = experiment.run(methods, console)
-    console.print(experiment.make_table(experiment.name, results))
-    code = end_of([results], publications, console)
-    adapters = [run["adapter"] for run in succeeded(results[methods[0].name])]
-    if adapters:
-        console.print(
-            f"`sharp-prompt predict ADAPTER IMAGES` classifies images with it. ADAPTER: {' or '.join(adapters)}",
-            soft_wrap=True,
-        )
-    return code
-
-
-def check_needs_no_novel_classes(method: Method[Any]) -> None:
-    """Refuse a recipe whose objective takes the names of classes that are not trained on from the data set."""
-    objectives = method.training.objectives
-    for name, values in objectives.items() if isinstance(objectives, dict) else ():
-        if (values or {}).get("novel_class_names") == OWN:
-            example = f'{{"{name}": {{"novel_class_names": ["zebra", "okapi"]}}}}'
-            raise ValueError(
-                f"{method.name} needs names of classes that are not trained on, and here all are; name some, as in "
-                f"--objectives '{example}', or take another recipe."
-            )

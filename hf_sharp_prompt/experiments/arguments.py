@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -29,11 +30,33 @@ class ExperimentArguments:
 
     model: str = field(default="", metadata={"help": "A Hub id or a directory."})
     dataset: list[str] = field(default_factory=list, metadata={"help": "One or more data sets."})
+    data_root: str | None = field(
+        default=None,
+        metadata={
+            "help": "The folder that has the papers' data sets in folders called as in CoOp's code, so that --dataset "
+            "oxford_pets is read from its folder oxford_pets. Default: the Hub."
+        },
+    )
     image_column: str | None = field(
         default=None, metadata={"help": "The column of the images. Default: the one whose feature is an Image."}
     )
     label_column: str | None = field(
         default=None, metadata={"help": "The column of the labels. Default: the one whose feature is a ClassLabel."}
+    )
+    class_names: str | None = field(
+        default=None,
+        metadata={
+            "help": "A file with the names of the classes: one on each line in the order of the labels, or JSON: a "
+            "list, or an object from the data set's names or numbers to names. Default: the data set's own."
+        },
+    )
+    on_bad_image: str = field(
+        default="raise",
+        metadata={
+            "help": "What to do about images that cannot be read: raise an error, or skip them, for which all images "
+            "are checked first.",
+            "choices": ["raise", "skip"],
+        },
     )
     recipes: list[str] = field(default_factory=list, metadata={"help": RECIPES_HELP})
     seeds: list[int] = field(
@@ -44,10 +67,41 @@ class ExperimentArguments:
         default="test",
         metadata={"help": "The split to measure on: test, or validation to choose hyperparameters."},
     )
+    smoke: bool = field(
+        default=False,
+        metadata={
+            "help": "Try the command in seconds: a few images, one seed and two epochs, in a directory beside the "
+            "output directory. What it measures is no result."
+        },
+    )
 
     def __post_init__(self) -> None:
         check_seeds(self.seeds)
         check_distinct([name_of_data(dataset) for dataset in self.dataset], "--dataset")
+        if self.class_names is not None and len(self.datasets) > 1:
+            raise ValueError(
+                f"--class_names names the classes of one data set, but there are {len(self.datasets)}; run one at a "
+                "time."
+            )
+
+    @property
+    def loading(self) -> dict[str, Any]:
+        """The arguments of `load_image_dataset` for `--dataset`."""
+        return {
+            "image_column": self.image_column,
+            "label_column": self.label_column,
+            "class_names": self.class_names,
+            **self.loading_of_others,
+        }
+
+    @property
+    def loading_of_others(self) -> dict[str, Any]:
+        """The arguments of `load_image_dataset` for data sets that are measured on besides."""
+        return {"data_root": self.data_root, "on_bad_image": self.on_bad_image}
+
+    def shrink(self) -> None:
+        """Do less: what `--smoke` asks for."""
+        self.seeds = self.seeds[:1]
 
     @property
     def datasets(self) -> list[str]:
@@ -63,7 +117,8 @@ class ExperimentArguments:
 def describe_dataset(tasks: Collection[str]) -> str:
     """The help of `--dataset`."""
     return (
-        "One or more of: a Hub id, a folder in imagefolder layout, a data set saved with save_to_disk, a task of the "
+        "One or more of: a folder with a folder of images for each class, a table (CSV, TSV, JSON, JSONL, Parquet) or "
+        "text list of paths and labels, a WebDataset, a data set saved with save_to_disk, a Hub id, a task of the "
         f"embedded demo ({', '.join(tasks)}), or 'all' for all of the demo's."
     )
 
@@ -87,7 +142,7 @@ class CLIPPromptArguments:
         default="normal",
         metadata={"help": "The context tokens that text_init does not reach.", "choices": ["normal", "zeros"]},
     )
-    text_depth: int = field(default=1, metadata={"help": "Text layers that get tokens of their own."})
+    text_depth: int = field(default=1, metadata={"help": "Text layers that get separate tokens."})
     class_token_position: str = field(
         default="end",
         metadata={"help": "Where the text stands in the context.", "choices": ["end", "middle", "front"]},
@@ -101,7 +156,7 @@ class CLIPPromptArguments:
     num_vision_tokens: int = field(
         default=0, metadata={"help": "Number of learned tokens in the image tower; images are then never cached."}
     )
-    vision_depth: int = field(default=1, metadata={"help": "Image layers that get tokens of their own."})
+    vision_depth: int = field(default=1, metadata={"help": "Image layers that get separate tokens."})
     coupled: bool = field(
         default=False, metadata={"help": "Make the vision tokens from the text tokens by linear maps (MaPLe)."}
     )
@@ -169,6 +224,21 @@ def check_distinct(values: Sequence[Any], argument: str) -> None:
         raise ValueError(f"{argument} has {', '.join(repeated)} more than once; give each one once.")
 
 
+ALL = "all"
+"""As a number of shots: all training images."""
+
+
+def check_shots(shots: Sequence[str]) -> None:
+    """Refuse numbers of shots that are no whole numbers above 0 and not 'all'."""
+    check_distinct(shots, "--shots")
+    for number in shots:
+        if number == ALL:
+            continue
+        if not re.fullmatch(r"-?\d+", number):
+            raise ValueError(f"--shots takes whole numbers and '{ALL}', got {number!r}.")
+        check_at_least(1, shots=int(number))
+
+
 def check_seeds(seeds: Sequence[int]) -> None:
     check_distinct(seeds, "--seeds")
     if wrong := [seed for seed in seeds if not 0 <= seed < 2**32]:
@@ -201,3 +271,12 @@ def naming_model(model: str) -> Iterator[None]:
         raise ValueError(
             f"--model {model} cannot be loaded; give a directory or a Hub id. ({' '.join(str(error).split())})"
         ) from error
+
+
+def code_to_load(model_class: str, model: str, demo_constant: str, demo_path: Path) -> list[str]:
+    """Lines of Python that load a base model as `base`, the demo's by its constant instead of its path here."""
+    on_demo = model == str(demo_path)
+    imports = [f"from transformers import {model_class}"]
+    if on_demo:
+        imports.insert(0, f"from hf_sharp_prompt.demo import {demo_constant}")
+    return [*imports, "", f"base = {model_class}.from_pretrained({demo_constant if on_demo else repr(model)})"]

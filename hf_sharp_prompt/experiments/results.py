@@ -139,7 +139,7 @@ def in_words(result: Result, columns: Mapping[str, str]) -> str:
     """One run's line: what was measured, under the names of the table's columns."""
     if "failed" in result:
         return f"FAILED: {result['failed']}"
-    measured = ", ".join(f"{name} {in_percent([result[key]])}" for name, key in columns.items())
+    measured = ", ".join(f"{name} {in_percent([result.get(key)])}" for name, key in columns.items())
     return f"{measured} in {result['seconds']:.1f} s"
 
 

@@ -1,6 +1,6 @@
 """Every example in half precision, under `accelerate launch`: it ends well and warns of nothing.
 
-In single precision each has tests of its own.
+In single precision each has other tests.
 """
 
 import json

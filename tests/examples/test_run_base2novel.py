@@ -1,4 +1,4 @@
-"""The main job as a user types it: in processes of their own, on a folder of images."""
+"""The main job as a user types it: in separate processes, on a folder of images."""
 
 import json
 import os

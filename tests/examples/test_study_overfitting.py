@@ -36,6 +36,7 @@ def test_tables_and_figures_come_from_one_command(study, monkeypatch, tmp_path, 
     tables = (tmp_path / "tables.md").read_text()
     assert f"| gcscoop | {in_percent([run['base'] for run in summary['gcscoop']])} |" in re.sub(" +", " ", tables)
     assert f"| gcscoop | {in_percent([run['hm'] for run in summary['gcscoop']])} |" in re.sub(" +", " ", tables)
+    assert "python examples/study_overfitting.py --dataset" in (tmp_path / "README.md").read_text()
     for figure in ("accuracy_by_epoch.png", "angles.png", "colour_shape_tint/landscapes.png"):
         assert Image.open(tmp_path / figure).width > 300
 

@@ -1,0 +1,53 @@
+"""Protocols on a few images, in this process."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import transformers
+from datasets import DatasetDict
+from support.demo_images import few_images
+
+from hf_sharp_prompt import demo
+from hf_sharp_prompt.data import find_facts, only_classes
+from hf_sharp_prompt.data.layouts import Facts
+from hf_sharp_prompt.experiments import clip
+
+
+SMALL = ["--max_steps", "2", "--use_cpu", "--save_strategy", "no", "--recipes", "coop"]
+
+
+@functools.cache
+def four_classes() -> DatasetDict:
+    return few_images(4, train=3, test=2)
+
+
+def load_few(dataset: str, *columns: str | None) -> DatasetDict:
+    """The same few images under each name; `halved` has two of the classes, in another order."""
+    return only_classes(four_classes(), [2, 0]) if dataset == "halved" else four_classes()
+
+
+def facts_of_demo(dataset: str) -> Facts:
+    """What the demo knows of its tasks; of others nothing is known."""
+    return find_facts(dataset) if dataset in demo.TASKS else Facts()
+
+
+@pytest.fixture
+def run(monkeypatch, tmp_path, capsys) -> Callable[..., str]:
+    """Runs a protocol with arguments, and returns what it prints."""
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setattr(clip, "load_image_dataset", load_few)
+    monkeypatch.setattr(clip, "find_facts", facts_of_demo)
+    verbosity = transformers.utils.logging.get_verbosity()
+
+    def run(protocol: ModuleType, *arguments: object, output_dir: Path = tmp_path / "out") -> str:
+        words = ["--output_dir", str(output_dir), *SMALL, *map(str, arguments)]
+        assert protocol.main(words) == 0
+        return capsys.readouterr().out
+
+    yield run
+    transformers.utils.logging.set_verbosity(verbosity)
