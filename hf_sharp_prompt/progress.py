@@ -93,9 +93,9 @@ class Bar:
 
     def __init__(self) -> None:
         from rich.console import Console  # A tenth of a second that programs without a terminal save.
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+        from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-        columns = SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
+        columns = SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[count]}")
         # Standard output is left alone: what goes there is a command's result.
         self._progress = Progress(
             *columns, TimeElapsedColumn(), console=Console(stderr=True), transient=True, redirect_stdout=False
@@ -106,8 +106,9 @@ class Bar:
         if stage != self._stage:
             for task in self._progress.task_ids:
                 self._progress.remove_task(task)
-            self._task, self._stage = self._progress.add_task(stage, total=total), stage
-        self._progress.update(self._task, completed=done or 0, total=total)
+            self._task, self._stage = self._progress.add_task(stage, total=total, count=""), stage
+        count = "" if done is None else f"{done}" if total is None else f"{done}/{total}"
+        self._progress.update(self._task, completed=done or 0, total=total, count=count)
         self._progress.start()
 
     def hide(self) -> None:

@@ -72,6 +72,11 @@ class ViTTrainArguments(LongTailArguments):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_is_one(self)
+        if self.preprocessing != "crop":
+            raise ValueError(
+                f"--preprocessing {self.preprocessing} is for experiments: the adapter is used with the base model's "
+                "own preprocessing, so it has to be trained with that. Drop it, or use `sharp-prompt long_tail`."
+            )
 
 
 def check_is_one(args: ExperimentArguments) -> None:

@@ -15,7 +15,6 @@ from functools import cached_property
 from typing import Any
 
 import datasets
-import torch
 from accelerate import PartialState
 from peft import PeftModel, get_peft_model
 from rich.console import Console
@@ -227,8 +226,7 @@ class CLIPImages:
     ) -> ImageFeatures:
         """Encode images as the frozen image tower sees them."""
         encode = ImageFeatures.cached if self.cache == "disk" else ImageFeatures.compute
-        encoder = CountingEncoder(self.encoder, len(images) * views)
-        return encode(images, encoder, collator, views, seed, num_workers=self.num_workers)
+        return encode(images, self.encoder, collator, views, seed, num_workers=self.num_workers)
 
     def encode_to_measure(self, name: str, images: datasets.Dataset) -> ImageFeatures:
         """Encode the images to measure on that have this name, once."""
@@ -395,29 +393,6 @@ class CLIPExperiment(Experiment[CLIPPromptArguments, CLIPTrainer]):
         trainer.remove_callback(PrinterCallback)  # A line for each run says enough.
         trainer.add_callback(ReportsProgress())
         return trainer
-
-
-class CountingEncoder:
-    """An encoder that reports how many images it has encoded.
-
-    Args:
-        encoder: What encodes.
-        total: How many images all processes encode together, each about as many.
-    """
-
-    def __init__(self, encoder: ImageEncoder, total: int) -> None:
-        self.encoder, self.total, self.done = encoder, total, 0
-        progress.report("encoding", 0, total)
-
-    @property
-    def fingerprint(self) -> str:
-        return self.encoder.fingerprint
-
-    def __call__(self, pixel_values: torch.Tensor) -> torch.Tensor:
-        features = self.encoder(pixel_values)
-        self.done = min(self.total, self.done + len(features) * PartialState().num_processes)
-        progress.report("encoding", self.done, self.total)
-        return features
 
 
 def judge(prediction: EvalPrediction) -> Result:

@@ -134,8 +134,8 @@ def has_fixed_classes(config: Config) -> bool:
 def load_base(base: str, config: Config) -> PreTrainedModel:
     """Load a base model, with its own head if the adapter was trained on one that had it."""
     sizes = config.base_model_sizes or {}
-    has_head = isinstance(config, ViTPromptConfig) and str(sizes.get("model")).endswith("ForImageClassification")
-    return (AutoModelForImageClassification if has_head else AutoModel).from_pretrained(base)
+    is_classifier = isinstance(config, ViTPromptConfig) and str(sizes.get("model")).endswith("ForImageClassification")
+    return (AutoModelForImageClassification if is_classifier else AutoModel).from_pretrained(base)
 
 
 def names_of_head(

@@ -72,6 +72,7 @@ def main(argv: Sequence[str]) -> int:
             else:
                 write(form.lines(path, rank(answer.tolist(), classifier.class_names, args.top)), sys.stdout)
             if number % args.batch_size == 0:
+                sys.stdout.flush()
                 progress.report("predicting", number, len(paths))
         sys.stdout.flush()
     except BrokenPipeError:  # Whoever reads, such as `head`, has enough.

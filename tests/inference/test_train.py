@@ -58,6 +58,7 @@ def test_a_recipe_of_a_long_tail_trains_a_vision_transformer(trained_vit):
     [
         (["--recipes", "coop", "gcscoop"], "train makes an adapter of one of --recipes, got 2: coop, gcscoop."),
         (["--recipes", "long_tail/cee"], "There is no recipe 'cee'; did you mean 'ce'?"),
+        (["--recipes", "long_tail/ce", "--preprocessing", "cifar"], "--preprocessing cifar is for experiments"),
         (["--shots", "0"], "--shots must be at least 1, got 0."),
         (["--eval_split", "validation"], "has no validation split; it has train, test."),
     ],
