@@ -355,7 +355,7 @@ class CLIPExperiment(Experiment[CLIPPromptArguments, CLIPTrainer]):
     def measure_baselines(self, training: SharpPromptTrainingArguments) -> Results:
         """Measure zero-shot CLIP with the hand-written prompt, as the learned ones are measured."""
         model = get_peft_model(self.load_model(), CLIPPromptConfig())
-        training = dataclasses.replace(training, output_dir=str(self.directory), push_to_hub=False)
+        training = dataclasses.replace(training, output_dir=str(self.directory), push_to_hub=False, objectives=None)
         trainer = self.trainer_of(model, training, self.evaluation_features, templates=self.templates)
         with model.disable_adapter():
             return {"zero-shot": [self.measure(trainer)]}

@@ -48,6 +48,15 @@ def test_each_seed_makes_an_adapter(folder, run, tmp_path):
     assert (one / "adapter_model.safetensors").read_bytes() != (two / "adapter_model.safetensors").read_bytes()
 
 
+def test_a_recipe_with_negative_classes_takes_those_of_imagenet(folder, run, tmp_path):
+    """All classes of the data set are trained on, so it has no others; and zero-shot CLIP needs no objective."""
+    words = ["--dataset", folder, "--recipes", "gcscoop_nfl", "--output_dir", tmp_path, *SHORT]
+    code, printed, said = run("train", *words)
+    assert code == 0, printed + said
+    settings = json.loads((tmp_path / "shapes" / "gcscoop_nfl" / "seed1" / "_settings.json").read_text())
+    assert settings["objectives"]["nfl"]["novel_class_names"] == "imagenet_100"
+
+
 def test_a_recipe_of_a_long_tail_trains_a_vision_transformer(trained_vit):
     assert PeftConfig.from_pretrained(trained_vit).peft_type == "VIT_PROMPT"
     assert PeftConfig.from_pretrained(trained_vit).class_names == NAMES
