@@ -31,7 +31,7 @@ def figure(monkeypatch) -> list[Figure]:
 
 
 def test_landscapes_share_a_colour_scale(figure, tmp_path):
-    """Two pictures with scales of their own would look equally sharp."""
+    """Two pictures with separate scales would look equally sharp."""
     plot_landscapes({"CoOp": bowl(0), "GCSCoOp": bowl(1)}, tmp_path / "landscapes.png", title="a task")
     assert (tmp_path / "landscapes.png").read_bytes().startswith(b"\x89PNG")
     *landscapes, bar = figure[0].axes

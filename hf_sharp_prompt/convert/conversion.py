@@ -39,8 +39,8 @@ def adapter_from_checkpoint(
     Args:
         checkpoint: A `model.pth.tar-N`. Its tensors tell the design, which the adapter records.
         adapter: The adapter's directory, which is made.
-        base_model: The CLIP that the prompt was trained on: a Hub id or directory. (There is none for prompts of
-            CLIP's ResNets.)
+        base_model: The CLIP that the prompt was trained on: a Hub id or directory. transformers has no CLIP with a
+            ResNet, so prompts of these cannot be converted.
         class_names: The classes to classify into; for class-specific contexts those trained on, in their order. As in
             these repositories, underscores stand for blanks. Without names, call `set_classes` on the loaded adapter,
             with the template that its config holds.
@@ -110,8 +110,8 @@ def adapter_from_checkpoint(
 def checkpoint_from_adapter(adapter: str | Path, checkpoint: str | Path) -> None:
     """Write an adapter as a checkpoint that the repository of its design loads for evaluation.
 
-    It holds what was learned, in float32: no optimizer to go on training with, and no embeddings of class names, which
-    these repositories make again. Their own configuration has to ask for the same design.
+    It holds what was learned, in float32. It holds no optimizer to go on training with, and no embeddings of class
+    names, which these repositories make again. Their configuration has to ask for the same design.
 
     Args:
         adapter: The adapter's directory.

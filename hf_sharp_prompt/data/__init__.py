@@ -8,7 +8,7 @@ from .collator import ImageCollator
 from .features.dataset import ImageFeatures
 from .fingerprint import fingerprint
 from .labels import class_counts, labels_of
-from .loading import canonical_name, find_facts, load_image_dataset
+from .loading import canonical_name, find_facts, load_image_dataset, template_of
 from .long_tail import exponential_counts, pareto_counts, subsample, tail_classes
 from .protocols import base_to_novel, few_shot, only_classes
 from .samplers import ClassFrequencySampler
@@ -39,4 +39,5 @@ __all__ = [
     "pareto_counts",
     "subsample",
     "tail_classes",
+    "template_of",
 ]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
 
 from datasets import ClassLabel, DatasetDict, Value
 
@@ -12,25 +13,30 @@ from ..hyperparameters import nearest
 from .labels import shortened
 
 
+ClassNames = Sequence[str] | Mapping[str, str] | Callable[[str], str]
+"""How classes are named: the names by label, or the data set's name → name, or a function that makes it."""
+
 HIDDEN = ("Cc", "Cf", "Cs")
 """Unicode's categories of characters that act on a terminal or a text, or are no characters at all."""
 
 JOINERS = "\u200c\u200d"
 """Hidden characters that some scripts, and emoji, are written with."""
 
+NUMBER = re.compile(r"-?\d+")
+"""A label that is a whole number, written as a string."""
+
 CODE = re.compile(r"n\d{8}|\d+")
 """A name that is no word: a WordNet id, as ImageNet's folders have, or a number."""
 
 
-def with_named_labels(
-    splits: DatasetDict, class_names: Sequence[str] | Mapping[str, str] | None, dataset: str
-) -> DatasetDict:
+def with_named_labels(splits: DatasetDict, class_names: ClassNames | None, dataset: str) -> DatasetDict:
     """Make the `label` column of all splits the same `ClassLabel`, with names that prompts can be made of.
 
     Args:
         splits: Splits with a `label` column: a `ClassLabel`, strings, or whole numbers.
-        class_names: The names by label, or the data set's name → name; None for the data set's own in words. Strings
-            are numbered in the order of a list, else sorted. Whole numbers need a list.
+        class_names: How classes are named; None for the data set's own names in words. Strings are numbered in the
+            order of a list, else sorted. Whole numbers, which strings may hold, need names: a list by number, or a
+            dictionary from number to name, whose numbers are sorted.
         dataset: The data set, for errors.
 
     Raises:
@@ -38,18 +44,16 @@ def with_named_labels(
             or have control characters; fewer than two; splits that number their classes differently.
     """
     splits = _with_class_labels(splits, class_names, dataset)
-    names = choose_names(splits["train"].features["label"].names, class_names, dataset)
+    names = choose_names(splits[next(iter(splits))].features["label"].names, class_names, dataset)
     return splits.cast_column("label", ClassLabel(names=names))
 
 
-def choose_names(
-    names: Sequence[str], class_names: Sequence[str] | Mapping[str, str] | None, dataset: str
-) -> list[str]:
+def choose_names(names: Sequence[str], class_names: ClassNames | None, dataset: str) -> list[str]:
     """Choose the names of classes for prompts.
 
     Args:
         names: The data set's own, by label.
-        class_names: The names by label, or the data set's name → name; None for the data set's own in words.
+        class_names: How classes are named; None for the data set's own names in words.
         dataset: The data set, for errors.
 
     Returns:
@@ -59,16 +63,19 @@ def choose_names(
         ValueError: As of [`with_named_labels`].
     """
     if isinstance(class_names, Mapping):
-        if unknown := [name for name in class_names if name not in names]:
+        unknown = [name for name in class_names if name not in names]
+        if unknown and any(name not in class_names for name in names):  # else it names other classes, too
             raise ValueError(f"class_names has {unknown[0]!r}, no class of {dataset}{nearest(unknown[0], names)}")
         chosen = [class_names.get(name, in_words(name)) for name in names]
-    elif class_names is not None:
+        if class_names:
+            _check_are_words([name for name in names if name not in class_names], len(names), dataset)
+    elif isinstance(class_names, Sequence):
         if len(class_names) != len(names):
             raise ValueError(f"class_names has {len(class_names)} names, but {dataset} has {len(names)} classes.")
         chosen = list(class_names)
     else:
-        chosen = [in_words(name) for name in names]
-        _check_are_words(chosen, dataset)
+        chosen = [in_words(name) if class_names is None else class_names(in_words(name)) for name in names]
+        _check_are_words(chosen, len(chosen), dataset)
     for name in chosen:
         _check_is_printable(name, dataset)
     if len(chosen) < 2:
@@ -98,40 +105,101 @@ def check_distinct(names: Sequence[str], dataset: str) -> None:
         raise ValueError(f"In {dataset}, several classes are named {repeated}; rename or merge them.")
 
 
-def _with_class_labels(
-    splits: DatasetDict, class_names: Sequence[str] | Mapping[str, str] | None, dataset: str
-) -> DatasetDict:
-    label = splits["train"].features["label"]
-    ordered = None if class_names is None or isinstance(class_names, Mapping) else list(class_names)
+def _with_class_labels(splits: DatasetDict, class_names: ClassNames | None, dataset: str) -> DatasetDict:
+    first = next(iter(splits))
+    label = splits[first].features["label"]
     if isinstance(label, ClassLabel):
         if others := [name for name, split in splits.items() if split.features["label"] != label]:
             raise ValueError(
                 f"In {dataset}, the labels of the {others[0]} split do not name the same classes in the same order as "
-                "those of the train split; cast both to the same ClassLabel."
+                f"those of the {first} split; cast both to the same ClassLabel."
             )
         return splits
-    if isinstance(label, Value) and label.dtype in ("string", "large_string"):
-        found = sorted({name for split in splits.values() for name in split.unique("label") if name is not None})
-        if ordered is not None and (unknown := sorted({*found} - {*ordered})):
-            raise ValueError(f"{dataset} has labels that class_names has not: {shortened(unknown)}.")
-        return splits.cast_column("label", ClassLabel(names=found if ordered is None else ordered))
-    if isinstance(label, Value) and "int" in label.dtype and ordered is not None:
-        highest = max(max(filter(None, split.unique("label")), default=0) for split in splits.values())
-        if highest >= len(ordered):
-            raise ValueError(f"{dataset} has a label {highest}, but class_names has only {len(ordered)} names.")
-        return splits.cast_column("label", ClassLabel(names=ordered))
-    kind = f"{label.dtype} numbers" if isinstance(label, Value) else f"of type {type(label).__name__}, numbers"
+    kind = _kind_of(label)
+    if others := [name for name, split in splits.items() if _kind_of(split.features["label"]) != kind]:
+        other = _kind_of(splits[others[0]].features["label"])
+        raise ValueError(
+            f"In {dataset}, the labels of the {first} split are {kind} and those of the {others[0]} split {other}; "
+            "write both in the same way."
+        )
+    comparable = kind in ("strings", "whole numbers")
+    found = {each for split in splits.values() for each in (split.unique("label") if comparable else ())} - {None}
+    if comparable and not found:
+        raise ValueError(f"The {first} split of {dataset} has no labelled images; use a data set that has some.")
+    if kind == "strings" and isinstance(class_names, Sequence) and _are_numbers(found - {*class_names}):
+        kind = "whole numbers"
+    if kind == "strings":
+        return _with_labels_of_strings(splits, found, class_names, dataset)
+    if kind == "whole numbers" and isinstance(class_names, Mapping | Sequence):
+        return _with_labels_of_numbers(splits, {int(label) for label in found}, class_names, dataset)
     raise ValueError(
-        f"The labels of {dataset} are {kind} without names, and prompts need names; cast the column to a ClassLabel "
-        "with names, pass their names as class_names (a list by label), or name a column of strings with label_column."
+        f"The labels of {dataset} are {_describe(label)} without names, and prompts need names; pass their names as "
+        "class_names (a list by label, a dictionary from number to name, or a file of either), cast the column to a "
+        "ClassLabel with names, or name a column of strings with label_column."
     )
 
 
-def _check_are_words(names: Sequence[str], dataset: str) -> None:
+def _kind_of(label: Any) -> str:
+    if isinstance(label, Value) and label.dtype in ("string", "large_string"):
+        return "strings"
+    if isinstance(label, Value) and "int" in label.dtype:
+        return "whole numbers"
+    return _describe(label)
+
+
+def _describe(label: Any) -> str:
+    return f"{label.dtype} numbers" if isinstance(label, Value) else f"of type {type(label).__name__}, numbers"
+
+
+def _are_numbers(labels: Collection[str]) -> bool:
+    return bool(labels) and all(map(NUMBER.fullmatch, labels))
+
+
+def _with_labels_of_strings(
+    splits: DatasetDict, found: set[str], class_names: ClassNames | None, dataset: str
+) -> DatasetDict:
+    if isinstance(class_names, Sequence):
+        if unknown := sorted(found - {*class_names}):
+            raise ValueError(f"{dataset} has labels that class_names has not: {shortened(unknown)}.")
+        return splits.cast_column("label", ClassLabel(names=list(class_names)))
+    if _are_numbers(found):
+        named = [*class_names] if isinstance(class_names, Mapping) else []
+        numbers = named if found <= {*named} and _are_numbers(named) else found
+        return splits.cast_column("label", ClassLabel(names=sorted(numbers, key=int)))
+    return splits.cast_column("label", ClassLabel(names=sorted(found)))
+
+
+def _with_labels_of_numbers(
+    splits: DatasetDict, found: set[int], class_names: Sequence[str] | Mapping[str, str], dataset: str
+) -> DatasetDict:
+    """Number the classes from 0; negative labels are missing ones."""
+    numbers = sorted(number for number in found if number >= 0)
+    if isinstance(class_names, Mapping):
+        if unnamed := [str(number) for number in numbers if class_names and str(number) not in class_names]:
+            raise ValueError(f"{dataset} has labels that class_names has not: {shortened(unnamed)}.")
+        numbers = sorted(map(int, filter(NUMBER.fullmatch, class_names))) or numbers
+        names = [str(number) for number in numbers]
+    else:
+        if numbers and numbers[-1] >= len(class_names):
+            raise ValueError(
+                f"{dataset} has a label {numbers[-1]}, but class_names has only {len(class_names)} names, of the "
+                f"labels 0 to {len(class_names) - 1}."
+            )
+        numbers, names = [*range(len(class_names))], list(class_names)
+    label_of: dict[int | None, int] = {number: label for label, number in enumerate(numbers)}
+    feature = ClassLabel(names=names)
+    for name, split in splits.items():
+        labels = [label_of.get(None if label is None else int(label)) for label in split["label"]]
+        splits[name] = split.remove_columns("label").add_column("label", labels, feature=feature)
+    return splits
+
+
+def _check_are_words(names: Sequence[str], number_of_classes: int, dataset: str) -> None:
     if codes := [name for name in names if CODE.fullmatch(name)]:
         raise ValueError(
-            f"{len(codes)} of the {len(names)} classes of {dataset} are named by a code or number, and prompts need "
-            f"words: {shortened(codes)}. Pass class_names, a list of names by label or a dictionary from code to name."
+            f"{len(codes)} of the {number_of_classes} classes of {dataset} are named by a code or number, and "
+            f"prompts need words: {shortened(codes)}. Pass class_names: a list of names by label, a dictionary from "
+            "code to name, or a file of either."
         )
 
 

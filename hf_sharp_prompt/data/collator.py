@@ -20,12 +20,18 @@ logger = logging.getLogger(__name__)
 IGNORED = -100
 """The label of samples that torch's losses leave out."""
 
+LONGEST = 32
+"""How many times its shorter side an image's longer side is where a processor keeps the centre; its crop is square."""
+
 
 class ImageCollator:
     """Turns examples with an image and a label into a batch of `pixel_values` and `labels`.
 
     Examples with `pixel_values` or `image_features`, or without an image, are model inputs already: they are stacked
     as they are, and no image is read.
+
+    Of images more than 32 times longer than wide, a processor that crops the centre gets the middle part, which holds
+    the crop; to scale the whole would fill the memory.
 
     Args:
         processor: The model's processor or image processor.
@@ -87,6 +93,8 @@ class ImageCollator:
         images = [decode(image, f"number {number} of its batch") for number, image in enumerate(images)]
         if self.augment is not None:
             images = [self.augment(image) for image in images]
+        if _keeps_the_centre(self.image_processor):
+            images = [_without_far_ends(image) for image in images]
         return self.image_processor(images, return_tensors="pt")["pixel_values"]
 
     def _warn_of_missing_labels(self, example: Mapping[str, Any], image_column: str) -> None:
@@ -98,6 +106,25 @@ class ImageCollator:
                 "ImageCollator(processor, label_column=…) as data_collator."
             )
             self._warned_of_missing_labels = True
+
+
+def _keeps_the_centre(processor: Any) -> bool:
+    """Tell whether a processor scales the shorter side to a fixed length and crops the centre, as CLIP's does."""
+    size = getattr(processor, "size", None) or {}
+    return bool(getattr(processor, "do_center_crop", False) and size.get("shortest_edge"))
+
+
+def _without_far_ends(image: Image.Image) -> Image.Image:
+    """Crop an image that is much longer than wide to its middle part.
+
+    The processor scales the whole image before it crops the centre: 1 × 5,000 pixels would become 224 × 1,120,000.
+    """
+    shorter, longer = sorted(image.size)
+    if longer <= LONGEST * shorter:
+        return image
+    cut = (longer - LONGEST * shorter) // 2  # at each end, so that the centre stays
+    horizontal, vertical = (cut, 0) if image.width == longer else (0, cut)
+    return image.crop((horizontal, vertical, image.width - horizontal, image.height - vertical))
 
 
 def _column(examples: list[dict[str, Any]], name: str) -> list[Any]:

@@ -13,18 +13,24 @@ import datasets
 import numpy as np
 import torch
 from datasets.utils.file_utils import is_local_path
-from PIL import ExifTags, Image, ImageOps
+from PIL import ExifTags, Image, ImageOps, JpegImagePlugin, UnidentifiedImageError
 
 
 _CHANNELS = (1, 2, 3, 4)
+
+JPEG_START = b"\xff\xd8\xff"
+"""The first bytes of every JPEG."""
 
 
 def decode(image: Any, which: str = "without a path") -> Image.Image:
     """Read an image as transformers' pipelines do, so that training and use see the same pixels.
 
-    Photos are turned upright by their EXIF orientation. Transparency is dropped without a background. The first of
-    several frames is taken. Pixels of 16 bits keep their upper 8. Floats lie between 0 and 1, as torchvision takes
-    them. CoOp's code differs in one point: it does not turn photos.
+    Photos are turned upright by their EXIF orientation. Transparency is dropped without a background: the colours
+    below it count. The first of several frames is taken. Pixels of 16 bits keep their upper 8. Floats lie between 0
+    and 1, as torchvision takes them. CoOp's code differs in one point: it does not turn photos.
+
+    A file of more pixels than Pillow opens (`2 * PIL.Image.MAX_IMAGE_PIXELS`, 179 million) is refused, since a small
+    file can hold a picture that fills the memory; a JPEG is read at a half, a quarter or an eighth of its size.
 
     Args:
         image: A PIL image of any mode; a path; an encoded file, as bytes or as `datasets` stores one; an array or
@@ -79,13 +85,39 @@ def _read(file: dict[str, Any]) -> Image.Image:
     if file["bytes"] is None and not is_local_path(file["path"]):  # in an archive, or on the Hub
         return datasets.Image().decode_example(file)
     # From a path, Pillow maps TIFF files into memory and forgets their orientation.
-    return Image.open(io.BytesIO(Path(file["path"]).read_bytes() if file["bytes"] is None else file["bytes"]))
+    content = Path(file["path"]).read_bytes() if file["bytes"] is None else file["bytes"]
+    if not content:
+        raise ValueError("it is empty")
+    try:
+        return Image.open(io.BytesIO(content))
+    except Image.DecompressionBombError:
+        if not content.startswith(JPEG_START):
+            raise
+        return _open_huge_jpeg(content)
+
+
+def _open_huge_jpeg(content: bytes) -> Image.Image:
+    """Open a JPEG at the largest fraction of its size that Pillow opens without a warning.
+
+    JPEGs have at most 65,535 pixels a side, so that an eighth is never too large.
+    """
+    image = JpegImagePlugin.JpegImageFile(io.BytesIO(content))  # `Image.open` would look at the full size
+    width, height = image.size
+    for divisor in (2, 4, 8):
+        if width * height <= (Image.MAX_IMAGE_PIXELS or 0) * divisor**2:
+            break
+    image.draft(None, (width // divisor, height // divisor))
+    return image
 
 
 def _load(read: Callable[[], Image.Image], name: str) -> Image.Image:
     try:
         image = read()
         image.load()
+    except Image.DecompressionBombError as error:
+        raise ValueError(f"The image {name} has too many pixels ({error}); make it smaller or remove it.") from error
+    except UnidentifiedImageError as error:
+        raise ValueError(f"The image {name} cannot be decoded (it is no image); repair or remove it.") from error
     except Exception as error:
         raise ValueError(f"The image {name} cannot be decoded ({error}); repair or remove it.") from error
     return image

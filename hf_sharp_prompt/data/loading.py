@@ -5,55 +5,106 @@ from __future__ import annotations
 import dataclasses
 import logging
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Literal, get_args, overload
 
 import numpy as np
-import pyarrow.compute as pc
-from datasets import ClassLabel, Dataset, DatasetDict, Image
+from datasets import ClassLabel, Dataset, DatasetDict, Image, IterableDatasetDict
 
 from ..demo import TASKS
 from . import catalogue, layouts
+from .bad_images import check_are_there, image_files, without_bad_images
+from .class_name_files import read_class_names
 from .class_names import choose_names, with_named_labels
-from .columns import describe, find_image_column, find_label_column
+from .columns import describe, find_image_column, find_label_column, require_column
 from .labels import check_labels, class_counts, shortened
 from .layouts import Facts
-from .splits import with_test_split, with_usual_names
+from .splits import with_test_split, with_usual_names, without_classes
+from .streaming import stream
 
 
 logger = logging.getLogger(__name__)
+
+
+OnBadImage = Literal["raise", "skip"]
+"""What is done about images that cannot be read."""
+
+
+@overload
+def load_image_dataset(
+    dataset: str,
+    image_column: str | None = None,
+    label_column: str | None = None,
+    class_names: Sequence[str] | Mapping[str, str] | str | Path | None = None,
+    data_root: str | Path | None = None,
+    on_bad_image: OnBadImage = "raise",
+    streaming: Literal[False] = False,
+    needs_test_split: bool = True,
+) -> DatasetDict: ...
+
+
+@overload
+def load_image_dataset(
+    dataset: str,
+    image_column: str | None = None,
+    label_column: str | None = None,
+    class_names: Sequence[str] | Mapping[str, str] | str | Path | None = None,
+    data_root: str | Path | None = None,
+    on_bad_image: OnBadImage = "raise",
+    *,
+    streaming: Literal[True],
+    needs_test_split: bool = True,
+) -> IterableDatasetDict: ...
 
 
 def load_image_dataset(
     dataset: str,
     image_column: str | None = None,
     label_column: str | None = None,
-    class_names: Sequence[str] | Mapping[str, str] | None = None,
-) -> DatasetDict:
+    class_names: Sequence[str] | Mapping[str, str] | str | Path | None = None,
+    data_root: str | Path | None = None,
+    on_bad_image: OnBadImage = "raise",
+    streaming: bool = False,
+    needs_test_split: bool = True,
+) -> DatasetDict | IterableDatasetDict:
     """Load images and labels for classification, as the Trainer, samplers and protocols take them.
 
     Args:
-        dataset: A name of the catalogue (`data.catalogue.names()`), a task of the embedded demo, a data set that
-            `save_to_disk` saved, a folder in `imagefolder` layout (one folder per class, nested or not, in one folder
-            per split or without splits; or with a metadata file), a data set's id on the Hub, the path of a YAML file
-            that describes a data set ([`~catalogue.CatalogueEntry`]), or what a layout that was added recognises.
-        image_column: The column of the images. By default the catalogue's; or `image`, or else the only one whose
-            feature is an `Image` or that has another usual name, such as `img`.
+        dataset: A name of the catalogue (`data.catalogue.names()`); a task of the embedded demo; a folder with one
+            folder of images per class, nested or not, in one folder per split or without splits, or with a metadata
+            file; a table of paths and labels (CSV, TSV, JSON, JSONL, Parquet), a text list or a WebDataset, one file
+            or a folder with one for each split; a folder that the papers' code reads; a data set that `save_to_disk`
+            saved; a data set's id on the Hub; the path of a YAML file that describes a data set
+            ([`~catalogue.CatalogueEntry`]); or what a layout that was added recognises. `docs/data.md` has examples.
+        image_column: The column of the images, which are pictures, bytes or paths. By default the catalogue's; or
+            `image`, or else the only one whose feature is an `Image` or that has another usual name, such as `img`, or
+            else one with a usual name of a column of paths, such as `file_name`.
         label_column: The column of the labels. By default the catalogue's; or `label` or `labels`, or else the only
-            one whose feature is a `ClassLabel` or whose name ends in `_label`. It may hold strings, or with
-            `class_names` whole numbers.
-        class_names: The names of the classes: a list by label, or a dictionary from the data set's names to others;
-            names that a dictionary does not have stay. By default the catalogue's, or else the data set's own, which
-            must be words: codes such as `n01440764` and bare numbers are refused. `{}` lets them pass, for models
-            that make no prompts of names.
+            one whose feature is a `ClassLabel` or whose name ends in `_label`, or else the only one with another usual
+            name, such as `class` or `category`. It may hold strings, or with `class_names` whole numbers.
+        class_names: The names of the classes: a list by label; a dictionary from the data set's names or
+            numbers to others, where names that it does not have stay; or the path of a file of names, one on each
+            line, or of a JSON file with a list or a dictionary. By default the catalogue's, or else the data set's
+            own, which must be words: codes such as `n01440764` and bare numbers are refused. `{}` lets them pass, for
+            models that make no prompts of names.
+        data_root: The folder that has the data sets' folders, called as in CoOp's code: with `oxford_pets` as
+            `dataset`, its folder `oxford_pets` is read. By default, a named data set is read from the Hub.
+        on_bad_image: What to do about images that cannot be read. `raise` checks now that all image files exist and
+            are not empty; one that cannot be decoded ends the run when its turn comes. `skip` decodes each image once
+            now and leaves out those that it cannot; a warning counts and lists them.
+        streaming: Return splits that read their images while they are iterated over, for evaluation of data that are
+            too large to download. Nothing is checked before, and no split is held out. Labels must have names: a
+            `ClassLabel`, or `class_names`.
+        needs_test_split: Whether a test split is made where there is none. With `False` the splits stay as they are.
 
     Returns:
         Splits `train` and `test`, and `validation` where there is one, each with an `image` column that is not yet
         decoded and a `label` column, a `ClassLabel`. In class names, underscores have become spaces. Images without a
         label, and splits without any, are left out. Without a test split the validation split is the test split;
-        without either, 30 % of the training split, stratified. Whatever is left out or stands in is logged.
+        without either, 30 % of the training split, stratified. Whatever is left out or stands in is logged. Data
+        that are only for testing have only `test`.
 
     Raises:
         ValueError: No such data set; no image or label column, or several of which none is named; images that are
@@ -61,39 +112,58 @@ def load_image_dataset(
             name is empty, a code, a number or repeated, or has control characters; splits that number their classes
             differently; a training split without labels; too few images to hold a test split out.
     """
-    entry = catalogue.find(dataset)
-    splits = with_usual_names(layouts.find(entry.source).read(entry), entry.splits, dataset)
-    splits = _with_usual_columns(
-        splits, image_column or entry.image_column, label_column or entry.label_column, dataset
+    if on_bad_image not in get_args(OnBadImage):
+        raise ValueError(f"on_bad_image must be 'raise' or 'skip', got {on_bad_image!r}.")
+    entry = catalogue.find(dataset, data_root)
+    entry = dataclasses.replace(
+        entry, image_column=image_column or entry.image_column, label_column=label_column or entry.label_column
     )
-    splits = with_named_labels(splits, class_names or entry.class_names or class_names, dataset)
-    splits = _without_unlabelled(splits, dataset)
-    _check_images(splits, dataset)
-    _warn_of_classes_without_images(splits["train"], dataset)
-    return with_test_split(splits, dataset)
+    if isinstance(class_names, str | Path):
+        class_names = read_class_names(class_names)
+    naming = class_names or entry.naming or class_names
+    if streaming:
+        if on_bad_image == "skip":
+            raise ValueError("on_bad_image='skip' reads all images first; load the data without streaming=True.")
+        return stream(entry, naming, dataset)
+    splits = with_usual_names(layouts.find(entry.source).read(entry), entry.splits, dataset)
+    splits = _with_usual_columns(splits, entry.image_column, entry.label_column, dataset)
+    splits = without_classes(splits, entry.left_out)
+    splits = with_named_labels(splits, naming, dataset)
+    splits = DatasetDict({name: _labelled_rows(split, name, dataset) for name, split in splits.items()})
+    splits = _without_empty_splits(splits, "labelled", dataset)
+    _check_images_are_apart(splits, dataset)
+    if on_bad_image == "skip":
+        splits = _without_empty_splits(without_bad_images(splits, dataset), "readable", dataset)
+    else:
+        check_are_there(splits, dataset)
+    if "train" in splits:
+        _warn_of_classes_without_images(splits["train"], dataset)
+    return with_test_split(splits, dataset) if needs_test_split else splits
 
 
-def canonical_name(dataset: str) -> str:
+def canonical_name(dataset: str, data_root: str | Path | None = None) -> str:
     """Return one name for all ways to write the same data set: `pets/`, `./pets` and `~/data/pets` may be one folder.
 
     Args:
-        dataset: As for `load_image_dataset`.
+        dataset, data_root: As for `load_image_dataset`.
 
     Returns:
         An absolute path where there is such a file or folder, links not followed; or else the name, as of a demo task
         or on the Hub.
     """
+    if data_root is not None:
+        return os.path.abspath(catalogue.find(dataset, data_root).source)
     is_name = dataset in TASKS or dataset in catalogue.names()
     if not is_name and (path := Path(dataset).expanduser()).exists():
         return os.path.abspath(path)
     return dataset.rstrip("/")
 
 
-def find_facts(dataset: str) -> Facts:
+def find_facts(dataset: str, data_root: str | Path | None = None) -> Facts:
     """Find what is known about a data set without reading its images: columns, template, licence and citation.
 
     Args:
-        dataset: As for `load_image_dataset`.
+        dataset, data_root: As for `load_image_dataset`.
 
     Returns:
         What the catalogue knows, and for the rest what the layout knows.
@@ -101,7 +171,7 @@ def find_facts(dataset: str) -> Facts:
     Raises:
         ValueError: There is no such data set.
     """
-    entry = catalogue.find(dataset)
+    entry = catalogue.find(dataset, data_root)
     facts = layouts.find(entry.source).facts(entry)
     return dataclasses.replace(
         facts,
@@ -111,67 +181,80 @@ def find_facts(dataset: str) -> Facts:
     )
 
 
-def load_class_names(dataset: str) -> list[str]:
+def template_of(dataset: str, data_root: str | Path | None = None, method: str | None = None) -> str | None:
+    """Return the hand-written prompt of a data set, such as `a photo of a {}, a type of pet.`
+
+    Args:
+        dataset, data_root: As for `load_image_dataset`.
+        method: The method that the prompt is for, where it has another than CLIP's, such as `kgcoop`.
+
+    Returns:
+        The prompt, with `{}` for the name of a class; None where none is known. The Hub is not asked.
+    """
+    entry = catalogue.find(dataset, data_root)
+    known = entry.method_templates.get(method or "") or entry.template
+    layout = layouts.find(entry.source)
+    return known or (None if isinstance(layout, layouts.Hub) else layout.facts(entry).template)
+
+
+def load_class_names(dataset: str, data_root: str | Path | None = None) -> list[str]:
     """Return the names of a data set's classes, without reading its images if its layout knows them.
 
     Args:
-        dataset: As for `load_image_dataset`.
+        dataset, data_root: As for `load_image_dataset`.
 
     Raises:
         ValueError: There is no such data set, or no column of class labels, or several.
     """
-    entry = catalogue.find(dataset)
-    features = find_facts(dataset).features
+    entry = catalogue.find(dataset, data_root)
+    features = find_facts(dataset, data_root).features
     if features:
-        label = features.get(entry.label_column or _find_column(find_label_column, "label", features, dataset))
+        label = features.get(entry.label_column or require_column(find_label_column, "label", features, dataset))
         if isinstance(label, ClassLabel):
-            return choose_names(label.names, entry.class_names, dataset)
-    return load_image_dataset(dataset)["train"].features["label"].names
+            used = [name for name in label.names if name not in entry.left_out]
+            return choose_names(used, entry.naming, dataset)
+    splits = load_image_dataset(dataset, data_root=data_root)
+    return splits[next(iter(splits))].features["label"].names
 
 
 def _with_usual_columns(
     splits: DatasetDict, image_column: str | None, label_column: str | None, dataset: str
 ) -> DatasetDict:
-    """Keep the two columns that are used, as `image`, not decoded, and `label`."""
-    columns = splits["train"].features
-    image_column = image_column or _find_column(find_image_column, "image", columns, dataset)
-    label_column = label_column or _find_column(find_label_column, "label", columns, dataset)
-    for split, column in product(splits, (image_column, label_column)):
-        if column not in splits[split].column_names:
-            columns = splits[split].features
-            raise ValueError(
-                f"The {split} split of {dataset} has no column {column!r}; its columns are: {describe(columns)}."
-            )
+    """Keep the two columns that are used, as `image`, not decoded, and `label`; test splits may have no label."""
+    columns = splits[next(iter(splits))].features
+    image_column = image_column or require_column(find_image_column, "image", columns, dataset)
+    label_column = label_column or require_column(find_label_column, "label", columns, dataset)
+    for name, column in product([*splits], (image_column, label_column)):
+        if column in splits[name].column_names:
+            continue
+        problem = f"The {name} split of {dataset} has no column {column!r}"
+        if column == image_column or columns is splits[name].features or column not in columns:
+            raise ValueError(f"{problem}; its columns are: {describe(splits[name].features)}.")
+        logger.warning(f"{problem} of labels and is left out.")
+        del splits[name]
     splits = splits.select_columns([image_column, label_column])
     splits = splits.rename_columns({image_column: "image"} if image_column != "image" else {})
     splits = splits.rename_columns({label_column: "label"} if label_column != "label" else {})
     return splits.cast_column("image", Image(decode=False))
 
 
-def _find_column(
-    find: Callable[[Mapping[str, Any]], str | None], kind: str, columns: Mapping[str, Any], dataset: str
-) -> str:
-    try:
-        column = find(columns)
-    except ValueError as error:
-        raise ValueError(f"In {dataset}: {error}") from error
-    if column is None:
-        raise ValueError(
-            f"{dataset} has no {kind} column; name the one to use with {kind}_column. Its columns are: "
-            f"{describe(columns)}."
-        )
-    return column
+def _without_empty_splits(splits: DatasetDict, kind: str, dataset: str) -> DatasetDict:
+    """Leave out splits without images.
 
+    Args:
+        splits: The splits.
+        kind: The kind of images that are left in them: `labelled` or `readable`.
+        dataset: The data set, for messages.
 
-def _without_unlabelled(splits: DatasetDict, dataset: str) -> DatasetDict:
-    """Leave out images without a label, and splits that have no others."""
-    labelled = DatasetDict({name: _labelled_rows(split, name, dataset) for name, split in splits.items()})
-    for name in [name for name, split in labelled.items() if len(split) == 0]:
-        if name == "train":
-            raise ValueError(f"The train split of {dataset} has no labelled images; use a data set that has some.")
-        logger.warning(f"The {name} split of {dataset} has no labelled images and is left out.")
-        del labelled[name]
-    return labelled
+    Raises:
+        ValueError: The training split, or the only one, is empty.
+    """
+    for name in [name for name, split in splits.items() if len(split) == 0]:
+        if name == "train" or len(splits) == 1:
+            raise ValueError(f"The {name} split of {dataset} has no {kind} images; use a data set that has some.")
+        logger.warning(f"The {name} split of {dataset} has no {kind} images and is left out.")
+        del splits[name]
+    return splits
 
 
 def _labelled_rows(split: Dataset, name: str, dataset: str) -> Dataset:
@@ -187,30 +270,16 @@ def _labelled_rows(split: Dataset, name: str, dataset: str) -> Dataset:
     return split
 
 
-def _check_images(splits: DatasetDict, dataset: str) -> None:
-    """Check that no image is missing, and that no image file is in two splits."""
+def _check_images_are_apart(splits: DatasetDict, dataset: str) -> None:
+    """Check that no image file is in two splits."""
     split_of_file: dict[str, str] = {}
     for name, split in splits.items():
-        shared = [file for file in _image_files(split, name, dataset) if split_of_file.setdefault(file, name) != name]
+        shared = [file for file in image_files(split) if split_of_file.setdefault(file, name) != name]
         if shared:
             raise ValueError(
                 f"In {dataset}, {len(shared)} image files are in the {name} split and in the "
                 f"{split_of_file[shared[0]]} split as well, such as {shared[0]}; keep each image in one split."
             )
-
-
-def _image_files(split: Dataset, name: str, dataset: str) -> Iterator[str]:
-    """Go through the paths of images that are files, not bytes in the data set; none may be missing."""
-    missing = 0
-    for table in split.with_format("arrow").iter(1000):
-        image = table["image"]
-        paths = pc.struct_field(image, "path").filter(pc.is_null(pc.struct_field(image, "bytes")))
-        missing += paths.null_count
-        yield from paths.drop_null().to_pylist()
-    if missing:
-        raise ValueError(
-            f"{missing} of {len(split)} images in the {name} split of {dataset} are missing (None); remove their rows."
-        )
 
 
 def _warn_of_classes_without_images(train: Dataset, dataset: str) -> None:

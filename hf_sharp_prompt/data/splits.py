@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
-from datasets import Dataset, DatasetDict
+import numpy as np
+from datasets import ClassLabel, Dataset, DatasetDict
 
 
 logger = logging.getLogger(__name__)
@@ -24,24 +25,65 @@ def with_usual_names(data: Dataset | DatasetDict, source_names: Mapping[str, str
 
     Args:
         data: What a layout has read. Data without splits are the training split.
+        source_names, dataset: As for [`usual_names`].
+
+    Raises:
+        ValueError: As of [`usual_names`].
+    """
+    splits = DatasetDict(train=data) if isinstance(data, Dataset) else data
+    return DatasetDict({usual: splits[name] for usual, name in usual_names([*splits], source_names, dataset).items()})
+
+
+def usual_names(names: Sequence[str], source_names: Mapping[str, str], dataset: str) -> dict[str, str]:
+    """Find the usual names of splits.
+
+    Args:
+        names: The names of the splits that there are.
         source_names: Usual name → the name of the split to use for it. Empty: all splits are kept, and `val`, `valid`
             and `dev` are `validation`.
         dataset: The data set, for errors.
 
+    Returns:
+        Usual name → name of the split.
+
     Raises:
-        ValueError: A split that is not there; no training split.
+        ValueError: A split that is not there; neither a training nor a test split.
     """
-    splits = DatasetDict(train=data) if isinstance(data, Dataset) else DatasetDict(data)
-    if lacking := [name for name in source_names.values() if name not in splits]:
-        raise ValueError(f"{dataset} has no split named {lacking[0]!r}; it has {', '.join(splits)}.")
+    if lacking := [name for name in source_names.values() if name not in names]:
+        raise ValueError(f"{dataset} has no split named {lacking[0]!r}; it has {', '.join(names)}.")
     if source_names:
-        return DatasetDict({usual: splits[name] for usual, name in source_names.items()})
+        return dict(source_names)
+    usual = {name: name for name in names}
     for name in VALIDATION_NAMES:
-        if name in splits and "validation" not in splits:
-            splits["validation"] = splits.pop(name)
-    if "train" not in splits:
-        raise ValueError(f"{dataset} has no split named 'train'; it has {', '.join(splits)}.")
-    return splits
+        if name in usual and "validation" not in usual:
+            usual["validation"] = usual.pop(name)
+    if "train" not in usual and "test" not in usual:
+        raise ValueError(f"{dataset} has no split named 'train'; it has {', '.join(usual)}.")
+    return usual
+
+
+def without_classes(splits: DatasetDict, names: Sequence[str]) -> DatasetDict:
+    """Leave out classes. The others keep their order and are numbered from 0.
+
+    Args:
+        splits: Splits with a `label` column. To leave classes out, it must be a `ClassLabel`.
+        names: The names of the classes to leave out. Names of no class are passed over.
+    """
+    if not names:
+        return splits
+    all_names = splits[next(iter(splits))].features["label"].names
+    used = [label for label, name in enumerate(all_names) if name not in names]
+    new_label = np.full(len(all_names), -1)
+    new_label[used] = range(len(used))
+    feature = ClassLabel(names=[all_names[label] for label in used])
+    kept = DatasetDict()
+    for split, rows in splits.items():
+        labels = rows.select_columns("label").with_format("arrow")[:]["label"].fill_null(-1).to_numpy()
+        new = np.where(labels < 0, -1, new_label[labels])
+        indices = np.flatnonzero((labels < 0) | (new >= 0))
+        kept[split] = rows.select(indices).remove_columns("label")
+        kept[split] = kept[split].add_column("label", new[indices].tolist(), feature=feature)
+    return kept
 
 
 def with_test_split(splits: DatasetDict, dataset: str) -> DatasetDict:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import sys
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -12,6 +11,8 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
+
+from ..tuners import CLIPPromptConfig, ViTPromptConfig
 
 
 RECIPES_HELP = (
@@ -29,11 +30,33 @@ class ExperimentArguments:
 
     model: str = field(default="", metadata={"help": "A Hub id or a directory."})
     dataset: list[str] = field(default_factory=list, metadata={"help": "One or more data sets."})
+    data_root: str | None = field(
+        default=None,
+        metadata={
+            "help": "The folder that has the papers' data sets in folders called as in CoOp's code, so that --dataset "
+            "oxford_pets is read from its folder oxford_pets. Default: the Hub."
+        },
+    )
     image_column: str | None = field(
         default=None, metadata={"help": "The column of the images. Default: the one whose feature is an Image."}
     )
     label_column: str | None = field(
         default=None, metadata={"help": "The column of the labels. Default: the one whose feature is a ClassLabel."}
+    )
+    class_names: str | None = field(
+        default=None,
+        metadata={
+            "help": "A file with the names of the classes: one on each line in the order of the labels, or JSON: a "
+            "list, or an object from the data set's names or numbers to names. Default: the data set's own."
+        },
+    )
+    on_bad_image: str = field(
+        default="raise",
+        metadata={
+            "help": "What to do about images that cannot be read: raise an error, or skip them, for which all images "
+            "are checked first.",
+            "choices": ["raise", "skip"],
+        },
     )
     recipes: list[str] = field(default_factory=list, metadata={"help": RECIPES_HELP})
     seeds: list[int] = field(
@@ -55,6 +78,26 @@ class ExperimentArguments:
     def __post_init__(self) -> None:
         check_seeds(self.seeds)
         check_distinct([name_of_data(dataset) for dataset in self.dataset], "--dataset")
+        if self.class_names is not None and len(self.datasets) > 1:
+            raise ValueError(
+                f"--class_names names the classes of one data set, but there are {len(self.datasets)}; run one at a "
+                "time."
+            )
+
+    @property
+    def loading(self) -> dict[str, Any]:
+        """The arguments of `load_image_dataset` for `--dataset`."""
+        return {
+            "image_column": self.image_column,
+            "label_column": self.label_column,
+            "class_names": self.class_names,
+            **self.loading_of_others,
+        }
+
+    @property
+    def loading_of_others(self) -> dict[str, Any]:
+        """The arguments of `load_image_dataset` for data sets that are measured on besides."""
+        return {"data_root": self.data_root, "on_bad_image": self.on_bad_image}
 
     def shrink(self) -> None:
         """Do less: what `--smoke` asks for."""
@@ -74,7 +117,8 @@ class ExperimentArguments:
 def describe_dataset(tasks: Collection[str]) -> str:
     """The help of `--dataset`."""
     return (
-        "One or more of: a Hub id, a folder in imagefolder layout, a data set saved with save_to_disk, a task of the "
+        "One or more of: a folder with a folder of images for each class, a table (CSV, TSV, JSON, JSONL, Parquet) or "
+        "text list of paths and labels, a WebDataset, a data set saved with save_to_disk, a Hub id, a task of the "
         f"embedded demo ({', '.join(tasks)}), or 'all' for all of the demo's."
     )
 
@@ -83,6 +127,13 @@ def describe_dataset(tasks: Collection[str]) -> str:
 class CLIPPromptArguments:
     """The fields of `CLIPPromptConfig` that recipes and command lines set."""
 
+    design: str = field(
+        default="custom",
+        metadata={
+            "help": "The published design of prompts that the other fields are of, for checks and the model card: "
+            f"{', '.join(CLIPPromptConfig.designs.names())}."
+        },
+    )
     num_text_tokens: int = field(default=4, metadata={"help": "Number of learned context tokens."})
     text_init: str | None = field(
         default=None, metadata={"help": "Words whose embeddings initialise the context. Default: random."}
@@ -91,7 +142,7 @@ class CLIPPromptArguments:
         default="normal",
         metadata={"help": "The context tokens that text_init does not reach.", "choices": ["normal", "zeros"]},
     )
-    text_depth: int = field(default=1, metadata={"help": "Text layers that get tokens of their own."})
+    text_depth: int = field(default=1, metadata={"help": "Text layers that get separate tokens."})
     class_token_position: str = field(
         default="end",
         metadata={"help": "Where the text stands in the context.", "choices": ["end", "middle", "front"]},
@@ -105,7 +156,7 @@ class CLIPPromptArguments:
     num_vision_tokens: int = field(
         default=0, metadata={"help": "Number of learned tokens in the image tower; images are then never cached."}
     )
-    vision_depth: int = field(default=1, metadata={"help": "Image layers that get tokens of their own."})
+    vision_depth: int = field(default=1, metadata={"help": "Image layers that get separate tokens."})
     coupled: bool = field(
         default=False, metadata={"help": "Make the vision tokens from the text tokens by linear maps (MaPLe)."}
     )
@@ -120,6 +171,13 @@ class CLIPPromptArguments:
 class ViTPromptArguments:
     """The fields of `ViTPromptConfig` that recipes and command lines set."""
 
+    design: str = field(
+        default="custom",
+        metadata={
+            "help": "The published design of prompts that the other fields are of, for checks and the model card: "
+            f"{', '.join(ViTPromptConfig.designs.names())}."
+        },
+    )
     num_tokens: int = field(default=10, metadata={"help": "Number of learned tokens in every prompted layer."})
     depth: int | None = field(default=None, metadata={"help": "Number of prompted layers. Default: every layer."})
     init: str = field(
@@ -156,7 +214,7 @@ def make_defaults() -> dict[str, Any]:
         "dataloader_num_workers": min(8, max(0, cores - 1)),
         "dataloader_persistent_workers": True,
         "dataloader_pin_memory": torch.cuda.is_available(),
-        "disable_tqdm": not sys.stderr.isatty(),
+        "disable_tqdm": True,  # `progress` shows how far a run is.
     }
 
 

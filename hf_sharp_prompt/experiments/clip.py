@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import sys
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 import datasets
+import torch
 from accelerate import PartialState
 from peft import PeftModel, get_peft_model
 from rich.console import Console
@@ -30,8 +30,8 @@ from transformers import (
     set_seed,
 )
 
-from .. import demo, metrics
-from ..data import ImageCollator, ImageFeatures, RandomResizedCropFlip, few_shot, find_facts, load_image_dataset
+from .. import demo, metrics, progress
+from ..data import ImageCollator, ImageFeatures, RandomResizedCropFlip, few_shot, load_image_dataset, template_of
 from ..training.arguments import SharpPromptTrainingArguments
 from ..training.trainer import SharpPromptTrainer
 from ..tuners import CLIPPromptConfig
@@ -51,6 +51,7 @@ from .images import Images, class_names, fingerprint_on_main, load_in_order
 from .methods import Method
 from .publishing import Publication
 from .recipes import OWN
+from .reporting import ReportsProgress
 from .results import Result, Results
 from .smoke import IMAGES, with_few_images
 
@@ -171,6 +172,7 @@ class CLIPImages:
         dataset: The data set, as the command line names it.
         args: The experiments' arguments.
         num_workers: How many workers decode images.
+        load: Loads the splits of the data set as the arguments say. Default: [`load_to_measure`].
 
     Attributes:
         splits: The data set's splits.
@@ -179,16 +181,24 @@ class CLIPImages:
         views: The views of each training image whose features are cached; None where every step draws its own.
     """
 
-    def __init__(self, dataset: str, args: CLIPDataArguments, num_workers: int) -> None:
+    def __init__(
+        self,
+        dataset: str,
+        args: CLIPDataArguments,
+        num_workers: int,
+        load: Callable[[str, Any], datasets.DatasetDict] | None = None,
+    ) -> None:
         self.args, self.num_workers = args, num_workers
+        progress.report("reading")
         task, views = demo.TASKS.get(dataset), args.augmented_views
         self.cache = args.cache_features or ("memory" if task or views is not None else "no")
         self.views = None if self.cache == "no" else views if views is not None else 0 if task else VIEWS
         check_is_clip(args.model)
         with PartialState().main_process_first():
-            self.splits, self.template = load_to_measure(dataset, args, args.image_column, args.label_column)
+            self.splits = load(dataset, args) if load else load_to_measure(dataset, args, **args.loading)
             with naming_model(args.model):
                 self.processor = AutoProcessor.from_pretrained(args.model)
+        self.template = find_template(dataset, args)
         self._measured: dict[str, ImageFeatures] = {}
 
     def load_model(self) -> CLIPModel:
@@ -216,12 +226,9 @@ class CLIPImages:
         self, images: datasets.Dataset, collator: ImageCollator, views: int = 1, seed: int = 0
     ) -> ImageFeatures:
         """Encode images as the frozen image tower sees them."""
-        if sys.stderr.isatty():
-            datasets.enable_progress_bars()  # Encoding may take long.
         encode = ImageFeatures.cached if self.cache == "disk" else ImageFeatures.compute
-        features = encode(images, self.encoder, collator, views, seed, num_workers=self.num_workers)
-        datasets.disable_progress_bars()
-        return features
+        encoder = CountingEncoder(self.encoder, len(images) * views)
+        return encode(images, encoder, collator, views, seed, num_workers=self.num_workers)
 
     def encode_to_measure(self, name: str, images: datasets.Dataset) -> ImageFeatures:
         """Encode the images to measure on that have this name, once."""
@@ -386,7 +393,31 @@ class CLIPExperiment(Experiment[CLIPPromptArguments, CLIPTrainer]):
             **options,
         )
         trainer.remove_callback(PrinterCallback)  # A line for each run says enough.
+        trainer.add_callback(ReportsProgress())
         return trainer
+
+
+class CountingEncoder:
+    """An encoder that reports how many images it has encoded.
+
+    Args:
+        encoder: What encodes.
+        total: How many images all processes encode together, each about as many.
+    """
+
+    def __init__(self, encoder: ImageEncoder, total: int) -> None:
+        self.encoder, self.total, self.done = encoder, total, 0
+        progress.report("encoding", 0, total)
+
+    @property
+    def fingerprint(self) -> str:
+        return self.encoder.fingerprint
+
+    def __call__(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        features = self.encoder(pixel_values)
+        self.done = min(self.total, self.done + len(features) * PartialState().num_processes)
+        progress.report("encoding", self.done, self.total)
+        return features
 
 
 def judge(prediction: EvalPrediction) -> Result:
@@ -395,19 +426,26 @@ def judge(prediction: EvalPrediction) -> Result:
     return metrics.compute("per_class_accuracy", prediction) | {"ece": calibration["expected_calibration_error"]}
 
 
-def load_to_measure(
-    dataset: str, args: CLIPDataArguments, image_column: str | None = None, label_column: str | None = None
-) -> tuple[datasets.DatasetDict, str]:
-    """Load a data set that is measured on, and find its hand-written prompt.
+def load_to_measure(dataset: str, args: CLIPDataArguments, **loading: Any) -> datasets.DatasetDict:
+    """Load a data set that is measured on.
+
+    Args:
+        dataset: The data set, as the command line names it.
+        args: The experiments' arguments.
+        **loading: Arguments of `load_image_dataset`.
 
     Raises:
         ValueError: It cannot be loaded, or lacks the split to measure on.
     """
-    template = args.template or find_facts(dataset).template or "a photo of a {}."
-    splits = load_image_dataset(dataset, image_column, label_column)
+    splits = load_image_dataset(dataset, **loading)
     if args.eval_split not in splits:
         raise ValueError(f"{dataset} has no {args.eval_split} split; it has {', '.join(splits)}.")
-    return with_few_images(splits) if args.smoke else splits, template
+    return with_few_images(splits) if args.smoke else splits
+
+
+def find_template(dataset: str, args: CLIPDataArguments) -> str:
+    """Find the hand-written prompt of a data set for zero-shot CLIP."""
+    return args.template or template_of(dataset, args.data_root) or "a photo of a {}."
 
 
 def check_is_clip(model: str) -> None:

@@ -27,7 +27,7 @@ from accelerate import PartialState
 from .. import demo
 from ..training.arguments import SharpPromptTrainingArguments
 from .arguments import RECIPES_HELP, CLIPPromptArguments, check_distinct, describe_dataset, make_defaults, name_of_data
-from .clip import CLIPArguments, CLIPExperiment, CLIPTrainer, load_to_measure
+from .clip import CLIPArguments, CLIPExperiment, CLIPTrainer, find_template, load_to_measure
 from .figures import draw_by_group
 from .images import fingerprint_on_main
 from .methods import ArgumentGroups, Method
@@ -90,10 +90,9 @@ class CrossDataset(CLIPExperiment):
         self._templates = {self.name: self.images.template}
         with PartialState().main_process_first():
             for target in args.targets:
-                splits, template = load_to_measure(target, args)
                 name = name_of_data(target)
-                self.targets[name] = self.choose_images(name, splits)
-                self._templates[name] = template
+                self.targets[name] = self.choose_images(name, load_to_measure(target, args, **args.loading_of_others))
+                self._templates[name] = find_template(target, args)
         keys = {name: key_of(name) for name in self.targets}
         self.columns = {self.name: SOURCE, **keys, "mean of targets": MEAN}
 

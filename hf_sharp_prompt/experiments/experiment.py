@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.table import Table
 from transformers import PreTrainedModel, set_seed
 
+from .. import progress
 from ..training.arguments import SharpPromptTrainingArguments
 from ..training.trainer import SharpPromptTrainer
 from .arguments import ExperimentArguments, name_of_data
@@ -106,17 +107,22 @@ class Experiment(ABC, Generic[P, T]):
         """What is said of the data before the runs; empty if nothing is."""
         return ""
 
+    def conclude(self, results: Results) -> str:
+        """What is said after the runs: where their results are."""
+        return f"Adapters are in {self.directory}/METHOD/seedN, summary.json and figures beside them.\n"
+
     def decodes_images(self, method: Method[P]) -> bool:
         """Whether a method trains on images that are decoded in every step, for which it needs workers."""
         return True
 
     def measure_baselines(self, training: SharpPromptTrainingArguments) -> Results:
-        """Measure what the methods are compared with and nothing is trained for."""
+        """Measure what the methods are compared with, without training."""
         return {}
 
     @cached_property
     def identity(self) -> dict[str, Any]:
         """What all runs have in common: other data or another model under the same name make another experiment."""
+        progress.report("reading")
         set_seed(0)  # A head that the checkpoint lacks is drawn at random.
         return {
             "model_fingerprint": fingerprint_of_model(self.load_model()),

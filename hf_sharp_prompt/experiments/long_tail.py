@@ -26,7 +26,7 @@ from PIL import Image
 from torch.utils.data import DataLoader
 from transformers import AutoImageProcessor, AutoModel, EvalPrediction, PreTrainedModel, PrinterCallback, set_seed
 
-from .. import demo, metrics
+from .. import demo, metrics, progress
 from ..data import (
     CIFAR_MEAN,
     CIFAR_STD,
@@ -60,6 +60,7 @@ from .images import Images, Pixels, fingerprint_on_main, load_in_order
 from .methods import ArgumentGroups, Method
 from .protocol import one_per_data_set, run_protocol
 from .recipes import RECIPES
+from .reporting import ReportsProgress
 from .results import Result, Results
 from .smoke import first_of_each_class
 from .tables import COSTS
@@ -193,6 +194,7 @@ class LongTail(Experiment[ViTPromptArguments, LongTailTrainer]):
         super().__init__(dataset, args, training)
         self.args = args
         with PartialState().main_process_first():
+            progress.report("reading")
             splits = self.load_splits()
             with naming_model(args.model):
                 processor = AutoImageProcessor.from_pretrained(args.model)
@@ -222,7 +224,7 @@ class LongTail(Experiment[ViTPromptArguments, LongTailTrainer]):
         if self.dataset == task.name:
             return demo.load_long_tail(self.make_counts([MAX_PER_CLASS_ON_DEMO] * len(task.classes)))
         # No prompts are made of the classes' names here, so codes and numbers are accepted.
-        splits = load_image_dataset(self.dataset, args.image_column, args.label_column, class_names={})
+        splits = load_image_dataset(self.dataset, **{**args.loading, "class_names": args.class_names or {}})
         splits["train"] = subsample(splits["train"], self.make_counts(class_counts(splits["train"])))
         return splits
 
@@ -304,6 +306,7 @@ class LongTail(Experiment[ViTPromptArguments, LongTailTrainer]):
             **options,
         )
         trainer.remove_callback(PrinterCallback)  # A line for each run says enough.
+        trainer.add_callback(ReportsProgress())
         return trainer
 
     def judge(self, prediction: EvalPrediction) -> Result:

@@ -87,8 +87,7 @@ def run_protocol(
         if PartialState().is_main_process:
             experiment.draw(found)
             write_index(output_dir)
-        where = f"{experiment.directory}/METHOD/seedN, summary.json and figures beside them"
-        console.print(f"Adapters are in {where}.\n", soft_wrap=True)
+        console.print(experiment.conclude(found), soft_wrap=True)
     if count > 1 and PartialState().is_main_process:
         for table in combined_tables([output_dir]):
             console.print(as_rich(table))

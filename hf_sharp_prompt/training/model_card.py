@@ -141,7 +141,7 @@ def write_cards_of(model: PeftModel, describe: Callable[[], TrainedPrompt]) -> N
         make_public(Path(working_dir))
         return PeftModel._upload_modified_files(model, working_dir, repo_id, *args, **kwargs)
 
-    methods: Any = model  # of this one model, not of its class
+    methods: Any = model  # mypy refuses to replace methods; these are one model's, not its class's.
     methods.create_or_update_model_card = save_card
     methods._upload_modified_files = upload
 

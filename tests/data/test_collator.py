@@ -199,3 +199,27 @@ def test_bytes_are_decoded(images, pixel_values, image_processor):
         image.save(buffer, format="png")
         files.append({"image": {"bytes": buffer.getvalue(), "path": None}})
     assert torch.equal(ImageCollator(image_processor)(files)["pixel_values"], pixel_values)
+
+
+@pytest.mark.parametrize("size", [(3, 700), (701, 3), (1, 5000)])
+def test_of_very_long_images_the_middle_is_what_it_would_be(size, image_processor, monkeypatch):
+    """1 × 5,000 pixels would be scaled to 224 × 1,120,000 before the centre is cropped, and fill the memory."""
+    pixels = np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+    image, collator = Image.fromarray(pixels), ImageCollator(image_processor)
+    quick = collator([{"image": image}])["pixel_values"]
+    with monkeypatch.context() as patch:
+        patch.setattr("hf_sharp_prompt.data.collator.LONGEST", 10**6)
+        whole = collator([{"image": image}])["pixel_values"]
+    assert (quick - whole).abs().max() < 0.05
+
+
+def test_long_images_do_not_fill_the_memory(image_processor, monkeypatch):
+    seen = []
+    process = type(image_processor).__call__
+    monkeypatch.setattr(
+        type(image_processor),
+        "__call__",
+        lambda self, images, **kwargs: seen.extend(images) or process(self, images, **kwargs),
+    )
+    ImageCollator(image_processor)([{"image": Image.new("RGB", (1, 5000))}, {"image": Image.new("RGB", (64, 48))}])
+    assert [image.size for image in seen] == [(1, 32), (64, 48)]

@@ -197,11 +197,51 @@ def test_broken_files_are_named(tmp_path, damage, monkeypatch):
         path.unlink()
     else:
         monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    problem = (
+        r"has too many pixels \(.+\); make it smaller" if damage == "a bomb" else r"cannot be decoded \(.+\); repair"
+    )
     for form in (str(path), {"bytes": None, "path": str(path)}):
-        with pytest.raises(ValueError, match=rf"The image {path} cannot be decoded \(.+\); repair or remove it"):
+        with pytest.raises(ValueError, match=rf"The image {path} {problem} or remove it"):
             decode(form)
 
 
 def test_bytes_without_an_image_are_said_to_be_bytes():
     with pytest.raises(ValueError, match=r"The image \(given as bytes\) cannot be decoded"):
         decode(io.BytesIO(b"<html>").getvalue())
+
+
+def test_a_jpeg_of_too_many_pixels_is_read_at_a_fraction_of_its_size(tmp_path, monkeypatch):
+    """A panorama must neither fill the memory nor end the run."""
+    path = saved(Image.fromarray(COLOURS).resize((512, 384)), tmp_path / "a.jpg", quality=95)
+    small = np.asarray(Image.open(path).resize((256, 192), Image.Resampling.BOX))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 256 * 192)
+    assert_same(decode(path), small, tolerance=12)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 128 * 96 + 1)
+    assert decode(path).size == (128, 96)
+
+
+@pytest.mark.parametrize(("content", "problem"), [(b"", "it is empty"), (b"<html>", "it is no image")])
+def test_what_is_no_image_is_said_in_words(tmp_path, content, problem):
+    path = tmp_path / "a.jpg"
+    path.write_bytes(content)
+    with pytest.raises(
+        ValueError, match=rf"^The image {path} cannot be decoded \({problem}\); repair or remove it\.$"
+    ):
+        decode(str(path))
+
+
+def test_a_photo_for_print_keeps_its_colours(tmp_path):
+    """CMYK in a JPEG is stored upside down by some programs; Pillow knows which."""
+    colours = np.full((16, 16, 3), (200, 40, 90), np.uint8)
+    path = saved(Image.fromarray(colours).convert("CMYK"), tmp_path / "a.jpg", quality=95)
+    assert Image.open(path).mode == "CMYK"
+    assert_same(decode(path), colours, tolerance=4)
+
+
+def test_a_tiff_of_floats_lies_between_black_and_white(tmp_path):
+    path = saved(Image.fromarray(RAMP.astype(np.float32)), tmp_path / "a.tif")
+    assert Image.open(path).mode == "F"
+    assert_same(decode(path), GREY)
+    path = saved(Image.fromarray(RAMP.astype(np.float32) * 255), tmp_path / "b.tif")
+    with pytest.raises(ValueError, match=rf"The image {path} has float pixels from 0 to 255; scale them"):
+        decode(path)

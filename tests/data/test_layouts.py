@@ -111,6 +111,7 @@ class TestCatalogue:
             ("- a\n- b\n", "must map the fields"),
             ("source: [\n", "is not a YAML file"),
             ("source: x\ntemplate: a photo.\n", r"template must have a \{\} for the name of a class, got 'a photo.'"),
+            ("source: x\nclass_names: [yes, no]\n", "class_names has True, which is no text; put it in quotes"),
             ("source: x\nsplits: {val: dev}\n", "splits must be of train, validation and test, got 'val'"),
         ],
     )
@@ -147,7 +148,7 @@ class TextList(layouts.Layout):
     description = "a text file of paths and classes"
 
     def recognises(self, source: str) -> bool:
-        return source.endswith(".txt")
+        return source.endswith(".list")
 
     def read(self, entry: CatalogueEntry) -> Dataset:
         lines = Path(entry.source).read_text(encoding="utf-8").splitlines()
@@ -160,7 +161,7 @@ class TestLayouts:
     def test_a_layout_is_added_and_used(self, tmp_path, monkeypatch):
         monkeypatch.setattr(layouts, "LAYOUTS", [*layouts.LAYOUTS])
         write(tmp_path, "x")
-        file = tmp_path / "list.txt"
+        file = tmp_path / "pets.list"
         file.write_text("".join(f"x/{n}.png\t{('dog', 'cat')[n % 2]}\n" for n in range(4)), encoding="utf-8")
         with pytest.raises(ValueError, match=r"stored in no known way.*: a task of the embedded demo; "):
             load_image_dataset(str(file))
@@ -264,7 +265,7 @@ class TestClassFolders:
             patch.setattr(layouts, "LAYOUTS", [loaded])
             message = r"1 image files are in the test split and in the train split as well, such as .*3\.png; keep"
             with pytest.raises(ValueError, match=message):
-                load_image_dataset("shared.txt")
+                load_image_dataset("shared.list")
 
 
 class TestNamesOfClasses:

@@ -237,7 +237,7 @@ class TestErrors:
             (
                 Value("int64"),
                 3,
-                "labels of .* are int64 numbers without names, and prompts need names; cast",
+                "labels of .* are int64 numbers without names, and prompts need names; pass",
             ),
             (List(Value("int64")), [3], "labels of .* are of type List, .* or name a column of strings"),
             (ClassLabel(names=["only"]), 0, r"needs at least two classes, but .* has 1: \['only'\]"),
@@ -263,8 +263,8 @@ class TestErrors:
         assert str(tmp_path) in str(raised.value)
 
     def test_no_training_split(self, tmp_path):
-        make_folder(tmp_path / "test")
-        with pytest.raises(ValueError, match="no split named 'train'; it has test"):
+        make_folder(tmp_path / "val")
+        with pytest.raises(ValueError, match="no split named 'train'; it has validation"):
             load_image_dataset(str(tmp_path))
 
     @pytest.mark.parametrize(("scarce", "others"), [(1, 9), (2, 2)])

@@ -13,7 +13,7 @@ subprocess. In the test's own process only the methods of `HfApi(endpoint=hub.en
 Repositories start with an empty commit (the Hub's holds a `.gitattributes`); anyone may read them, and the token
 writes in every namespace. Every file is a regular one, sent inside the commit: it is the server that asks the client
 for Git LFS or Xet, file by file, so the client's own upload path is unchanged and Xet stays enabled. What is not
-served (pull requests, tags, data sets, Spaces) is answered by 501 and a message.
+served (pull requests, tags, data sets, but for refusals, and Spaces) is answered by 501 and a message.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from huggingface_hub import ModelCard
 
 
 class HubError(Exception):
-    """A refusal, from which the client makes an exception of its own: by `code` if there is one, else by `status`."""
+    """A refusal, from which the client makes its own exception: by `code` if there is one, else by `status`."""
 
     def __init__(self, status: int, message: str, code: str = "", headers: dict[str, str] | None = None, **body: Any):
         super().__init__(message)
@@ -98,6 +98,7 @@ class LocalHub:
         self.token = f"hf_{secrets.token_hex(17)}"
         self.repositories: dict[str, Repository] = {}
         self.requests: list[tuple[str, str]] = []  # method and path (with the query), as received
+        self.gated: set[str] = set()  # ids of data sets that no token gives access to
         self.failures: list[tuple[re.Pattern[str], int]] = []  # still to come, see `fail`
         self.lock = threading.Lock()  # held while a request is answered
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Handler, self))
@@ -240,6 +241,14 @@ class _Handler(BaseHTTPRequestHandler):
         stated = {name: card.get(name) for name in ("library_name", "pipeline_tag", "tags")}
         siblings = [{"rfilename": path, "size": len(data)} for path, data in sorted(commit.files.items())]
         return {"id": repo_id, "sha": commit.sha, "private": False, "siblings": siblings, "cardData": card, **stated}
+
+    @_route("(?:GET|HEAD) /datasets/{repo}/resolve/{revision}/{path}")
+    def resolve_in_dataset(self, repo_id: str, revision: str, path: str) -> Any:
+        """Refuse: there are no data sets but gated ones, which need a login, and then an access that is not given."""
+        if repo_id not in self.hub.gated:
+            raise HubError(404, "Repository not found", "RepoNotFound")
+        status = 403 if self.headers.get("Authorization") else 401
+        raise HubError(status, f"Access to dataset {repo_id} is restricted.", "GatedRepo")
 
     @_route("GET /api/models/{repo}/tree/{revision}(?:/{path})?")
     def tree(self, repo_id: str, revision: str, path: str = "") -> Any:

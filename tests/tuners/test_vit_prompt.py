@@ -41,7 +41,7 @@ DESIGNS: dict[str, Callable[[], ViTPromptConfig]] = {
     "two layers, cosine": lambda: ViTPromptConfig(num_tokens=2, depth=2, head="cosine", scale=4.0, num_labels=3),
     "cls, linear": lambda: ViTPromptConfig(num_tokens=2, depth=2, pooling="cls", class_names=NAMES),
 }
-# Where the model has a head of its own.
+# Where the model has its own head.
 OWN_HEAD: dict[str, Callable[[], ViTPromptConfig]] = {
     "own head": lambda: ViTPromptConfig(num_tokens=2, depth=2, head=None),
     "own head, trained": lambda: ViTPromptConfig(num_tokens=2, depth=None, head=None, modules_to_save=["classifier"]),
@@ -372,7 +372,7 @@ class TestErrors:
             ({"class_names": ["cat", " "]}, r"Class 1 has no name \(' '\); name it"),
             ({"num_labels": 4}, "num_labels is 4, but there are 3 class_names; leave num_labels out"),
             ({"class_names": None, "num_labels": "3"}, "num_labels must be an integer or None, got '3'"),
-            ({"head": None}, "class_names and num_labels are of the adapter's head, but head is None"),
+            ({"head": None}, "class_names and num_labels describe the adapter's head, but head is None"),
             ({"head": None, "class_names": None, "pooling": "cls"}, "pooling='cls' makes features for a head of the"),
         ],
     )

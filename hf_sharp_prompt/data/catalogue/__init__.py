@@ -13,7 +13,7 @@ from pathlib import Path
 from .entry import CatalogueEntry, read_entry
 
 
-__all__ = ["CatalogueEntry", "add", "find", "names"]
+__all__ = ["CatalogueEntry", "add", "find", "find_by_folder", "find_entry", "names"]
 
 logger = logging.getLogger(__name__)
 
@@ -48,26 +48,54 @@ def names() -> list[str]:
     return sorted({path.stem for path in FOLDER.glob("*.yaml")} | ADDED.keys())
 
 
-def find(dataset: str) -> CatalogueEntry:
+def find(dataset: str, data_root: str | Path | None = None) -> CatalogueEntry:
     """Find the entry of a data set.
 
     Args:
         dataset: A name of the catalogue, the path of a YAML file with an entry, or what a layout recognises.
+        data_root: The folder that has the data sets' folders, called as in CoOp's code: `oxford_pets`, `caltech-101`.
+            By default a named data set is read from the Hub.
 
     Returns:
         The entry; for data that are not in the catalogue one that says only where they are.
 
     Raises:
-        ValueError: A YAML file that is no entry.
+        ValueError: A YAML file that is no entry; a data set that is not in `data_root`, or that needs one.
     """
     path = Path(dataset).expanduser()
+    if data_root is not None:
+        entry = find_entry(dataset) if dataset in names() else CatalogueEntry(dataset, source="", folders=[dataset])
+        return entry.below(data_root)
     if dataset in names():
         if path.exists():
             logger.warning(f"{dataset} is taken as the data set of that name; for the folder give ./{dataset}.")
-        return ADDED.get(dataset) or _read_shipped(dataset)
+        entry = find_entry(dataset)
+        if not entry.source:
+            raise ValueError(
+                f"{dataset} can only be read from a folder; give data_root, the folder that has {entry.folders[0]}/."
+            )
+        return entry
     if path.suffix in (".yaml", ".yml") and path.is_file():
         return read_entry(path)
     return CatalogueEntry(name=dataset, source=dataset)
+
+
+def find_by_folder(folder: str) -> CatalogueEntry:
+    """Find the entry of a data set by the name of its folder.
+
+    Args:
+        folder: What the authors call the folder, such as `caltech-101`.
+
+    Returns:
+        The entry; for an unknown folder, an entry that says nothing else.
+    """
+    entries = (find_entry(name) for name in names())
+    return next((each for each in entries if folder in each.folders), CatalogueEntry(folder, source=folder))
+
+
+def find_entry(name: str) -> CatalogueEntry:
+    """Return the entry of a name, which must be one of `names()`."""
+    return ADDED.get(name) or _read_shipped(name)
 
 
 @cache

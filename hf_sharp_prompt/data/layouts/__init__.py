@@ -5,17 +5,40 @@ Data in a layout of your own are read once it is added with [`add`].
 
 from __future__ import annotations
 
+from .cifar100 import CIFAR100
 from .class_folders import ClassFolders
+from .coop import CoOpAircraft, CoOpSplits
+from .coop_imagenet import CoOpImageNet
 from .demo_task import DemoTask
 from .hub import Hub
 from .image_folder import ImageFolder
+from .inaturalist import INaturalist
 from .layout import Facts, Layout
+from .long_tailed_lists import LongTailedLists
 from .saved import Saved
+from .tables import Tables
+from .text_lists import TextLists
+from .web_dataset import WebDataset
 
 
-__all__ = ["Facts", "Layout", "add", "find"]
+__all__ = ["Facts", "Hub", "Layout", "add", "find"]
 
-LAYOUTS: list[Layout] = [DemoTask(), Saved(), ImageFolder(), ClassFolders(), Hub()]
+LAYOUTS: list[Layout] = [
+    DemoTask(),
+    Saved(),
+    LongTailedLists(),
+    INaturalist(),
+    CIFAR100(),
+    CoOpSplits(),
+    CoOpAircraft(),
+    CoOpImageNet(),
+    ImageFolder(),
+    Tables(),
+    TextLists(),
+    WebDataset(),
+    ClassFolders(),
+    Hub(),
+]
 """All layouts. The first that recognises a data set reads it."""
 
 

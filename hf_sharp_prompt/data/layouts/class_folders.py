@@ -2,31 +2,31 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 from collections.abc import Iterable, Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import NamedTuple
 
-from datasets import ClassLabel, Dataset, DatasetDict, Features, Image
+from datasets import DatasetDict
 from datasets.data_files import SPLIT_KEYWORDS
 from datasets.packaged_modules.imagefolder.imagefolder import ImageFolder as ImageFolderBuilder
 
 from ..catalogue import CatalogueEntry
 from ..class_names import check_distinct, in_words
 from ..labels import shortened
+from .image_files import Items, absolute, image_files
 from .layout import Layout
+from .split_names import named_splits
 
 
 logger = logging.getLogger(__name__)
 
-SPLIT_OF_WORD = {word: str(split) for split, words in SPLIT_KEYWORDS.items() for word in words}
-"""Word in a folder's name → split, as `datasets` reads them: val, valid, dev and validation are one."""
+EXTENSIONS = frozenset(ImageFolderBuilder.EXTENSIONS)
 
 
 class ImageFile(NamedTuple):
     """An image: its path below the data set's folder, and the folders that may name its split and its class."""
 
-    path: PurePosixPath
+    path: str
     folders: tuple[str, ...]
 
     @property
@@ -51,7 +51,7 @@ class ClassFolders(Layout):
         return Path(source).expanduser().is_dir()
 
     def read(self, entry: CatalogueEntry) -> DatasetDict:
-        root = Path(os.path.abspath(Path(entry.source).expanduser()))
+        root = absolute(entry.source)
         images = find_images(root)
         if not images:
             raise ValueError(
@@ -61,30 +61,38 @@ class ClassFolders(Layout):
         splits = without_wrappers(find_splits(images, entry.source))
         classes = find_classes(splits, entry.source)
         label_of = {folders: label for label, folders in enumerate(classes)}
-        features = Features({"image": Image(), "label": ClassLabel(names=list(classes.values()))})
-        rows = {
-            split: {
-                "image": [str(root / image.path) for image in images],
-                "label": [label_of[image.folders] for image in images],
-            }
+        items = {
+            split: Items([f"{root}/{image.path}" for image in images], [label_of[image.folders] for image in images])
             for split, images in splits.items()
         }
-        return DatasetDict({split: Dataset.from_dict(columns, features=features) for split, columns in rows.items()})
+        return image_files(items, list(classes.values()), entry.source)
 
 
 def find_images(root: Path) -> list[ImageFile]:
     """Find all image files below a folder, sorted by their paths."""
-    paths = [PurePosixPath(path.relative_to(root).as_posix()) for path in walk_images(root)]
-    return [ImageFile(path, path.parent.parts) for path in sorted(paths, key=str)]
+    found = []
+    for folder, names in walk_images(root):
+        below = os.path.relpath(folder, root)
+        folders = () if below == "." else tuple(below.split(os.sep))
+        found += [ImageFile("/".join((*folders, name)), folders) for name in names]
+    return sorted(found)
 
 
-def walk_images(root: Path) -> Iterator[Path]:
-    """Go through the image files below a folder, in no order; hidden and special folders are passed over."""
+def walk_images(root: Path) -> Iterator[tuple[str, list[str]]]:
+    """Go through the folders that have image files; hidden and special folders are passed over.
+
+    Yields:
+        A folder, and the names of the image files in it, in no order.
+    """
     for folder, subfolders, files in os.walk(root, followlinks=True):
         subfolders[:] = [name for name in subfolders if not name.startswith((".", "__"))]
-        for name in files:
-            if not name.startswith(".") and os.path.splitext(name)[1].lower() in ImageFolderBuilder.EXTENSIONS:
-                yield Path(folder, name)
+        if names := [name for name in files if not name.startswith(".") and is_image(name)]:
+            yield folder, names
+
+
+def is_image(name: str) -> bool:
+    """Tell by a file's name whether it is an image that Pillow can read."""
+    return os.path.splitext(name)[1].lower() in EXTENSIONS
 
 
 def find_splits(images: list[ImageFile], source: str) -> dict[str, list[ImageFile]]:
@@ -100,13 +108,13 @@ def find_splits(images: list[ImageFile], source: str) -> dict[str, list[ImageFil
     Raises:
         ValueError: A folder whose name stands for several splits; nothing but folders of splits without classes.
     """
-    if _are_wrapped(images) and len(_named_splits(images[0].first_folder)) != 1:
+    if _are_wrapped(images) and len(named_splits(images[0].first_folder)) != 1:
         return find_splits([image.below_first_folder() for image in images], source)
     inside: dict[str, list[ImageFile]] = {}
     for image in images:
         inside.setdefault(image.first_folder, []).append(image.below_first_folder())
     with_class_folders = [folder for folder, images in inside.items() if any(image.folders for image in images)]
-    named = {folder: splits for folder in with_class_folders if (splits := _named_splits(folder))}
+    named = {folder: splits for folder in with_class_folders if (splits := named_splits(folder))}
     if named.keys() != inside.keys() and not any("train" in splits for splits in named.values()):
         _check_has_classes(inside, source)
         return {"train": images}
@@ -124,16 +132,11 @@ def find_splits(images: list[ImageFile], source: str) -> dict[str, list[ImageFil
 
 
 def _check_has_classes(folders: Iterable[str], source: str) -> None:
-    if all(map(_named_splits, folders)):
+    if all(map(named_splits, folders)):
         raise ValueError(
             f"The folders of {source} are named like splits ({shortened([*folders])}) but have no class folders; move "
             "each image into a folder named as its class."
         )
-
-
-def _named_splits(folder: str) -> list[str]:
-    words = re.split(r"[-._ 0-9]+", folder.lower())
-    return sorted({SPLIT_OF_WORD[word] for word in words if word in SPLIT_OF_WORD})
 
 
 def without_wrappers(splits: dict[str, list[ImageFile]]) -> dict[str, list[ImageFile]]:
@@ -164,7 +167,7 @@ def find_classes(splits: dict[str, list[ImageFile]], source: str) -> dict[tuple[
     if stray := [image for image in images if not image.folders]:
         raise ValueError(
             f"{len(stray)} of {len(images)} images of {source} are in no class folder, such as {stray[0].path}; move "
-            "each into a folder named as its class."
+            "each into a folder named as its class, or give the file that lists images and labels as the data set."
         )
     classes = {folders: " ".join(folders) for folders in sorted({image.folders for image in images})}
     check_distinct([in_words(name) for name in classes.values()], source)

@@ -5,7 +5,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
-from datasets import Dataset, DatasetDict, DatasetInfo, Features
+import pyarrow as pa
+from datasets import Dataset, DatasetDict, DatasetInfo, Features, IterableDatasetDict
 from datasets.exceptions import DatasetsError
 
 from ..catalogue import CatalogueEntry
@@ -58,11 +59,25 @@ class Layout(ABC):
         """Read the data as they are: any columns, any splits; one data set without splits is a training split.
 
         Args:
-            entry: Where the data are (`source`, and for the Hub `config` and `revision`).
+            entry: Where the data are (`source`, and for the Hub `config` and `revision`), and the columns that the
+                user or the catalogue names (`image_column`, `label_column`), where files have to be found by them.
 
         Raises:
             ValueError: The data cannot be read; the message says which file, and what to do.
         """
+
+    def stream(self, entry: CatalogueEntry) -> IterableDatasetDict:
+        """Read the data while they are iterated over, as far as the layout can.
+
+        Args:
+            entry: As of `read`.
+
+        Raises:
+            ValueError: As of `read`.
+        """
+        data = self.read(entry)
+        splits = data if isinstance(data, DatasetDict) else DatasetDict(train=data)
+        return IterableDatasetDict({name: split.to_iterable_dataset() for name, split in splits.items()})
 
     def facts(self, entry: CatalogueEntry) -> Facts:
         """What is known without reading the data.
@@ -73,17 +88,22 @@ class Layout(ABC):
         return Facts()
 
 
-def load(read: Callable[[], T], problem: str) -> T:
+READ_ERRORS: tuple[type[Exception], ...] = (OSError, DatasetsError, pa.ArrowException)
+"""What `datasets` raises where data cannot be read."""
+
+
+def load(read: Callable[[], T], problem: str, errors: tuple[type[Exception], ...] = READ_ERRORS) -> T:
     """Call a function of `datasets`, and turn its errors into one sentence.
 
     Args:
         read: The call.
         problem: What is wrong if it fails, a sentence without its full stop.
+        errors: The errors that mean this.
 
     Raises:
         ValueError: The call failed.
     """
     try:
         return read()
-    except (OSError, DatasetsError) as error:
+    except errors as error:
         raise ValueError(f"{problem} ({error}).") from error

@@ -55,11 +55,11 @@ class CLIPPromptConfig(PromptConfig):
             The context tokens that `text_init` does not reach: `"normal"` draws them from N(0, 0.02²), `"zeros"`
             starts them at zero (ProGrad).
         text_depth (`int`, defaults to 1):
-            Text layers that get context tokens: 1 at the input only; d > 1 fresh ones in the same places before each
-            of the layers 2 to d.
+            Number d of text layers that get context tokens. With 1 they enter at the input; with more, fresh tokens
+            take their places before each of the layers 2 to d.
         class_token_position (`str`, defaults to `"end"`):
             Where the text stands: at the `"end"` of the context, in its `"middle"` (behind n // 2 tokens) or in
-            `"front"` of it. Of a class's text, what its template has behind the name stays behind.
+            `"front"` of it. What a class's template has behind the name stays behind the context.
         class_specific (`bool`, defaults to `False`):
             A context for each of `class_names` instead of one for all; other texts cannot be encoded then.
         conditional (`bool`, defaults to `False`):
@@ -68,33 +68,33 @@ class CLIPPromptConfig(PromptConfig):
         num_vision_tokens (`int`, defaults to 0):
             Number m of learned tokens beside an image's patches.
         vision_depth (`int`, defaults to 1):
-            Vision layers that get tokens, as `text_depth`.
+            Number of vision layers that get tokens, as `text_depth`.
         coupled (`bool`, defaults to `False`):
             The vision tokens are linear projections of the text tokens, layer by layer (MaPLe).
         tokenizer_name_or_path (`str`, *optional*):
-            Whose tokenizer reads `text_init` and `class_names`. Defaults to the base model's.
+            The tokenizer that reads `text_init` and `class_names`. Defaults to the base model's.
         text_init_token_ids (`list[int]`, *optional*):
-            The token ids of `text_init`. Filled in when the adapter is made; give them yourself where there is no
-            tokenizer to load.
+            The token ids of `text_init`. Filled in when the adapter is made; set them where there is no tokenizer to
+            load.
         class_names (`list[str]`, *optional*), class_template (`str`), class_token_ids (`list[list[int]]`, *optional*),
         class_name_ends (`list[int]`, *optional*):
             The classes the adapter classifies into, their token ids and the positions behind their names. Set by
             `model.set_classes(names, tokenizer, template)`, saved with the adapter so that a loaded one classifies at
             once.
         class_chunk_size (`int`, *optional*):
-            How many class texts (for CoCoOp, times images) are encoded at a time, to bound memory; the gradients are
-            the same, the activations of a chunk being computed again for them. By default all at once, where that
-            takes no more than half of the free memory.
+            How many class texts (for CoCoOp, times images) are encoded at a time, to bound memory. The gradients are
+            the same; the backward pass computes each chunk's activations a second time. By default all texts are
+            encoded at once if that takes no more than half of the free memory.
         base_model_sizes (`dict[str, str]`, *optional*):
             By name each part of the base model that the tokens depend on, and its sizes. Filled in when the adapter
             is made; a model of other sizes refuses the adapter.
         modules_to_save (`list[str]`, *optional*):
             Modules trained and saved besides, e.g. `["classifier"]` of a `CLIPForImageClassification`.
 
-    The adapter's file holds, where the design has them, of the text tower's `embeddings` `clip_prompt_context`
-    (n × width, or classes × n × width), `clip_prompt_deep_context` (depth-1 × n × width),
-    `clip_prompt_meta_net.linear{1,2}.{weight,bias}` and `clip_prompt_coupling.{0 … depth-1}.{weight,bias}`, and of the
-    vision tower's `embeddings` `clip_prompt_vision_tokens` (depth × m × width).
+    The adapter's file holds these tensors, as far as the fields ask for them. Below the text tower's `embeddings`:
+    `clip_prompt_context` (n × width, or classes × n × width), `clip_prompt_deep_context` (depth-1 × n × width),
+    `clip_prompt_meta_net.linear{1,2}.{weight,bias}` and `clip_prompt_coupling.{0 … depth-1}.{weight,bias}`. Below the
+    vision tower's `embeddings`: `clip_prompt_vision_tokens` (depth × m × width).
 
     Raises:
         ValueError: A field outside its range, a combination without meaning, or one that is not of the `design`; the

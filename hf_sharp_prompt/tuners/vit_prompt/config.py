@@ -18,7 +18,7 @@ INITS = ("xavier", "trunc_normal")
 
 @dataclass
 class ViTPromptConfig(PromptConfig):
-    """Learned tokens in a vision transformer (VPT), and a head that classifies with it.
+    """Learned tokens in a vision transformer (VPT), and a head that classifies with them.
 
     For ViT, DeiT, BEiT and DINOv2 with and without registers, as the bare model or with a head on top.
 
@@ -54,9 +54,9 @@ class ViTPromptConfig(PromptConfig):
         class_names (`list[str]`, *optional*):
             The classes of the head, by index; saved with the adapter.
         num_labels (`int`, *optional*):
-            Their number, where they have no names.
+            Number of classes, where they have no names.
         modules_to_save (`list[str]`, *optional*):
-            Modules of the base model to be trained and saved besides.
+            Modules of the base model that are trained and saved besides.
         base_model_sizes (`dict`, *optional*):
             `model`, `width` and `layers`: class, width and number of layers of the base model. Filled in when the
             adapter is made; a model of other sizes refuses the adapter.
@@ -163,7 +163,7 @@ class ViTPromptConfig(PromptConfig):
             )
         if self.class_names is not None or self.num_labels is not None:
             raise ValueError(
-                "class_names and num_labels are of the adapter's head, but head is None; set head='linear' or "
+                "class_names and num_labels describe the adapter's head, but head is None; set head='linear' or "
                 "'cosine', or leave them out."
             )
 
