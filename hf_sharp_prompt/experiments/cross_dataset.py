@@ -117,7 +117,7 @@ class CrossDataset(CLIPExperiment):
 
     def training_of(self, method: Method[CLIPPromptArguments], seed: int) -> SharpPromptTrainingArguments:
         training = super().training_of(method, seed)
-        share = SHARE_ON_DEMO if self.args.on_demo else 1
+        share = SHARE_ON_DEMO if self.args.on_demo and not self.args.smoke else 1
         return dataclasses.replace(training, num_train_epochs=max(1, share * training.num_train_epochs))
 
     def measure(self, trainer: CLIPTrainer) -> Result:

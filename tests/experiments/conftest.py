@@ -13,8 +13,7 @@ from datasets import DatasetDict
 from support.demo_images import few_images
 
 from hf_sharp_prompt import demo
-from hf_sharp_prompt.data import find_facts, only_classes
-from hf_sharp_prompt.data.layouts import Facts
+from hf_sharp_prompt.data import only_classes, template_of
 from hf_sharp_prompt.experiments import clip
 
 
@@ -26,14 +25,14 @@ def four_classes() -> DatasetDict:
     return few_images(4, train=3, test=2)
 
 
-def load_few(dataset: str, *columns: str | None) -> DatasetDict:
+def load_few(dataset: str, **loading: object) -> DatasetDict:
     """The same few images under each name; `halved` has two of the classes, in another order."""
     return only_classes(four_classes(), [2, 0]) if dataset == "halved" else four_classes()
 
 
-def facts_of_demo(dataset: str) -> Facts:
-    """What the demo knows of its tasks; of others nothing is known."""
-    return find_facts(dataset) if dataset in demo.TASKS else Facts()
+def template_of_demo(dataset: str, data_root: str | None) -> str | None:
+    """The demo knows the templates of its tasks; nothing is known of others."""
+    return template_of(dataset, data_root) if dataset in demo.TASKS else None
 
 
 @pytest.fixture
@@ -41,7 +40,7 @@ def run(monkeypatch, tmp_path, capsys) -> Callable[..., str]:
     """Runs a protocol with arguments, and returns what it prints."""
     monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.setattr(clip, "load_image_dataset", load_few)
-    monkeypatch.setattr(clip, "find_facts", facts_of_demo)
+    monkeypatch.setattr(clip, "template_of", template_of_demo)
     verbosity = transformers.utils.logging.get_verbosity()
 
     def run(protocol: ModuleType, *arguments: object, output_dir: Path = tmp_path / "out") -> str:
