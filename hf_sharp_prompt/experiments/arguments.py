@@ -234,7 +234,7 @@ def check_shots(shots: Sequence[str]) -> None:
     for number in shots:
         if number == ALL:
             continue
-        if not re.fullmatch(r"-?\d+", number):
+        if not re.fullmatch(r"-?(0|[1-9]\d*)", number):
             raise ValueError(f"--shots takes whole numbers and '{ALL}', got {number!r}.")
         check_at_least(1, shots=int(number))
 

@@ -1,19 +1,21 @@
 """Cross-dataset transfer: learn prompts of all classes of one data set, and measure them on others as they are.
 
 Each of `--targets` is classified among its own class names; zero-shot CLIP beside it has its own hand-written prompt.
-Without arguments everything is on board: CoOp and GCSCoOp learn coloured shapes, and are measured on the
-embedded demo's tasks of other classes. With a checkpoint and data sets of yours it is the papers' experiment:
+Without arguments everything is on board: CoOp and GCSCoOp learn coloured shapes, and are measured on the embedded
+demo's tasks of other classes. With a checkpoint and data sets of yours it is the papers' experiment:
 
     accelerate launch -m hf_sharp_prompt cross_dataset
     accelerate launch -m hf_sharp_prompt cross_dataset --model openai/clip-vit-base-patch16 --dataset imagenet \\
         --targets caltech101 oxford_pets --num_train_epochs 50
 
 A recipe sets a method's prompt and training arguments; `sharp-prompt recipes` lists them. An argument on the command
-line overrides every recipe's. Interrupted, the same command continues where it stopped.
+line overrides every recipe's; on the demo a half of num_train_epochs is trained, which is as many steps as in
+base-to-novel experiments. Interrupted, the same command continues where it stopped.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from statistics import mean
@@ -28,7 +30,7 @@ from .arguments import RECIPES_HELP, CLIPPromptArguments, check_distinct, descri
 from .clip import CLIPArguments, CLIPExperiment, CLIPTrainer, find_template, load_to_measure
 from .figures import draw_by_group
 from .images import fingerprint_on_main
-from .methods import ArgumentGroups
+from .methods import ArgumentGroups, Method
 from .protocol import one_per_data_set, run_protocol
 from .recipes import RECIPES
 from .results import Result, Results
@@ -36,6 +38,9 @@ from .results import Result, Results
 
 MANUAL = __doc__
 TARGETS = ("texture_shape_fog", "texture_shape_print", "texture_colour_night", "texture_colour_emboss")
+SHARE_ON_DEMO = 0.5
+"""The share of a recipe's epochs that is trained on the demo: all classes have twice the images of the base classes,
+so that this is as many steps as in base-to-novel experiments."""
 SOURCE, MEAN = "source", "mean_of_targets"
 """The keys of a result: the accuracy on the data set that is learned, and the mean accuracy on the targets."""
 
@@ -109,6 +114,11 @@ class CrossDataset(CLIPExperiment):
             for name, images in self.targets.items()
         }
         return {**super().settings(), "targets": targets}
+
+    def training_of(self, method: Method[CLIPPromptArguments], seed: int) -> SharpPromptTrainingArguments:
+        training = super().training_of(method, seed)
+        share = SHARE_ON_DEMO if self.args.on_demo and not self.args.smoke else 1
+        return dataclasses.replace(training, num_train_epochs=max(1, share * training.num_train_epochs))
 
     def measure(self, trainer: CLIPTrainer) -> Result:
         measured: dict[str, Any] = trainer.evaluate()

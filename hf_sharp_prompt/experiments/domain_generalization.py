@@ -10,7 +10,8 @@ sets of yours it is the papers' experiment:
         --dataset imagenet --targets imagenetv2 imagenet_sketch imagenet_a imagenet_r --num_train_epochs 50
 
 A recipe sets a method's prompt and training arguments; `sharp-prompt recipes` lists them. An argument on the command
-line overrides every recipe's. Interrupted, the same command continues where it stopped.
+line overrides every recipe's; on the demo a half of num_train_epochs is trained, which is as many steps as in
+base-to-novel experiments. Interrupted, the same command continues where it stopped.
 """
 
 from __future__ import annotations

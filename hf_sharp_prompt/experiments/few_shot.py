@@ -123,7 +123,7 @@ class FewShot(CLIPExperiment):
 
     def training_of(self, method: Method[CLIPPromptArguments], seed: int) -> SharpPromptTrainingArguments:
         training = super().training_of(method, seed)
-        share = SHARES_ON_DEMO.get(self.args.shots, 1) if self.args.on_demo else 1
+        share = SHARES_ON_DEMO.get(self.args.shots, 1) if self.args.on_demo and not self.args.smoke else 1
         epochs = self.epochs or max(1, round(share * training.num_train_epochs, 3))
         return dataclasses.replace(training, num_train_epochs=epochs)
 

@@ -6,16 +6,13 @@ Without torch, so that results are summarized at once.
 from __future__ import annotations
 
 import dataclasses
-import logging
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .results import Result, Results, collect, read_json, write_json
+from .results import Result, Results, collect, read_json, warn_once, write_json
 
-
-logger = logging.getLogger(__name__)
 
 RECORD_NAME = "experiment.json"
 
@@ -114,7 +111,7 @@ def count_once(runs: Iterable[tuple[Path, Result]], what: str) -> list[Result]:
         if seed not in kept:
             kept[seed] = (directory, result)
         elif seed is not None:
-            logger.warning(
+            warn_once(
                 f"{kept[seed][0]} and {directory} both hold seed {seed} of {what}; that of {directory} is left out."
             )
     return [result for _, result in kept.values()]

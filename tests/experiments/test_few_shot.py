@@ -71,6 +71,7 @@ def test_epochs_go_by_shots(run, tmp_path):
         (["--shots", "4", "-1"], "--shots must be at least 1, got -1."),
         (["--shots", "many"], "--shots takes whole numbers and 'all', got 'many'."),
         (["--shots", "1.5"], "--shots takes whole numbers and 'all', got '1.5'."),
+        (["--shots", "04"], "--shots takes whole numbers and 'all', got '04'."),
         (["--shots", "4", "4"], "--shots has 4 more than once"),
         (["--shots", "all", "all"], "--shots has all more than once"),
         (["--seeds", "2", "2"], "--seeds has 2 more than once"),

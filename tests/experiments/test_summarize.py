@@ -107,7 +107,18 @@ def test_directories_of_the_same_experiment_are_one_table(tmp_path, caplog):
     with caplog.at_level(logging.WARNING):
         (table,) = tables_of(tmp_path / "one", tmp_path / "two", tmp_path / "two").values()
     assert table[1][1:2] + table[1][6:7] == ["72.0 ± 1.0", "3"]
-    assert "both hold seed 2 of coop" in caplog.text
+    assert caplog.text.count("both hold seed 2 of coop") == 1
+
+
+def test_a_run_of_another_experiment_is_left_out_and_named_once(tmp_path, caplog):
+    directory = make_experiment(tmp_path / "pets")
+    add_run(directory, "coop", 1, halves(0.7, 0.6))
+    add_run(directory, "gcscoop", 1, halves(0.8, 0.6))
+    write_json(directory / "gcscoop" / "seed1" / IDENTITY_NAME, {"model_fingerprint": "b", "shots": 16})
+    for _ in range(2):
+        (table,) = tables_of(tmp_path).values()
+        assert [row[0] for row in table] == ["method", "coop"]
+    assert caplog.text.count("gcscoop/seed1 is left out of the summary: it differs in model_fingerprint.") == 1
 
 
 def test_another_model_is_another_table(tmp_path):
