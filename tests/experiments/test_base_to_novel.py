@@ -1,4 +1,4 @@
-"""Base-to-novel results of an older version are completed, not lost."""
+"""Base-to-novel results: those of later commands and of an older version are added."""
 
 import json
 
@@ -17,3 +17,10 @@ def test_a_finished_run_without_calibration_is_measured_again_and_not_trained(ru
     run(base_to_novel, *arguments)
     assert json.loads((directory / "metrics.json").read_text()) == whole, "its history by epoch included"
     assert (directory / "training_args.bin").stat().st_mtime_ns == trained
+
+
+def test_a_later_data_set_is_in_the_mean(run):
+    """A night of one data set and another night of the next make one table."""
+    arguments = ["--shots", "1", "--seeds", "1", "--eval_strategy", "no"]
+    assert "mean of" not in run(base_to_novel, *arguments)
+    assert "mean of 2 data sets, 1 shot" in run(base_to_novel, *arguments, "--dataset", "whole")
