@@ -144,7 +144,8 @@ def plot_angles(cosines: Mapping[str, Sequence[Sequence[float]]], path: str | Pa
     for index, (method, seeds) in enumerate(cosines.items()):
         angles = np.degrees(np.arccos(np.clip(np.array(seeds), -1, 1)))
         epochs = np.arange(1, angles.shape[1] + 1)
-        axes.plot(epochs, angles.mean(axis=0), color=f"C{index}", label=method)
+        marker = "o" if len(epochs) == 1 else None
+        axes.plot(epochs, angles.mean(axis=0), color=f"C{index}", label=method, marker=marker)
         axes.fill_between(epochs, angles.min(axis=0), angles.max(axis=0), color=f"C{index}", alpha=0.15, linewidth=0)
     axes.set(title=title, xlabel="epoch", ylabel="angle between gradient\nand perturbed gradient (degrees)")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))

@@ -8,6 +8,7 @@ from hf_sharp_prompt.plots import (
     plot_accuracy_by_epoch,
     plot_accuracy_by_group,
     plot_accuracy_by_shots,
+    plot_angles,
     plot_landscapes,
 )
 from hf_sharp_prompt.sharpness import Landscape
@@ -75,7 +76,8 @@ def test_accuracies_by_epoch_share_their_axes(figure, tmp_path):
 
 def test_a_run_of_one_epoch_is_seen(figure, tmp_path):
     plot_accuracy_by_epoch({"coop": [{"base": [0.8], "novel": [0.3]}]}, tmp_path / "a.png")
-    assert figure[0].axes[0].lines[0].get_marker() == "o"
+    plot_angles({"gcscoop": [[0.9]]}, tmp_path / "b.png")
+    assert [each.axes[0].lines[0].get_marker() for each in figure] == ["o", "o"]
 
 
 def test_the_curve_over_shots_is_drawn_where_there_are_results(figure, tmp_path):

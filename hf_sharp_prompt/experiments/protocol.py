@@ -72,8 +72,8 @@ def run_protocol(
     if args.smoke:
         console.print(NOTE, soft_wrap=True)
     waiting = load_experiments(make_experiments, args, methods)
-    output_dir, count = waiting[0].output_dir, len(waiting)
-    command = command_line(["sharp-prompt", waiting[0].protocol], argv)
+    output_dir, protocol = waiting[0].output_dir, waiting[0].protocol
+    command = command_line(["sharp-prompt", protocol], argv)
     results: list[Results] = []
     publications: list[Publication] = []
     conclusions: list[str] = []
@@ -89,10 +89,9 @@ def run_protocol(
             experiment.draw(found)
             write_index(output_dir)
         conclusions.append(experiment.conclude(found))
-    if count > 1 and PartialState().is_main_process:
-        for table in combined_tables([output_dir]):
-            console.print(as_rich(table))
     if PartialState().is_main_process:
+        for table in combined_tables(output_dir, protocol):
+            console.print(as_rich(table))
         console.print(f"{output_dir / INDEX_NAME} has all tables, and says how to load an adapter.", soft_wrap=True)
     code = end_of(results, publications, console)
     for conclusion in filter(None, conclusions):

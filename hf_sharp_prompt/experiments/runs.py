@@ -245,7 +245,7 @@ def do(run: Run[Any]) -> Result:
     """
     if (result := find_result(run.directory)) is not None:
         logger.warning(f"{run.directory} is finished and not run again.")
-        return result
+        return result if all(name in result for name in run.measured) else complete(run, result)
     PartialState().wait_for_everyone()
     if PartialState().is_main_process:
         (run.directory / RESULT_NAME).unlink(missing_ok=True)
@@ -270,6 +270,21 @@ def do(run: Run[Any]) -> Result:
             shutil.rmtree(checkpoint)
     trainer.accelerator.wait_for_everyone()
     return result
+
+
+def complete(run: Run[Any], result: Result) -> Result:
+    """Measure a finished run's adapter once more, where an older version measured less; what is known stays.
+
+    Raises:
+        RuntimeError: The adapter does not reach what was measured.
+    """
+    measured = without_nan(run.measure(run.load_trainer()))
+    completed = {**measured, **result}
+    check_same(completed, measured, run)
+    if PartialState().is_main_process:
+        write_json(run.directory / RESULT_NAME, completed)
+    PartialState().wait_for_everyone()
+    return completed
 
 
 def check_same(measured: Result, reloaded: Result, run: Run[Any]) -> None:

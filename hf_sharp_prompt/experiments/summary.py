@@ -152,9 +152,9 @@ def make_tables(groups: Sequence[Group]) -> list[SummaryTable]:
     return tables
 
 
-def combined_tables(directories: Iterable[Path]) -> list[SummaryTable]:
-    """The tables that several experiments make together."""
-    return [table for table in make_tables(gather(directories)) if table.combines > 1]
+def combined_tables(output_dir: Path, protocol: str) -> list[SummaryTable]:
+    """A protocol's tables that several experiments of an output directory make together."""
+    return [table for table in make_tables(gather([output_dir])) if table.combines > 1 and table.protocol == protocol]
 
 
 def mean_groups(groups: Sequence[Group]) -> list[Group]:
