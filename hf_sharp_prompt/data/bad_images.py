@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import PIL
 import pyarrow as pa
 import pyarrow.compute as pc
 from datasets import Dataset, DatasetDict
@@ -91,7 +92,7 @@ def _count_missing(image: pa.StructArray) -> int:
 def _size_of(path: str) -> int | None:
     try:
         return os.stat(path).st_size
-    except OSError:
+    except (OSError, ValueError):  # a ValueError of characters that no path has
         return None
 
 
@@ -141,4 +142,4 @@ def _find_problem(image: Any) -> str:
     return ""
 
 
-_PROBLEMS = FileCache("problems", _find_problem)
+_PROBLEMS = FileCache(f"problems-pillow-{PIL.__version__}", _find_problem)
