@@ -9,6 +9,7 @@ from functools import partial
 from importlib import import_module
 from typing import NamedTuple
 
+from . import progress
 from .experiments.failures import run_script
 from .hyperparameters import nearest
 
@@ -22,17 +23,30 @@ class Command(NamedTuple):
     Args:
         module: A module of the package. Its `main` takes the words behind the command, and returns the exit code.
         summary: One line for `--help`.
+        answers_at_once: Whether it needs no models, so that there is no progress to show.
     """
 
     module: str
     summary: str
+    answers_at_once: bool = False
 
 
 COMMANDS = {
+    "train": Command("experiments.train", "learn prompts from all classes of a data set, for use"),
+    "predict": Command("inference.predict", "classify images with a trained adapter"),
+    "evaluate": Command("inference.evaluate", "measure a trained adapter on a data set"),
     "base2novel": Command("experiments.base_to_novel", "learn from few images of some classes, measure on others too"),
+    "few_shot": Command("experiments.few_shot", "learn from 1, 2, 4, 8, 16 and all images of each class"),
+    "cross_dataset": Command("experiments.cross_dataset", "learn on one data set, measure on others"),
+    "domain_generalization": Command(
+        "experiments.domain_generalization", "learn on one data set, measure on variants of its images"
+    ),
     "long_tail": Command("experiments.long_tail", "learn from classes of which most are rare, with a ViT"),
-    "recipes": Command("experiments.show_recipes", "list the recipes, or show what one resolves to"),
-    "convert": Command("convert.__main__", "convert prompts from CoOp's repository and its successors', and back"),
+    "summarize": Command("experiments.summarize", "make tables and figures of all results in directories", True),
+    "recipes": Command("experiments.show_recipes", "list the recipes, or show what one resolves to", True),
+    "convert": Command(
+        "convert.__main__", "convert prompts from CoOp's repository and its successors', and back", True
+    ),
 }
 """The subcommands by name. Modules are imported when they are run: torch alone takes seconds."""
 
@@ -61,6 +75,8 @@ def run(argv: Sequence[str]) -> int:
     if name not in COMMANDS:
         raise ValueError(f"There is no command {name!r}{nearest(name, COMMANDS)} Known are: {', '.join(COMMANDS)}.")
     sys.argv = [f"{PROGRAM} {name}", *words]  # argparse names the program by it.
+    if not (COMMANDS[name].answers_at_once or {"-h", "--help", "--help_all"} & {*words}):
+        progress.report("starting")  # before the seconds that imports take
     return import_module(f".{COMMANDS[name].module}", __package__).main(words)
 
 

@@ -2,70 +2,126 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .sharpness import Landscape
+
+if TYPE_CHECKING:  # Figures of results are drawn without torch.
+    from .sharpness import Landscape
+
+BASELINES = ("zero-shot",)
+"""What is not trained; it is drawn as a dashed line."""
+SHOT_GROUPS = {"overall": "overall", "many": "many", "medium": "medium", "few": "few"}
 
 
 def plot_accuracy_by_epoch(
-    histories: Mapping[str, Sequence[Mapping[str, Sequence[float]]]], path: str | Path, title: str = ""
+    histories: Mapping[str, Sequence[Mapping[str, Sequence[float]]]],
+    path: str | Path,
+    title: str = "",
+    baselines: Collection[str] = BASELINES,
 ) -> None:
     """Plot base and novel accuracy over the epochs, one line per method, with the spread over its seeds.
 
     Args:
-        histories: Per method, per seed: `base` and `novel`, each an accuracy in [0, 1] per epoch. A method with a
-            single value, such as zero-shot CLIP, is drawn as a dashed horizontal line.
+        histories: Per method, per seed: `base` and `novel`, each an accuracy in [0, 1] per epoch. A method that was
+            measured once is a marker at the last epoch.
         path: The PNG file to write.
         title: The title of the figure.
+        baselines: The methods that are dashed horizontal lines, such as zero-shot CLIP.
     """
     from matplotlib.figure import Figure  # an extra; the rest of the package works without it
     from matplotlib.ticker import MaxNLocator
 
     figure = Figure(figsize=(10, 3.8), layout="constrained")
     figure.suptitle(title)
-    for axes, half in zip(figure.subplots(1, 2), ("base", "novel"), strict=True):
+    last = max(len(seed["base"]) for seeds in histories.values() for seed in seeds)
+    panels = figure.subplots(1, 2, sharex=True, sharey=True)
+    for axes, half in zip(panels, ("base", "novel"), strict=True):
         for index, (method, seeds) in enumerate(histories.items()):
             curves = 100 * np.array([seed[half] for seed in seeds])
             average, colour = curves.mean(axis=0), f"C{index}"
-            if curves.shape[1] == 1:
-                axes.axhline(average[0], color=colour, linestyle="--", linewidth=1, label=method)
+            if method in baselines:
+                axes.axhline(average[-1], color=colour, linestyle="--", linewidth=1, label=method)
                 continue
-            epochs = np.arange(1, curves.shape[1] + 1)
-            axes.plot(epochs, average, color=colour, label=method)
+            epochs = np.arange(1, curves.shape[1] + 1) if curves.shape[1] > 1 else np.array([last])
+            axes.plot(epochs, average, color=colour, label=method, marker="o" if curves.shape[1] == 1 else None)
             axes.fill_between(epochs, curves.min(axis=0), curves.max(axis=0), color=colour, alpha=0.15, linewidth=0)
-        axes.set(title=f"{half} classes", xlabel="epoch", ylabel="accuracy (%)")
+        axes.set(title=f"{half} classes", xlabel="epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.spines[["top", "right"]].set_visible(False)
-    figure.legend(*axes.get_legend_handles_labels(), loc="outside right center", frameon=False)
+    panels[0].set_ylabel("accuracy (%)")
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right center", frameon=False)
+    figure.savefig(path, dpi=150)
+
+
+def plot_accuracy_by_shots(
+    accuracies: Mapping[str, Mapping[str, Sequence[float]]],
+    shots: Sequence[str],
+    path: str | Path,
+    title: str = "",
+    baselines: Collection[str] = BASELINES,
+) -> None:
+    """Plot accuracy over the number of training images per class, one line per method, with the spread over its seeds.
+
+    Args:
+        accuracies: Per method and number of shots, an accuracy in [0, 1] per seed.
+        shots: The numbers of shots in the order of the axis; they stand at equal distances.
+        path: The PNG file to write.
+        title: The title of the figure.
+        baselines: The methods that are dashed horizontal lines, such as zero-shot CLIP.
+    """
+    from matplotlib.figure import Figure  # an extra; the rest of the package works without it
+
+    figure = Figure(figsize=(6.5, 3.8), layout="constrained")
+    axes = figure.subplots()
+    for index, (method, by_shots) in enumerate(accuracies.items()):
+        places = [place for place, number in enumerate(shots) if number in by_shots]
+        seeds = [100 * np.array(by_shots[shots[place]]) for place in places]
+        average, colour = [each.mean() for each in seeds], f"C{index}"
+        if method in baselines:
+            axes.axhline(average[-1], color=colour, linestyle="--", linewidth=1, label=method)
+            continue
+        axes.plot(places, average, color=colour, label=method, marker="o", markersize=4)
+        lowest, highest = [each.min() for each in seeds], [each.max() for each in seeds]
+        axes.fill_between(places, lowest, highest, color=colour, alpha=0.15, linewidth=0)
+    axes.set(title=title, xlabel="training images per class", ylabel="accuracy (%)")
+    axes.set_xticks(range(len(shots)), shots)
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.legend(frameon=False, loc="outside right center")
     figure.savefig(path, dpi=150)
 
 
 def plot_accuracy_by_group(
-    results: Mapping[str, Sequence[Mapping[str, float]]], path: str | Path, title: str = ""
+    results: Mapping[str, Sequence[Mapping[str, float | None]]],
+    path: str | Path,
+    title: str = "",
+    groups: Mapping[str, str] = SHOT_GROUPS,
 ) -> None:
-    """Plot accuracy over all classes and over those with many, medium and few training samples, a bar per method.
+    """Plot accuracy on groups of images, a bar per method.
 
     Args:
-        results: Per method, per seed: `overall`, `many`, `medium` and `few`, accuracies in [0, 1]; None or NaN for a
-            group without classes. Bars are means over seeds, and a dot is one seed.
+        results: Per method, per seed: the accuracy of each group, in [0, 1]; None or NaN for one without images. Bars
+            are means over seeds, and a dot is one seed.
         path: The PNG file to write.
         title: The title of the figure.
+        groups: Name → key of a result; by default all classes and those with many, medium and few training images.
     """
     from matplotlib.figure import Figure  # an extra; the rest of the package works without it
 
-    groups = ("overall", "many", "medium", "few")
-    figure = Figure(figsize=(6.5, 3.5), layout="constrained")
+    longest = max(map(len, groups))
+    figure = Figure(figsize=(max(6.5, 1.4 * len(groups) + 1), 3.5 + 0.03 * longest), layout="constrained")
     axes = figure.subplots()
     width = 0.8 / len(results)
     for index, (method, seeds) in enumerate(results.items()):
-        accuracies = 100 * np.array([[seed[group] for group in groups] for seed in seeds], dtype=float)
+        accuracies = 100 * np.array([[seed.get(key) for key in groups.values()] for seed in seeds], dtype=float)
         places = np.arange(len(groups)) + (index - (len(results) - 1) / 2) * width
         axes.bar(places, accuracies.mean(axis=0), width, color=f"C{index}", label=method)
         axes.plot(places, accuracies.T, "o", color="0.2", markersize=2.5)
-    axes.set(title=title, xticks=range(len(groups)), xticklabels=groups, ylabel="accuracy (%)")
+    axes.set(title=title, ylabel="accuracy (%)")
+    axes.set_xticks(range(len(groups)), list(groups), rotation=20 if longest > 12 else 0)
     axes.spines[["top", "right"]].set_visible(False)
     figure.legend(frameon=False, loc="outside right upper")
     figure.savefig(path, dpi=150)

@@ -10,7 +10,7 @@ from .fingerprint import fingerprint
 from .labels import class_counts, labels_of
 from .loading import canonical_name, find_facts, load_image_dataset, template_of
 from .long_tail import exponential_counts, pareto_counts, subsample, tail_classes
-from .protocols import base_to_novel, few_shot
+from .protocols import base_to_novel, few_shot, only_classes
 from .samplers import ClassFrequencySampler
 
 
@@ -35,6 +35,7 @@ __all__ = [
     "labels_of",
     "layouts",
     "load_image_dataset",
+    "only_classes",
     "pareto_counts",
     "subsample",
     "tail_classes",

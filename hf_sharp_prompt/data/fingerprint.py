@@ -10,6 +10,7 @@ import xxhash
 from datasets import ClassLabel, Dataset, DatasetDict, Value
 from datasets.utils.file_utils import is_local_path
 
+from .. import progress
 from .columns import IMAGE_COLUMNS
 from .file_cache import FileCache
 
@@ -59,7 +60,8 @@ def _fingerprint_rows(dataset: Dataset) -> str:
         feature = dataset.features[name]
         _update(digest, name, feature.names if isinstance(feature, ClassLabel) else None)
     paths = {name for name in names if name.lower() in IMAGE_COLUMNS and dataset.features[name] == Value("string")}
-    for table in dataset.with_format("arrow").iter(_ROWS):
+    for number, table in enumerate(dataset.with_format("arrow").iter(_ROWS)):
+        progress.report("reading", number * _ROWS, len(dataset))
         for name in names:
             values = table[name].to_pylist()
             if name in paths:

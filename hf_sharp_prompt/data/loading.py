@@ -41,6 +41,7 @@ def load_image_dataset(
     data_root: str | Path | None = None,
     on_bad_image: OnBadImage = "raise",
     streaming: Literal[False] = False,
+    needs_test_split: bool = True,
 ) -> DatasetDict: ...
 
 
@@ -54,6 +55,7 @@ def load_image_dataset(
     on_bad_image: OnBadImage = "raise",
     *,
     streaming: Literal[True],
+    needs_test_split: bool = True,
 ) -> IterableDatasetDict: ...
 
 
@@ -65,6 +67,7 @@ def load_image_dataset(
     data_root: str | Path | None = None,
     on_bad_image: OnBadImage = "raise",
     streaming: bool = False,
+    needs_test_split: bool = True,
 ) -> DatasetDict | IterableDatasetDict:
     """Load images and labels for classification, as the Trainer, samplers and protocols take them.
 
@@ -94,6 +97,7 @@ def load_image_dataset(
         streaming: Return splits that read their images while they are iterated over, for evaluation of data that are
             too large to download. Nothing is checked before, and no split is held out. Labels must have names: a
             `ClassLabel`, or `class_names`.
+        needs_test_split: Whether a test split is made where there is none. With `False` the splits stay as they are.
 
     Returns:
         Splits `train` and `test`, and `validation` where there is one, each with an `image` column that is not yet
@@ -134,7 +138,7 @@ def load_image_dataset(
         check_are_there(splits, dataset)
     if "train" in splits:
         _warn_of_classes_without_images(splits["train"], dataset)
-    return with_test_split(splits, dataset)
+    return with_test_split(splits, dataset) if needs_test_split else splits
 
 
 def canonical_name(dataset: str, data_root: str | Path | None = None) -> str:

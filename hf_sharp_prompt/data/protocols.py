@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import random
 from collections import defaultdict
+from collections.abc import Sequence
 
 import numpy as np
 from datasets import ClassLabel, Dataset, DatasetDict
@@ -100,19 +101,31 @@ def base_to_novel(splits: DatasetDict) -> tuple[DatasetDict, DatasetDict]:
         )
     count = len(names)
     n_base = (count + 1) // 2
-    return _restrict(splits, range(n_base)), _restrict(splits, range(n_base, count))
+    return only_classes(splits, range(n_base)), only_classes(splits, range(n_base, count))
 
 
-def _restrict(splits: DatasetDict, classes: range) -> DatasetDict:
+def only_classes(splits: DatasetDict, classes: Sequence[int]) -> DatasetDict:
+    """Keep the images of some classes, relabelled from 0.
+
+    Args:
+        splits: Splits with a `label` column, a `ClassLabel` that is the same in all.
+        classes: The labels to keep, in the order of their new ones.
+
+    Returns:
+        The same splits; an image's label is the place of its class in `classes`.
+    """
     names = class_names_of(splits["train"])
     label = ClassLabel(names=[names[index] for index in classes])
+    places = np.full(len(names), -1)
+    places[list(classes)] = np.arange(len(classes))
     restricted = DatasetDict()
     for name, split in splits.items():
         column = find_label_column(split.features)
-        labels = labels_of(split)
-        kept = np.flatnonzero((labels >= classes.start) & (labels < classes.stop))
-        relabelled = (labels[kept] - classes.start).tolist()
-        restricted[name] = split.select(kept).remove_columns(column).add_column(column, relabelled, feature=label)
+        new_labels = places[labels_of(split)]
+        kept = np.flatnonzero(new_labels >= 0)
+        restricted[name] = (
+            split.select(kept).remove_columns(column).add_column(column, new_labels[kept].tolist(), feature=label)
+        )
     return restricted
 
 

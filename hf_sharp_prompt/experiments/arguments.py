@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import sys
+import re
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -30,6 +30,13 @@ class ExperimentArguments:
 
     model: str = field(default="", metadata={"help": "A Hub id or a directory."})
     dataset: list[str] = field(default_factory=list, metadata={"help": "One or more data sets."})
+    data_root: str | None = field(
+        default=None,
+        metadata={
+            "help": "The folder that has the papers' data sets in folders called as in CoOp's code, so that --dataset "
+            "oxford_pets is read from its folder oxford_pets. Default: the Hub."
+        },
+    )
     image_column: str | None = field(
         default=None, metadata={"help": "The column of the images. Default: the one whose feature is an Image."}
     )
@@ -60,6 +67,13 @@ class ExperimentArguments:
         default="test",
         metadata={"help": "The split to measure on: test, or validation to choose hyperparameters."},
     )
+    smoke: bool = field(
+        default=False,
+        metadata={
+            "help": "Try the command in seconds: a few images, one seed and two epochs, in a directory beside the "
+            "output directory. What it measures is no result."
+        },
+    )
 
     def __post_init__(self) -> None:
         check_seeds(self.seeds)
@@ -72,13 +86,22 @@ class ExperimentArguments:
 
     @property
     def loading(self) -> dict[str, Any]:
-        """The arguments of `load_image_dataset`."""
+        """The arguments of `load_image_dataset` for `--dataset`."""
         return {
             "image_column": self.image_column,
             "label_column": self.label_column,
             "class_names": self.class_names,
-            "on_bad_image": self.on_bad_image,
+            **self.loading_of_others,
         }
+
+    @property
+    def loading_of_others(self) -> dict[str, Any]:
+        """The arguments of `load_image_dataset` for data sets that are measured on besides."""
+        return {"data_root": self.data_root, "on_bad_image": self.on_bad_image}
+
+    def shrink(self) -> None:
+        """Do less: what `--smoke` asks for."""
+        self.seeds = self.seeds[:1]
 
     @property
     def datasets(self) -> list[str]:
@@ -119,7 +142,7 @@ class CLIPPromptArguments:
         default="normal",
         metadata={"help": "The context tokens that text_init does not reach.", "choices": ["normal", "zeros"]},
     )
-    text_depth: int = field(default=1, metadata={"help": "Text layers that get tokens of their own."})
+    text_depth: int = field(default=1, metadata={"help": "Text layers that get separate tokens."})
     class_token_position: str = field(
         default="end",
         metadata={"help": "Where the text stands in the context.", "choices": ["end", "middle", "front"]},
@@ -133,7 +156,7 @@ class CLIPPromptArguments:
     num_vision_tokens: int = field(
         default=0, metadata={"help": "Number of learned tokens in the image tower; images are then never cached."}
     )
-    vision_depth: int = field(default=1, metadata={"help": "Image layers that get tokens of their own."})
+    vision_depth: int = field(default=1, metadata={"help": "Image layers that get separate tokens."})
     coupled: bool = field(
         default=False, metadata={"help": "Make the vision tokens from the text tokens by linear maps (MaPLe)."}
     )
@@ -191,7 +214,7 @@ def make_defaults() -> dict[str, Any]:
         "dataloader_num_workers": min(8, max(0, cores - 1)),
         "dataloader_persistent_workers": True,
         "dataloader_pin_memory": torch.cuda.is_available(),
-        "disable_tqdm": not sys.stderr.isatty(),
+        "disable_tqdm": True,  # `progress` shows how far a run is.
     }
 
 
@@ -199,6 +222,21 @@ def check_distinct(values: Sequence[Any], argument: str) -> None:
     """Refuse what is given twice: it would be run once and counted twice, with a deviation of 0."""
     if repeated := sorted({str(value) for value in values if list(values).count(value) > 1}):
         raise ValueError(f"{argument} has {', '.join(repeated)} more than once; give each one once.")
+
+
+ALL = "all"
+"""As a number of shots: all training images."""
+
+
+def check_shots(shots: Sequence[str]) -> None:
+    """Refuse numbers of shots that are no whole numbers above 0 and not 'all'."""
+    check_distinct(shots, "--shots")
+    for number in shots:
+        if number == ALL:
+            continue
+        if not re.fullmatch(r"-?(0|[1-9]\d*)", number):
+            raise ValueError(f"--shots takes whole numbers and '{ALL}', got {number!r}.")
+        check_at_least(1, shots=int(number))
 
 
 def check_seeds(seeds: Sequence[int]) -> None:
@@ -233,3 +271,12 @@ def naming_model(model: str) -> Iterator[None]:
         raise ValueError(
             f"--model {model} cannot be loaded; give a directory or a Hub id. ({' '.join(str(error).split())})"
         ) from error
+
+
+def code_to_load(model_class: str, model: str, demo_constant: str, demo_path: Path) -> list[str]:
+    """Lines of Python that load a base model as `base`, the demo's by its constant instead of its path here."""
+    on_demo = model == str(demo_path)
+    imports = [f"from transformers import {model_class}"]
+    if on_demo:
+        imports.insert(0, f"from hf_sharp_prompt.demo import {demo_constant}")
+    return [*imports, "", f"base = {model_class}.from_pretrained({demo_constant if on_demo else repr(model)})"]

@@ -1,18 +1,17 @@
 """Prompts of CLIP on one data set: its images as pixels and as features, the Trainer, and zero-shot CLIP beside it.
 
-Every protocol that classifies with CLIP subclasses [`CLIPExperiment`]; it says which images are learned from and which
-are measured on.
+Every protocol that classifies with CLIP subclasses [`CLIPExperiment`]; it says which images are measured on, and may
+change which are learned from.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import logging
-import sys
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any
 
 import datasets
@@ -20,20 +19,40 @@ from accelerate import PartialState
 from peft import PeftModel, get_peft_model
 from rich.console import Console
 from torch.utils.data import DataLoader
-from transformers import AutoConfig, AutoProcessor, CLIPModel, PrinterCallback, ProcessorMixin, set_seed
+from transformers import (
+    AutoConfig,
+    AutoProcessor,
+    CLIPModel,
+    EvalPrediction,
+    PrinterCallback,
+    ProcessorMixin,
+    set_seed,
+)
 
-from .. import demo, metrics
-from ..data import ImageCollator, ImageFeatures, RandomResizedCropFlip, find_facts, load_image_dataset
+from .. import demo, metrics, progress
+from ..data import ImageCollator, ImageFeatures, RandomResizedCropFlip, few_shot, load_image_dataset, template_of
 from ..training.arguments import SharpPromptTrainingArguments
 from ..training.trainer import SharpPromptTrainer
 from ..tuners import CLIPPromptConfig
 from ..tuners.image_encoder import ImageEncoder
-from .arguments import CLIPPromptArguments, ExperimentArguments, check_at_least, describe_dataset, naming_model
+from .arguments import (
+    ALL,
+    CLIPPromptArguments,
+    ExperimentArguments,
+    check_at_least,
+    check_shots,
+    code_to_load,
+    describe_dataset,
+    naming_model,
+)
 from .experiment import Experiment
-from .images import Images, class_names, load_in_order
+from .images import Images, class_names, fingerprint_on_main, load_in_order
 from .methods import Method
 from .publishing import Publication
-from .results import Results
+from .recipes import OWN
+from .reporting import ReportsProgress
+from .results import Result, Results
+from .smoke import IMAGES, with_few_images
 
 
 logger = logging.getLogger(__name__)
@@ -42,8 +61,8 @@ VIEWS = 10  # Views of each training image whose features are cached; the papers
 
 
 @dataclass
-class CLIPArguments(ExperimentArguments):
-    """The arguments of protocols that classify with CLIP."""
+class CLIPDataArguments(ExperimentArguments):
+    """The arguments of protocols that classify with CLIP, but for how many images are learned from."""
 
     demo_tasks = tuple(demo.TASKS)
 
@@ -60,7 +79,6 @@ class CLIPArguments(ExperimentArguments):
             "help": "The hand-written prompt of zero-shot CLIP. Default: the data set's own, or 'a photo of a {}.'."
         },
     )
-    shots: int = field(default=16, metadata={"help": "Training images per class."})
     cache_features: str | None = field(
         default=None,
         metadata={
@@ -83,7 +101,6 @@ class CLIPArguments(ExperimentArguments):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_at_least(1, shots=self.shots)
         check_at_least(0, augmented_views=self.augmented_views)
         if self.cache_features == "no" and self.augmented_views is not None:
             raise ValueError(
@@ -92,20 +109,46 @@ class CLIPArguments(ExperimentArguments):
             )
 
 
+@dataclass
+class CLIPArguments(CLIPDataArguments):
+    """The arguments of protocols that classify with CLIP."""
+
+    shots: str = field(default="16", metadata={"help": f"Training images per class, or '{ALL}' that there are."})
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_shots([self.shots])
+
+    def shrink(self) -> None:
+        super().shrink()
+        self.shots = str(min(self.number_of_shots or IMAGES, IMAGES))
+
+    @property
+    def number_of_shots(self) -> int | None:
+        """The training images per class; None for all that there are."""
+        return None if self.shots == ALL else int(self.shots)
+
+
 class CLIPTrainer(SharpPromptTrainer):
     """Classifies each evaluation set among its own class names.
 
     Args:
         evaluation_sets: The images to measure on, by name.
         processor: CLIP's processor.
+        templates: The text around a class name, by evaluation set. Default: the adapter's for all.
         *args, **options: As of the Trainer.
     """
 
     def __init__(
-        self, *args: Any, evaluation_sets: Mapping[str, Images], processor: ProcessorMixin, **options: Any
+        self,
+        *args: Any,
+        evaluation_sets: Mapping[str, Images],
+        processor: ProcessorMixin,
+        templates: Mapping[str, str] | None = None,
+        **options: Any,
     ) -> None:
         super().__init__(*args, eval_dataset=dict(evaluation_sets), **options)
-        self.evaluation_sets, self.processor = evaluation_sets, processor
+        self.evaluation_sets, self.processor, self.templates = evaluation_sets, processor, templates or {}
 
     def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader[Any]:
         images = self.evaluation_sets[eval_dataset]
@@ -113,9 +156,83 @@ class CLIPTrainer(SharpPromptTrainer):
 
     def evaluation_loop(self, dataloader: DataLoader[Any], *args: Any, **options: Any) -> Any:
         model: Any = self.model  # PEFT forwards what a tuner has, unseen by type checkers.
-        template = model.active_config.class_template
+        name = options["metric_key_prefix"].removeprefix("eval_")
+        template = self.templates.get(name, model.active_config.class_template)
         with model.using_classes(class_names(dataloader.dataset), self.processor, template):  # type: ignore[arg-type]
             return super().evaluation_loop(dataloader, *args, **options)
+
+
+class CLIPImages:
+    """A data set's images, as pixels and as the frozen image tower of CLIP sees them.
+
+    The experiments on one data set share it, so that its images are read and encoded once.
+
+    Args:
+        dataset: The data set, as the command line names it.
+        args: The experiments' arguments.
+        num_workers: How many workers decode images.
+        load: Loads the splits of the data set as the arguments say. Default: [`load_to_measure`].
+
+    Attributes:
+        splits: The data set's splits.
+        template: The hand-written prompt of zero-shot CLIP.
+        cache: Where features are kept: in `memory`, on `disk`, or `no`, where there are none.
+        views: The views of each training image whose features are cached; None where every step draws its own.
+    """
+
+    def __init__(
+        self,
+        dataset: str,
+        args: CLIPDataArguments,
+        num_workers: int,
+        load: Callable[[str, Any], datasets.DatasetDict] | None = None,
+    ) -> None:
+        self.args, self.num_workers = args, num_workers
+        progress.report("reading")
+        task, views = demo.TASKS.get(dataset), args.augmented_views
+        self.cache = args.cache_features or ("memory" if task or views is not None else "no")
+        self.views = None if self.cache == "no" else views if views is not None else 0 if task else VIEWS
+        check_is_clip(args.model)
+        with PartialState().main_process_first():
+            self.splits = load(dataset, args) if load else load_to_measure(dataset, args, **args.loading)
+            with naming_model(args.model):
+                self.processor = AutoProcessor.from_pretrained(args.model)
+        self.template = find_template(dataset, args)
+        self._measured: dict[str, ImageFeatures] = {}
+
+    def load_model(self) -> CLIPModel:
+        """Load a fresh CLIP."""
+        return CLIPModel.from_pretrained(self.args.model).eval()
+
+    @cached_property
+    def encoder(self) -> ImageEncoder:
+        """The frozen image tower."""
+        return ImageEncoder(self.load_model().to(PartialState().device))
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """The fingerprint of the splits that are trained and measured on."""
+        return fingerprint_on_main(
+            datasets.DatasetDict({name: self.splits[name] for name in ("train", self.args.eval_split)})
+        )
+
+    @property
+    def crop_size(self) -> int:
+        """The height of the images that CLIP takes, in pixels."""
+        return self.processor.image_processor.crop_size["height"]
+
+    def encode(
+        self, images: datasets.Dataset, collator: ImageCollator, views: int = 1, seed: int = 0
+    ) -> ImageFeatures:
+        """Encode images as the frozen image tower sees them."""
+        encode = ImageFeatures.cached if self.cache == "disk" else ImageFeatures.compute
+        return encode(images, self.encoder, collator, views, seed, num_workers=self.num_workers)
+
+    def encode_to_measure(self, name: str, images: datasets.Dataset) -> ImageFeatures:
+        """Encode the images to measure on that have this name, once."""
+        if name not in self._measured:
+            self._measured[name] = self.encode(images, ImageCollator(self.processor))
+        return self._measured[name]
 
 
 class CLIPExperiment(Experiment[CLIPPromptArguments, CLIPTrainer]):
@@ -125,71 +242,91 @@ class CLIPExperiment(Experiment[CLIPPromptArguments, CLIPTrainer]):
         dataset: The data set, as the command line names it.
         args: The experiment's arguments.
         training: Training arguments: the output directory, and how many workers decode images.
+        images: The data set's images, if another experiment has loaded them.
 
     Attributes:
-        splits: The data set's splits.
-        cache: Where features are kept: in `memory`, on `disk`, or `no`, where there are none.
-        views: The views of each training image whose features are cached; None where every step draws its own.
+        images: The data set's images.
     """
 
-    def __init__(self, dataset: str, args: CLIPArguments, training: SharpPromptTrainingArguments) -> None:
+    def __init__(
+        self,
+        dataset: str,
+        args: CLIPArguments,
+        training: SharpPromptTrainingArguments,
+        images: CLIPImages | None = None,
+    ) -> None:
         super().__init__(dataset, args, training)
-        self.args, self.num_workers = args, training.dataloader_num_workers
-        task, views = demo.TASKS.get(dataset), args.augmented_views
-        self.template = args.template or find_facts(dataset).template or "a photo of a {}."
-        self.cache = args.cache_features or ("memory" if task or views is not None else "no")
-        self.views = None if self.cache == "no" else views if views is not None else 0 if task else VIEWS
-        check_is_clip(args.model)
-        with PartialState().main_process_first():
-            self.splits = load_image_dataset(dataset, **args.loading)
-            with naming_model(args.model):
-                self.processor = AutoProcessor.from_pretrained(args.model)
-        if args.eval_split not in self.splits:
-            raise ValueError(f"{dataset} has no {args.eval_split} split; it has {', '.join(self.splits)}.")
+        self.args = args
+        self.images = images or CLIPImages(dataset, args, training.dataloader_num_workers)
         self._training_images: dict[tuple[int, bool], Images] = {}
+
+    @property
+    def splits(self) -> datasets.DatasetDict:
+        """The data set's splits."""
+        return self.images.splits
 
     @property
     @abstractmethod
     def evaluation_pixels(self) -> dict[str, datasets.Dataset]:
         """The images to measure on, by name."""
 
-    @abstractmethod
+    @property
+    def templates(self) -> dict[str, str]:
+        """The hand-written prompts of zero-shot CLIP, by the name of the images to measure on."""
+        return dict.fromkeys(self.evaluation_pixels, self.images.template)
+
+    @property
+    def novel_class_names(self) -> str | list[str]:
+        """What the objectives take that ask for novel class names: names, or the name of a list of them."""
+        return "imagenet_100"
+
     def draw_images(self, seed: int) -> datasets.Dataset:
-        """Draw the images to learn from."""
+        """Draw the images to learn from, of all classes."""
+        return self.draw_shots(seed)["train"]
+
+    def draw_shots(self, seed: int) -> datasets.DatasetDict:
+        """Draw as many training images of each class as there are shots."""
+        shots = self.args.number_of_shots
+        return self.splits if shots is None else few_shot(self.splits, shots, seed)
 
     def load_model(self) -> CLIPModel:
-        return CLIPModel.from_pretrained(self.args.model).eval()
+        return self.images.load_model()
 
-    def used_splits(self) -> datasets.DatasetDict:
-        return datasets.DatasetDict({name: self.splits[name] for name in ("train", self.args.eval_split)})
+    def code_of_model(self) -> list[str]:
+        return code_to_load("CLIPModel", self.args.model, "CLIP_PATH", demo.CLIP_PATH)
+
+    def data_fingerprint(self) -> str:
+        return self.images.fingerprint
 
     def settings(self) -> dict[str, Any]:
-        return {"shots": self.args.shots, "eval_split": self.args.eval_split, "augmented_views": self.views}
+        shots = self.args.number_of_shots or ALL
+        return {"shots": shots, "eval_split": self.args.eval_split, "augmented_views": self.images.views}
+
+    def setting(self) -> dict[str, Any]:
+        return {"shots": self.args.number_of_shots or ALL, **super().setting()}
 
     def decodes_images(self, method: Method[CLIPPromptArguments]) -> bool:
-        return self.views is None or method.prompt.learns_in_image_tower
+        return self.images.views is None or method.prompt.learns_in_image_tower
 
-    @cached_property
-    def encoder(self) -> ImageEncoder:
-        """The frozen image tower."""
-        return ImageEncoder(self.load_model().to(PartialState().device))
+    def training_of(self, method: Method[CLIPPromptArguments], seed: int) -> SharpPromptTrainingArguments:
+        training = super().training_of(method, seed)
+        training.objectives = self.with_novel_class_names(training.objectives)
+        return training
 
-    @cached_property
+    def with_novel_class_names(self, objectives: Any) -> Any:
+        """Objectives with the novel class names where they say `novel_class_names: own`."""
+        if not isinstance(objectives, dict):
+            return objectives
+        names = {"novel_class_names": self.novel_class_names}
+        return {
+            name: {**values, **names} if (values or {}).get("novel_class_names") == OWN else values
+            for name, values in objectives.items()
+        }
+
+    @property
     def evaluation_features(self) -> dict[str, ImageFeatures]:
         """The features of the images to measure on, by name."""
-        collator = ImageCollator(self.processor)
-        return {name: self.encode(images, collator) for name, images in self.evaluation_pixels.items()}
-
-    def encode(
-        self, images: datasets.Dataset, collator: ImageCollator, views: int = 1, seed: int = 0
-    ) -> ImageFeatures:
-        """Encode images as the frozen image tower sees them."""
-        if sys.stderr.isatty():
-            datasets.enable_progress_bars()  # Encoding may take long.
-        encode = ImageFeatures.cached if self.cache == "disk" else ImageFeatures.compute
-        features = encode(images, self.encoder, collator, views, seed, num_workers=self.num_workers)
-        datasets.disable_progress_bars()
-        return features
+        return {name: self.images.encode_to_measure(name, images) for name, images in self.evaluation_pixels.items()}
 
     def images_to_measure(self, method: Method[CLIPPromptArguments]) -> Mapping[str, Images]:
         """The images to measure a method on: pixels, if it changes their features."""
@@ -197,30 +334,31 @@ class CLIPExperiment(Experiment[CLIPPromptArguments, CLIPTrainer]):
 
     def images_to_train_on(self, method: Method[CLIPPromptArguments], seed: int) -> tuple[Images, ImageCollator]:
         """The images that a method learns from, encoded unless every step draws its own views; and their collator."""
-        size = self.processor.image_processor.crop_size["height"]
-        collator = ImageCollator(self.processor, None if self.views == 0 else RandomResizedCropFlip(size))
+        views, crop = self.images.views, RandomResizedCropFlip(self.images.crop_size)
+        collator = ImageCollator(self.images.processor, None if views == 0 else crop)
         as_pixels = self.decodes_images(method)
         if (seed, as_pixels) not in self._training_images:
             images = self.draw_images(seed)
             self._training_images[seed, as_pixels] = (
-                images if as_pixels else self.encode(images, collator, self.views or 1, seed)
+                images if as_pixels else self.images.encode(images, collator, views or 1, seed)
             )
         return self._training_images[seed, as_pixels], collator
 
     def run(
-        self, methods: Sequence[Method[CLIPPromptArguments]], console: Console
+        self, methods: Sequence[Method[CLIPPromptArguments]], console: Console, command: str = ""
     ) -> tuple[Results, list[Publication]]:
         for method in methods:
-            if method.prompt.learns_in_image_tower and self.cache != "no":
+            if method.prompt.learns_in_image_tower and self.images.cache != "no":
                 logger.warning(f"{method.name} learns tokens in the image tower: images are encoded in every step.")
-        return super().run(methods, console)
+        return super().run(methods, console, command)
 
     def measure_baselines(self, training: SharpPromptTrainingArguments) -> Results:
         """Measure zero-shot CLIP with the hand-written prompt, as the learned ones are measured."""
-        model = get_peft_model(self.load_model(), CLIPPromptConfig(class_template=self.template))
+        model = get_peft_model(self.load_model(), CLIPPromptConfig())
         training = dataclasses.replace(training, output_dir=str(self.directory), push_to_hub=False)
+        trainer = self.trainer_of(model, training, self.evaluation_features, templates=self.templates)
         with model.disable_adapter():
-            return {"zero-shot": [self.measure(self.trainer_of(model, training, self.evaluation_features))]}
+            return {"zero-shot": [self.measure(trainer)]}
 
     def make_trainer(self, method: Method[CLIPPromptArguments], training: SharpPromptTrainingArguments) -> CLIPTrainer:
         images, collator = self.images_to_train_on(method, training.seed)
@@ -228,7 +366,7 @@ class CLIPExperiment(Experiment[CLIPPromptArguments, CLIPTrainer]):
         prompt = dict(vars(method.prompt))
         class_template = prompt.pop("class_template")
         model = get_peft_model(self.load_model(), CLIPPromptConfig(**prompt))
-        model.set_classes(class_names(images), self.processor, class_template)
+        model.set_classes(class_names(images), self.images.processor, class_template)
         measured = self.images_to_measure(method)
         return self.trainer_of(model, training, measured, data_collator=collator, train_dataset=images)
 
@@ -248,12 +386,41 @@ class CLIPExperiment(Experiment[CLIPPromptArguments, CLIPTrainer]):
             model,
             training,
             evaluation_sets=evaluation_sets,
-            processor=self.processor,
-            compute_metrics=partial(metrics.compute, "per_class_accuracy"),
+            processor=self.images.processor,
+            compute_metrics=judge,
             **options,
         )
         trainer.remove_callback(PrinterCallback)  # A line for each run says enough.
+        trainer.add_callback(ReportsProgress())
         return trainer
+
+
+def judge(prediction: EvalPrediction) -> Result:
+    """The accuracy of logits and labels, and how well the classifier knows it: the expected calibration error."""
+    calibration = metrics.compute("expected_calibration_error", prediction)
+    return metrics.compute("per_class_accuracy", prediction) | {"ece": calibration["expected_calibration_error"]}
+
+
+def load_to_measure(dataset: str, args: CLIPDataArguments, **loading: Any) -> datasets.DatasetDict:
+    """Load a data set that is measured on.
+
+    Args:
+        dataset: The data set, as the command line names it.
+        args: The experiments' arguments.
+        **loading: Arguments of `load_image_dataset`.
+
+    Raises:
+        ValueError: It cannot be loaded, or lacks the split to measure on.
+    """
+    splits = load_image_dataset(dataset, **loading)
+    if args.eval_split not in splits:
+        raise ValueError(f"{dataset} has no {args.eval_split} split; it has {', '.join(splits)}.")
+    return with_few_images(splits) if args.smoke else splits
+
+
+def find_template(dataset: str, args: CLIPDataArguments) -> str:
+    """Find the hand-written prompt of a data set for zero-shot CLIP."""
+    return args.template or template_of(dataset, args.data_root) or "a photo of a {}."
 
 
 def check_is_clip(model: str) -> None:

@@ -15,6 +15,7 @@ from accelerate import PartialState
 from rich.console import Console
 from rich.text import Text
 
+from .. import progress
 from .results import printable_lines
 
 
@@ -49,9 +50,10 @@ def prepare_process() -> None:
 
 
 class PrintableFormatter(logging.Formatter):
-    """A formatter whose messages hold no control characters, whatever the names in them."""
+    """A formatter whose messages hold no control characters, whatever the names in them, and clear the progress."""
 
     def format(self, record: logging.LogRecord) -> str:
+        progress.hide()
         return printable_lines(super().format(record))
 
 
@@ -60,6 +62,11 @@ class PlainConsole(Console):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(markup=False, emoji=False, highlight=False, **options)
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        """Print behind the progress, which a bar would else be part of."""
+        progress.hide()
+        super().print(*objects, **options)
 
     def render_str(self, text: str, **options: Any) -> Text:
         return super().render_str(printable_lines(text), **options)

@@ -13,18 +13,18 @@ from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
 from accelerate import PartialState
-from datasets import DatasetDict
 from rich.console import Console
 from rich.table import Table
 from transformers import PreTrainedModel, set_seed
 
+from .. import progress
 from ..training.arguments import SharpPromptTrainingArguments
 from ..training.trainer import SharpPromptTrainer
 from .arguments import ExperimentArguments, name_of_data
-from .images import fingerprint_on_main
 from .methods import Method
 from .publishing import Publication, name_repository
-from .results import Result, Results, collect, write_json
+from .record import Record
+from .results import Result, Results, collect, without_nan, write_json
 from .runs import Run, fingerprint_of_model, identify, run_all
 from .tables import COSTS, make_table
 
@@ -42,6 +42,7 @@ class Experiment(ABC, Generic[P, T]):
         training: Training arguments: the output directory, and how many workers decode images.
 
     Attributes:
+        protocol: The protocol's command.
         columns: Heading in tables → key of a result, in [0, 1].
         costs: Heading in tables → key of a result, and its decimal places.
         figure: The name of the file that `draw` writes.
@@ -49,22 +50,28 @@ class Experiment(ABC, Generic[P, T]):
         directory: Where results go; `METHOD/seedN` in it are the directories of runs.
     """
 
-    columns: ClassVar[Mapping[str, str]]
+    protocol: ClassVar[str]
+    columns: Mapping[str, str]
     costs: ClassVar[Mapping[str, tuple[str, int]]] = COSTS
     figure: ClassVar[str]
 
     def __init__(self, dataset: str, args: ExperimentArguments, training: SharpPromptTrainingArguments) -> None:
-        self.dataset, self.seeds = dataset, args.seeds
+        self.dataset, self.seeds, self.experiment_args = dataset, args.seeds, args
         self.name = name_of_data(dataset)
-        self.directory = Path(training.output_dir or "", self.name)
+        self.output_dir = Path(training.output_dir or "")
+        self.directory = self.output_dir / self.name
 
     @abstractmethod
     def load_model(self) -> PreTrainedModel:
         """Load the base model."""
 
     @abstractmethod
-    def used_splits(self) -> DatasetDict:
-        """The splits that are trained and measured on."""
+    def code_of_model(self) -> list[str]:
+        """Lines of Python that load the base model as `base`, for whoever loads an adapter."""
+
+    @abstractmethod
+    def data_fingerprint(self) -> str:
+        """The fingerprint of the images that are trained and measured on."""
 
     @abstractmethod
     def settings(self) -> dict[str, Any]:
@@ -86,9 +93,23 @@ class Experiment(ABC, Generic[P, T]):
     def draw(self, results: Results) -> None:
         """Draw the figure into the experiment's directory."""
 
+    def setting(self) -> dict[str, Any]:
+        """What a reader of the results needs to know of the settings."""
+        split = self.experiment_args.eval_split
+        return {} if split == "test" else {"split": split}
+
+    @property
+    def label(self) -> str:
+        """What the experiment is called in tables and messages."""
+        return self.name
+
     def describe(self) -> str:
         """What is said of the data before the runs; empty if nothing is."""
         return ""
+
+    def conclude(self, results: Results) -> str:
+        """What is said after the runs: where their results are."""
+        return f"Adapters are in {self.directory}/METHOD/seedN, summary.json and figures beside them."
 
     def decodes_images(self, method: Method[P]) -> bool:
         """Whether a method trains on images that are decoded in every step, for which it needs workers."""
@@ -101,24 +122,47 @@ class Experiment(ABC, Generic[P, T]):
     @cached_property
     def identity(self) -> dict[str, Any]:
         """What all runs have in common: other data or another model under the same name make another experiment."""
+        progress.report("reading")
         set_seed(0)  # A head that the checkpoint lacks is drawn at random.
         return {
             "model_fingerprint": fingerprint_of_model(self.load_model()),
-            "data_fingerprint": fingerprint_on_main(self.used_splits()),
+            "data_fingerprint": self.data_fingerprint(),
             **self.settings(),
         }
 
-    def run(self, methods: Sequence[Method[P]], console: Console) -> tuple[Results, list[Publication]]:
+    def record(self) -> Record:
+        """What the experiment's directory says about itself."""
+        return Record(
+            self.protocol,
+            self.name,
+            self.setting(),
+            dict(self.columns),
+            self.identity,
+            self.code_of_model(),
+            self.experiment_args.smoke,
+        )
+
+    def run(
+        self, methods: Sequence[Method[P]], console: Console, command: str = ""
+    ) -> tuple[Results, list[Publication]]:
         """Do the runs and write their summary.
+
+        Args:
+            methods: The methods.
+            console: Where a line is printed for each run.
+            command: The command line, for the record.
 
         Returns:
             The runs' results by method: baselines first, then the methods, then what earlier commands left of others;
             and the runs' publications.
         """
-        runs = self.list_runs(methods)
-        baselines = self.measure_baselines(methods[0].training)
+        runs, record = self.list_runs(methods), self.record()
+        record.commands = [command] if command else []
+        record.baselines = without_nan(self.measure_baselines(methods[0].training))
+        if PartialState().is_main_process:
+            record.write(self.directory)
         done = run_all(runs, console, self.columns)
-        results = {**baselines, **collect(self.directory, self.identity, done)}
+        results = {**record.baselines, **collect(self.directory, self.identity, done)}
         if PartialState().is_main_process:
             write_json(self.directory / "summary.json", results)
         return results, [run.publication for run in runs if run.publication is not None]
@@ -133,13 +177,14 @@ class Experiment(ABC, Generic[P, T]):
         training = self.training_of(method, seed)
         publication = None
         if asked.push_to_hub:
-            repository = name_repository(asked, self.name, method.name, f"seed{seed}")
+            where = self.directory.relative_to(self.output_dir).parts
+            repository = name_repository(asked, *where, method.name, f"seed{seed}")
             publication = Publication(directory, repository, asked.hub_token, asked.hub_private_repo)
             training.hub_model_id = repository
         return Run(
             method.name,
             seed,
-            f"{self.name}, {method.name}, seed {seed}",
+            f"{self.label}, {method.name}, seed {seed}",
             directory,
             identify(self.identity, vars(method.prompt), training),
             make_trainer=lambda: self.make_trainer(method, training),

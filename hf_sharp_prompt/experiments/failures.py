@@ -9,6 +9,7 @@ from typing import NoReturn
 
 import yaml
 
+from .. import progress
 from ..printable import printable
 
 
@@ -45,9 +46,10 @@ def _message_of(error: BaseException) -> str:
 
 
 def exit_code_of(main: Callable[[], int]) -> int:
-    """Run a script, and say what is wrong with what it was given in one sentence, once for all processes."""
+    """Run a script and show its progress; say what is wrong with its arguments in one sentence, once for all."""
     try:
-        return main()
+        with progress.shown():
+            return main()
     except KeyboardInterrupt:
         message, code = "Interrupted. The same command continues where it stopped.", INTERRUPTED
     except Exception as error:

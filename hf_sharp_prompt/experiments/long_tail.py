@@ -26,7 +26,7 @@ from PIL import Image
 from torch.utils.data import DataLoader
 from transformers import AutoImageProcessor, AutoModel, EvalPrediction, PreTrainedModel, PrinterCallback, set_seed
 
-from .. import demo, metrics
+from .. import demo, metrics, progress
 from ..data import (
     CIFAR_MEAN,
     CIFAR_STD,
@@ -40,8 +40,7 @@ from ..data import (
     pareto_counts,
     subsample,
 )
-from ..plots import plot_accuracy_by_group
-from ..printable import printable
+from ..plots import SHOT_GROUPS
 from ..training.arguments import SharpPromptTrainingArguments
 from ..training.trainer import SharpPromptTrainer
 from ..tuners import ViTPromptConfig
@@ -50,21 +49,26 @@ from .arguments import (
     ExperimentArguments,
     ViTPromptArguments,
     check_at_least,
+    code_to_load,
     describe_dataset,
     make_defaults,
     naming_model,
 )
 from .experiment import Experiment
-from .images import Images, Pixels, load_in_order
+from .figures import draw_by_group
+from .images import Images, Pixels, fingerprint_on_main, load_in_order
 from .methods import ArgumentGroups, Method
-from .protocol import run_protocol
+from .protocol import one_per_data_set, run_protocol
 from .recipes import RECIPES
-from .results import Result, Results, succeeded
+from .reporting import ReportsProgress
+from .results import Result, Results
+from .smoke import first_of_each_class
 from .tables import COSTS
 
 
 PROFILES = ("exponential", "pareto", "none")
 MAX_PER_CLASS_ON_DEMO = 100  # With the default imbalance, the rarest class then has one.
+SMOKE_PER_CLASS = 4  # Training images of the most frequent class in a smoke test.
 SHARES = (0.36, 0.35)  # The shares of many- and medium-shot classes, as in CIFAR100-LT: 36, 35 and 29 of 100.
 TASKS = (demo.LONG_TAIL_TASK.name, *demo.TASKS)
 MANUAL = __doc__
@@ -181,6 +185,7 @@ class LongTail(Experiment[ViTPromptArguments, LongTailTrainer]):
         groups: Which classes are many-, medium- and few-shot, as the metric takes it.
     """
 
+    protocol = "long_tail"
     columns = {"overall": "overall", "many": "many", "medium": "medium", "few": "few", "ECE": "ece"}
     costs = {**COSTS, "gradients a step": ("evaluations_per_step", 2)}
     figure = "accuracy_by_group.png"
@@ -189,12 +194,15 @@ class LongTail(Experiment[ViTPromptArguments, LongTailTrainer]):
         super().__init__(dataset, args, training)
         self.args = args
         with PartialState().main_process_first():
+            progress.report("reading")
             splits = self.load_splits()
             with naming_model(args.model):
                 processor = AutoImageProcessor.from_pretrained(args.model)
         if args.eval_split not in splits:
             raise ValueError(f"{dataset} has no {args.eval_split} split; it has {', '.join(splits)}.")
         train, evaluation = splits["train"], splits[args.eval_split]
+        if args.smoke:
+            evaluation = first_of_each_class(evaluation)
         self.splits = datasets.DatasetDict(train=train, evaluation=evaluation)
         self.class_names = train.features["label"].names
         self.counts = class_counts(train)
@@ -223,12 +231,19 @@ class LongTail(Experiment[ViTPromptArguments, LongTailTrainer]):
     def make_counts(self, available: list[int]) -> list[int]:
         """How many training images of each class."""
         args = self.args
-        largest = args.max_per_class or min(available)
+        largest = min(SMOKE_PER_CLASS, *available) if args.smoke else args.max_per_class or min(available)
+        imbalance = min(args.imbalance_factor, largest) if args.smoke else args.imbalance_factor
         if args.profile == "exponential":
-            return exponential_counts(len(available), largest, args.imbalance_factor)
+            return exponential_counts(len(available), largest, imbalance)
         if args.profile == "pareto":
-            return pareto_counts(len(available), largest, max(1, round(largest / args.imbalance_factor)))
-        return [min(count, args.max_per_class or count) for count in available]
+            return pareto_counts(len(available), largest, max(1, round(largest / imbalance)))
+        most = SMOKE_PER_CLASS if args.smoke else args.max_per_class
+        return [min(count, most or count) for count in available]
+
+    def setting(self) -> dict[str, Any]:
+        args = self.args
+        imbalance = {} if args.profile == "none" else {f"{args.profile} imbalance": f"{args.imbalance_factor:g}"}
+        return {**imbalance, **super().setting()}
 
     def find_groups(self) -> dict[str, list[int]]:
         """Which classes are many-, medium- and few-shot, as the metric takes it."""
@@ -242,8 +257,11 @@ class LongTail(Experiment[ViTPromptArguments, LongTailTrainer]):
     def load_model(self) -> PreTrainedModel:
         return AutoModel.from_pretrained(self.args.model).eval()
 
-    def used_splits(self) -> datasets.DatasetDict:
-        return self.splits
+    def code_of_model(self) -> list[str]:
+        return code_to_load("AutoModel", self.args.model, "VIT_PATH", demo.VIT_PATH)
+
+    def data_fingerprint(self) -> str:
+        return fingerprint_on_main(self.splits)
 
     def settings(self) -> dict[str, Any]:
         return {
@@ -288,6 +306,7 @@ class LongTail(Experiment[ViTPromptArguments, LongTailTrainer]):
             **options,
         )
         trainer.remove_callback(PrinterCallback)  # A line for each run says enough.
+        trainer.add_callback(ReportsProgress())
         return trainer
 
     def judge(self, prediction: EvalPrediction) -> Result:
@@ -305,10 +324,9 @@ class LongTail(Experiment[ViTPromptArguments, LongTailTrainer]):
 
     def draw(self, results: Results) -> None:
         """Draw the accuracies by group of classes."""
-        if finished := {name: succeeded(runs) for name, runs in results.items() if succeeded(runs)}:
-            plot_accuracy_by_group(finished, self.directory / self.figure, title=printable(self.name))
+        draw_by_group(results, SHOT_GROUPS, self.directory / self.figure, self.name)
 
 
 def main(argv: Sequence[str]) -> int:
     """Run the command; returns its exit code."""
-    return run_protocol(argument_groups(), LongTail, MANUAL, argv)
+    return run_protocol(argument_groups(), one_per_data_set(LongTail), MANUAL, argv)

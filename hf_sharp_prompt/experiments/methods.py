@@ -14,6 +14,7 @@ from ..hyperparameters import nearest
 from ..training.arguments import SharpPromptTrainingArguments
 from .arguments import ExperimentArguments
 from .recipes import read_recipe
+from .smoke import shortened
 
 
 A = TypeVar("A", bound=ExperimentArguments)
@@ -69,6 +70,8 @@ def parse_methods(groups: ArgumentGroups[A, P], description: str, argv: Sequence
     if any(word.partition("=")[0] == "--seed" for word in argv):
         raise ValueError("--seed is set for each run; give --seeds, e.g. --seeds 1 2 3.")
     args = parse_one(groups.experiment, make_parser(groups, {}, description), argv)
+    if args.smoke:
+        args.shrink()
     methods: list[Method[P]] = []
     for name in args.recipes:
         recipe = read_recipe(name, groups.recipes)
@@ -80,7 +83,7 @@ def parse_methods(groups: ArgumentGroups[A, P], description: str, argv: Sequence
         check_length(training)
         if recipe.name in (method.name for method in methods):
             raise ValueError(f"--recipes has {recipe.name!r} twice; a method's directory has its name. Rename one.")
-        methods.append(Method(recipe.name, prompt, training))
+        methods.append(Method(recipe.name, prompt, shortened(training) if args.smoke else training))
     return args, methods
 
 

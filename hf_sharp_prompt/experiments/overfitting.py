@@ -30,10 +30,13 @@ from ..data import ImageFeatures
 from ..files import written_whole
 from ..plots import plot_accuracy_by_epoch, plot_angles, plot_landscapes
 from .arguments import CLIPPromptArguments
-from .base_to_novel import BaseToNovel, argument_groups, average, histories_of, in_all
+from .averages import average, in_all
+from .base_to_novel import BaseToNovel, argument_groups
 from .console import PlainConsole
+from .figures import histories_of
+from .index import write_index
 from .methods import Method
-from .protocol import load_experiments, start
+from .protocol import command_line, load_experiments, one_per_data_set, start
 from .publishing import Publication
 from .recipes import list_recipes
 from .results import Results, in_percent, name_of_row, succeeded, write_json
@@ -57,23 +60,25 @@ def main(argv: Sequence[str]) -> int:
         if method.name not in BY_EPOCH:
             method.training = dataclasses.replace(method.training, eval_strategy="no")  # It is measured at the end.
     directory = Path(methods[0].training.output_dir or "")
-    waiting = load_experiments(BaseToNovel, args, methods)
+    waiting = load_experiments(one_per_data_set(BaseToNovel), args, methods)
+    command = command_line(["python", "examples/study_overfitting.py"], argv)
     title = f"mean of {len(waiting)} data sets" if len(waiting) > 1 else waiting[0].name
     results: dict[str, Results] = {}
     publications: list[Publication] = []
     while waiting:  # An experiment's images are released when it is done.
         experiment = waiting.pop(0)
-        results[experiment.dataset], pushed = experiment.run(methods, console)
+        results[experiment.dataset], pushed = experiment.run(methods, console, command)
         publications += pushed
         if PartialState().is_main_process:
             draw_landscapes(experiment, methods, args.seeds[0], results[experiment.dataset])
-    averages = average(list(results.values()))
+    averages = average(list(results.values()), list(BaseToNovel.columns.values()))
     table = make_table(f"{title}, {args.shots} shots", averages, BaseToNovel.columns)
     console.print(table)
     if PartialState().is_main_process:
         write_json(directory / "summary.json", results)
         write_tables([table, make_table_by_data_set(results)], directory / "tables.md")
         draw_by_epoch(list(results.values()), directory, title)
+        write_index(directory)
         console.print(
             f"Tables: {directory}/tables.md. Figures: accuracy_by_epoch.png and angles.png beside it, and "
             "*/landscapes.png of each data set.",

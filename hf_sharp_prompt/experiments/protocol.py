@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
@@ -12,11 +13,14 @@ from ..training.arguments import SharpPromptTrainingArguments
 from .arguments import ExperimentArguments
 from .console import make_console, prepare_process, use_all_cores
 from .experiment import Experiment
+from .index import INDEX_NAME, write_index
 from .methods import ArgumentGroups, Method, parse_methods
 from .publishing import Publication
 from .results import Results
 from .runs import check_directories, end_of
-from .tables import make_table
+from .smoke import NOTE
+from .summary import combined_tables
+from .tables import as_rich
 
 
 A = TypeVar("A", bound=ExperimentArguments)
@@ -32,51 +36,76 @@ def start(groups: ArgumentGroups[A, P], description: str, argv: Sequence[str]) -
     return args, methods, make_console()
 
 
-def load_experiments(
-    make_experiment: Callable[[str, A, SharpPromptTrainingArguments], E], args: A, methods: Sequence[Method[Any]]
-) -> list[E]:
+Make = Callable[[A, SharpPromptTrainingArguments], Sequence[E]]
+"""Makes the experiments of a command line: of its arguments, and of a method's training arguments, which say where
+results go and how many workers decode images."""
+
+
+def one_per_data_set(make_experiment: Callable[[str, A, SharpPromptTrainingArguments], E]) -> Make[A, E]:
+    """Make an experiment on each data set."""
+    return lambda args, training: [make_experiment(dataset, args, training) for dataset in args.datasets]
+
+
+def load_experiments(make_experiments: Make[A, E], args: A, methods: Sequence[Method[Any]]) -> list[E]:
     """Load the experiments of a command, and make sure that each can be run, before the first begins."""
-    loaded = [make_experiment(dataset, args, methods[0].training) for dataset in args.datasets]
+    loaded = list(make_experiments(args, methods[0].training))
     for experiment in loaded:
         check_directories(experiment.list_runs(methods))
     return loaded
 
 
 def run_protocol(
-    groups: ArgumentGroups[A, P],
-    make_experiment: Callable[[str, A, SharpPromptTrainingArguments], Experiment[P, Any]],
-    description: str,
-    argv: Sequence[str],
-    average: Callable[[list[Results]], Results] | None = None,
+    groups: ArgumentGroups[A, P], make_experiments: Make[A, Experiment[P, Any]], description: str, argv: Sequence[str]
 ) -> int:
-    """Run the methods of a command line on its data sets, print tables and draw figures.
+    """Run the methods of a command line on its data sets, print tables, draw figures and write the index.
 
     Args:
         groups: The protocol's arguments.
-        make_experiment: Makes the experiment on a data set.
+        make_experiments: Makes the experiments, in the order in which they are run.
         description: The text of `--help`.
         argv: The command line.
-        average: Averages results over data sets, for a last table; by default there is none.
 
     Returns:
         The exit code.
     """
     args, methods, console = start(groups, description, argv)
-    waiting = load_experiments(make_experiment, args, methods)
-    columns = waiting[0].columns
-    results: dict[str, Results] = {}
+    if args.smoke:
+        console.print(NOTE, soft_wrap=True)
+    waiting = load_experiments(make_experiments, args, methods)
+    output_dir, count = waiting[0].output_dir, len(waiting)
+    command = command_line(["sharp-prompt", waiting[0].protocol], argv)
+    results: list[Results] = []
     publications: list[Publication] = []
+    conclusions: list[str] = []
     while waiting:  # An experiment's images are released when it is done.
         experiment = waiting.pop(0)
-        if about_data := experiment.describe():
-            console.print(about_data, soft_wrap=True)
-        results[experiment.dataset], pushed = experiment.run(methods, console)
+        if words := experiment.describe():
+            console.print(words, soft_wrap=True)
+        found, pushed = experiment.run(methods, console, command)
+        results.append(found)
         publications += pushed
-        console.print(experiment.make_table(experiment.name, results[experiment.dataset]))
+        console.print(experiment.make_table(experiment.label, found))
         if PartialState().is_main_process:
-            experiment.draw(results[experiment.dataset])
-        where = f"{experiment.directory}/METHOD/seedN, summary.json and {experiment.figure} beside them"
-        console.print(f"Adapters are in {where}.\n", soft_wrap=True)
-    if average is not None and len(results) > 1:
-        console.print(make_table(f"mean of {len(results)} data sets", average(list(results.values())), columns))
-    return end_of(list(results.values()), publications, console)
+            experiment.draw(found)
+            write_index(output_dir)
+        conclusions.append(experiment.conclude(found))
+    if count > 1 and PartialState().is_main_process:
+        for table in combined_tables([output_dir]):
+            console.print(as_rich(table))
+    if PartialState().is_main_process:
+        console.print(f"{output_dir / INDEX_NAME} has all tables, and says how to load an adapter.", soft_wrap=True)
+    code = end_of(results, publications, console)
+    for conclusion in filter(None, conclusions):
+        console.print(conclusion, soft_wrap=True)
+    return code
+
+
+def command_line(program: Sequence[str], argv: Sequence[str]) -> str:
+    """The command line as it may be typed again, without secrets."""
+    words, skipped = [], False
+    for word in argv:
+        name, has_value, _ = word.partition("=")
+        if not skipped and not name.endswith("_token"):
+            words.append(word)
+        skipped = name.endswith("_token") and not has_value
+    return shlex.join([*program, *words])

@@ -11,7 +11,7 @@ demo:                     # values that hold on the embedded demo alone
 ```
 
 - A value replaces the base's as a whole, also the one in the base's `demo`, so that what a recipe says always holds.
-- Whoever chooses anew says everything of the choice: `sharpness` drops the base's `sharpness_args`, and `loss` and
+- A new choice says everything about it: `sharpness` drops the base's `sharpness_args`, and `loss` and
   `optim` likewise.
 - `null` takes back what the base says, and `demo: null` the base's whole `demo`.
 

@@ -7,6 +7,7 @@ import json
 import logging
 import math
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
@@ -113,13 +114,19 @@ def collect(directory: Path, experiment: dict[str, Any], results: Results) -> Re
         try:
             held, result = read_json(run / IDENTITY_NAME) or {}, find_result(run)
         except ValueError as error:
-            logger.warning(f"{run} is left out of the summary: {error}")
+            warn_once(f"{run} is left out of the summary: {error}")
             continue
         if changed := [name for name in experiment if held.get(name) != experiment[name]]:
-            logger.warning(f"{run} is left out of the summary: it differs in {', '.join(changed)}.")
+            warn_once(f"{run} is left out of the summary: it differs in {', '.join(changed)}.")
         elif result is not None:
             collected.setdefault(method, []).append(result)
     return {method: sorted(runs, key=lambda run: run.get("seed", 0)) for method, runs in collected.items()}
+
+
+@cache
+def warn_once(message: str) -> None:
+    """Log a warning, unless this process has: a command reads the same results for its tables, figures and index."""
+    logger.warning(message)
 
 
 def count_failures(results: Results) -> int:
@@ -139,7 +146,7 @@ def in_words(result: Result, columns: Mapping[str, str]) -> str:
     """One run's line: what was measured, under the names of the table's columns."""
     if "failed" in result:
         return f"FAILED: {result['failed']}"
-    measured = ", ".join(f"{name} {in_percent([result[key]])}" for name, key in columns.items())
+    measured = ", ".join(f"{name} {in_percent([result.get(key)])}" for name, key in columns.items())
     return f"{measured} in {result['seconds']:.1f} s"
 
 

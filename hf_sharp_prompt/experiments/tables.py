@@ -8,6 +8,7 @@ from statistics import mean
 from rich.table import Column, Table
 
 from .results import Results, in_percent, name_of_row, succeeded
+from .summary import SummaryTable
 
 
 COSTS = {"seconds a run": ("seconds", 1)}
@@ -28,9 +29,17 @@ def make_table(
     table = Table(Column("method", no_wrap=True), *columns, *costs, title=title, title_justify="left")
     for name, runs in results.items():
         finished = succeeded(runs)
-        shown = [in_percent([run[key] for run in finished]) for key in columns.values()]
+        shown = [in_percent([run.get(key) for run in finished]) for key in columns.values()]
         for key, places in costs.values():
             measured = [run[key] for run in finished if run.get(key)]
             shown.append(f"{mean(measured):.{places}f}" if measured else "")
         table.add_row(name_of_row(name, runs), *shown)
     return table
+
+
+def as_rich(table: SummaryTable) -> Table:
+    """Make a table to print of one that combines several experiments."""
+    printed = Table(Column("method", no_wrap=True), *table.headings, "n", title=table.title, title_justify="left")
+    for method, values in table.rows.items():
+        printed.add_row(method, *map(in_percent, values), table.count(method))
+    return printed

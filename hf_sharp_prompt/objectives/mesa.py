@@ -9,11 +9,12 @@ from torch.func import functional_call
 from torch.optim.swa_utils import get_ema_avg_fn
 
 from ..hyperparameters import hyperparameter
+from ..sharpness.vectors import flatten
 from .batch import Batch, logits_of
 from .distances import divergence
 from .evaluation_mode import evaluation_mode
 from .objective import Objective
-from .parameters import flatten, split, trained_parameters
+from .parameters import split_by_name, trained_parameters
 
 
 @dataclass
@@ -50,12 +51,12 @@ class MESA(Objective, name="mesa"):
     start: int = hyperparameter(6, low=0, help="First epoch, from 0, in which the term counts.")
 
     def begin_step(self, model: nn.Module) -> None:
-        self._mean = self.state["mean"] if self.state else flatten(trained_parameters(model))
+        self._mean = self.state["mean"] if self.state else flatten(trained_parameters(model).values())
 
     def term(self, batch: Batch) -> torch.Tensor:
         if self.epoch < self.start:
             return batch.logits.new_zeros(())
-        mean = split(self._mean, trained_parameters(batch.model))
+        mean = split_by_name(self._mean, trained_parameters(batch.model))
         with torch.no_grad(), evaluation_mode(batch.model):
             past = logits_of(functional_call(batch.model, mean, kwargs=dict(batch.inputs)))
         return self.weight * batch.mean(divergence(past, batch.logits, self.temperature))
@@ -63,5 +64,5 @@ class MESA(Objective, name="mesa"):
     def end_step(self, model: nn.Module, accelerator: Accelerator | None = None) -> None:
         # The average as `AveragedModel` takes it. The class itself would copy the whole frozen base model, too.
         update = get_ema_avg_fn(self.decay)
-        weights = flatten(trained_parameters(model))
+        weights = flatten(trained_parameters(model).values())
         self.state = {"mean": update(self._mean.to(weights), weights, 0)}

@@ -8,10 +8,11 @@ from torch import nn
 from torch.nn.functional import normalize
 
 from ..hyperparameters import hyperparameter
+from ..sharpness.vectors import flatten
 from .batch import Batch
 from .distances import divergence
 from .objective import Objective
-from .parameters import flatten, split, trained_parameters
+from .parameters import split_by_name, trained_parameters
 from .templates import Templates, read_templates
 from .zero_shot import classifier, encode_without_prompts, features_of, image_features_without_prompts
 
@@ -82,7 +83,7 @@ class PromptSRC(Objective, name="promptsrc"):
 
     def end_epoch(self, model: nn.Module) -> None:
         # The total weight is kept as a logarithm, since weights far from average_mean vanish in float64.
-        now = flatten(trained_parameters(model))
+        now = flatten(trained_parameters(model).values())
         epochs = self.state["epochs"] + 1 if self.state else torch.ones((), dtype=torch.float64)
         log_weight = -0.5 * ((epochs - self.average_mean) / self.average_std) ** 2
         log_total = torch.logaddexp(self.state["log_total"], log_weight) if self.state else log_weight
@@ -95,5 +96,5 @@ class PromptSRC(Objective, name="promptsrc"):
         if self.state:
             # `vector_to_parameters` would turn them into views of one tensor, with its dtype.
             parameters = trained_parameters(model)
-            for name, mean in split(self.state["mean"], parameters).items():
+            for name, mean in split_by_name(self.state["mean"], parameters).items():
                 parameters[name].copy_(mean)

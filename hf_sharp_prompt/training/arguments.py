@@ -127,13 +127,13 @@ class SharpPromptTrainingArguments(TrainingArguments):
             What the training data is called, for the model card.
 
     `weight_decay` holds for all that is trained, biases and norms included, as in the code of the methods here. An
-    entry of `optim_args` that would have no effect is refused; `learning_rate` and `weight_decay` have arguments of
-    their own.
+    entry of `optim_args` that would have no effect is refused; `learning_rate` and `weight_decay` have separate
+    arguments.
 
-    Of the inherited arguments, `label_names` defaults to `["labels"]`; `dataloader_pin_memory` to whether there is an
-    accelerator to copy to; `logging_nan_inf_filter` to `False`, since a loss that is not finite ends the run; and
-    `remove_unused_columns` to `False`, since images only become `pixel_values` when a batch is made of them. Where
-    several processes are started on a machine without an accelerator, they train on its CPU together.
+    Some inherited arguments have other defaults: `label_names` is `["labels"]`; `dataloader_pin_memory` is whether
+    there is an accelerator to copy to; `logging_nan_inf_filter` is `False`, since a loss that is not finite ends the
+    run; and `remove_unused_columns` is `False`, since images only become `pixel_values` when a batch is made of them.
+    Where several processes are started on a machine without an accelerator, they train on its CPU together.
 
     Images are decoded and augmented where batches are made, which with the Trainer's default of no workers is the
     training process, and there the GPU waits for it. When training on pixels, set `dataloader_num_workers` to the

@@ -21,7 +21,7 @@ def class_loss(
 
     Raises:
         ValueError: Labels of another shape, or outside the classes. On an accelerator the values of labels are not
-            looked at, because that would wait for the device; there torch stops with an assertion of its own.
+            looked at, because that would wait for the device; there torch stops with its own assertion.
     """
     if labels.is_floating_point():
         if labels.shape != logits.shape:

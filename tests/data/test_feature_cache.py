@@ -141,7 +141,7 @@ def test_whatever_changes_the_features_makes_them_anew(part, dataset, clip, augm
 
 
 def test_the_text_tower_does_not_matter(dataset, clip, augmenting, tmp_path):
-    """Otherwise every trained prompt encodes the images anew."""
+    """Otherwise every trained prompt encodes the images again."""
     first = ImageFeatures.cached(**changed("nothing", dataset, clip, augmenting), cache_dir=tmp_path)
     with torch.no_grad():
         clip.text_model.embeddings.token_embedding.weight.add_(1)

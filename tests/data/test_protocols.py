@@ -119,7 +119,7 @@ def test_fewer_than_one_shot_are_refused(shots):
 @pytest.mark.parametrize("protocol", [lambda data: few_shot(data, 1, seed=1), base_to_novel])
 @pytest.mark.parametrize("label", [-1, None])
 def test_images_without_a_label_are_neither_drawn_nor_dropped(protocol, label):
-    """Otherwise -1 is a class of its own, of which shots are drawn, or images go missing from the test split."""
+    """Otherwise -1 is a separate class, of which shots are drawn, or images go missing from the test split."""
     data = splits(train=2)
     labels = [label, *data["train"]["label"][1:]]
     data["train"] = data["train"].remove_columns("label").add_column("label", labels, feature=ClassLabel(names=NAMES))

@@ -1,4 +1,4 @@
-"""Samplers see each class as often as they say, anew in each epoch, and every process has its own share."""
+"""Samplers see each class as often as they say, again in each epoch, and every process has its own share."""
 
 import numpy as np
 import pytest

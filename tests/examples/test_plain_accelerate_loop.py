@@ -1,4 +1,4 @@
-"""The example for people with a loop and a model of their own, as they would type it."""
+"""The example for people with their own loop and model, as they would type it."""
 
 import runpy
 import sys

@@ -13,6 +13,7 @@ from hf_sharp_prompt.experiments.recipes import RECIPES, list_recipes, read_reci
 
 COOP = {
     "sharpness": "none",
+    "design": "coop",
     "num_text_tokens": 4,
     "text_init": "a photo of a",
     "class_template": "{}.",

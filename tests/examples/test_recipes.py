@@ -62,7 +62,7 @@ def experiment(tmp_path_factory):
     args, methods = parse_arguments([*arguments, "--dataloader_num_workers", "0"])
     with pytest.MonkeyPatch.context() as patch:
         splits = few_images(6, train=2, validation=2, test=2)
-        patch.setattr(clip, "load_image_dataset", lambda *_: splits)
+        patch.setattr(clip, "load_image_dataset", lambda *_, **__: splits)
         yield base_to_novel.BaseToNovel(demo.DEFAULT_TASK, args, methods[0].training)
 
 

@@ -21,7 +21,7 @@ SMALL = ["--shots", "1", "--max_steps", "2", "--use_cpu", "--eval_strategy", "no
 four_classes = functools.partial(few_images, 4, train=2, test=2)
 
 
-def load_few(dataset: str, *columns: str | None) -> datasets.DatasetDict:
+def load_few(dataset: str, **loading: object) -> datasets.DatasetDict:
     return datasets.load_from_disk(dataset) if Path(dataset).exists() else four_classes()
 
 

@@ -24,7 +24,7 @@ def study(monkeypatch):
 def test_tables_and_figures_come_from_one_command(study, monkeypatch, tmp_path, capsys):
     arguments = [*SMALL, "--recipes", "coop", "gcscoop", "kgcoop", "--seeds", "1", "2", "--output_dir", str(tmp_path)]
     arguments += ["--eval_strategy", "steps", "--eval_steps", "1"]
-    monkeypatch.setattr(clip, "load_image_dataset", lambda *_: few_images(4, train=2, test=2))
+    monkeypatch.setattr(clip, "load_image_dataset", lambda *_, **__: few_images(4, train=2, test=2))
     assert study.main(arguments) == 0
     assert "colour_shape_tint, 1 shots" in capsys.readouterr().out
     summary = json.loads((tmp_path / "summary.json").read_text())["colour_shape_tint"]
@@ -36,6 +36,7 @@ def test_tables_and_figures_come_from_one_command(study, monkeypatch, tmp_path, 
     tables = (tmp_path / "tables.md").read_text()
     assert f"| gcscoop | {in_percent([run['base'] for run in summary['gcscoop']])} |" in re.sub(" +", " ", tables)
     assert f"| gcscoop | {in_percent([run['hm'] for run in summary['gcscoop']])} |" in re.sub(" +", " ", tables)
+    assert "python examples/study_overfitting.py --dataset" in (tmp_path / "README.md").read_text()
     for figure in ("accuracy_by_epoch.png", "angles.png", "colour_shape_tint/landscapes.png"):
         assert Image.open(tmp_path / figure).width > 300
 

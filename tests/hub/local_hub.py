@@ -39,7 +39,7 @@ from huggingface_hub import ModelCard
 
 
 class HubError(Exception):
-    """A refusal, from which the client makes an exception of its own: by `code` if there is one, else by `status`."""
+    """A refusal, from which the client makes its own exception: by `code` if there is one, else by `status`."""
 
     def __init__(self, status: int, message: str, code: str = "", headers: dict[str, str] | None = None, **body: Any):
         super().__init__(message)

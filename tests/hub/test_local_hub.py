@@ -83,7 +83,7 @@ def run(hub: LocalHub, tmp_path: Path) -> Callable[..., str]:
 
 
 def run_script(script: str, hub: LocalHub, tmp_path: Path) -> str:
-    """Run a script in a process of its own, in `tmp_path`, logged in to `hub`; return what it prints."""
+    """Run a script in a separate process, in `tmp_path`, logged in to `hub`; return what it prints."""
     done = subprocess.run(
         [sys.executable, "-c", script],
         env=hub.environment(tmp_path / "home"),

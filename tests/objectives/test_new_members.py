@@ -49,7 +49,7 @@ def train(output_dir, **arguments):
 
 
 def test_the_trainer_minimises_a_new_objective(confident, tmp_path):
-    """Otherwise users have to change the package for an idea of their own."""
+    """Otherwise users have to change the package for their own idea."""
     trainer = train(tmp_path, objectives={"confident": {"weight": 5.0}})
     assert isinstance(trainer.objectives.objectives[0], confident)
     losses = [entry["confident_loss"] for entry in trainer.state.log_history if "confident_loss" in entry]

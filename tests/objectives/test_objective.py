@@ -42,7 +42,7 @@ class TestBatch:
             _ = Batch(nn.Identity(), {}, {"loss": torch.zeros(())}).logits
 
     def test_parts_add_up_to_the_mean_over_the_whole_batch(self):
-        """Of values per sample, where ignored ones do not count, and of what depends on the model alone."""
+        """This holds for values per sample, without the ignored ones, and for what depends on the model alone."""
         values = torch.tensor([1.0, 2.0, 4.0, 100.0, 8.0])
         labels = torch.tensor([0, 1, 0, -100, 1])
         parts = [slice(0, 2), slice(2, 4), slice(4, 5), slice(5, 5)]

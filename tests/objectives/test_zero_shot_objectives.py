@@ -79,7 +79,7 @@ def learned_by_image(model, pixels, tokenizer):
 
 
 def kl(teacher, student):
-    """Of each row."""
+    """The divergence of each row."""
     rows = []
     for p, q in zip(teacher.softmax(-1), student.softmax(-1), strict=True):
         rows.append(sum(a * (a.log() - b.log()) for a, b in zip(p, q, strict=True)))

@@ -208,7 +208,7 @@ class TestRandomness:
         first_step = losses[:2]
         assert losses == first_step * evaluations(name)[0]
         sharp.backward([lambda: see(first), lambda: see(second)], labels)
-        assert losses[-2:] != first_step, "the next step has masks of its own"
+        assert losses[-2:] != first_step, "the next step has its own masks"
 
     @every_rule
     def test_a_step_draws_as_many_random_numbers_as_one_evaluation(self, name):
@@ -337,7 +337,7 @@ class TestRhoSchedules:
         ],
     )
     def test_a_schedule_scales_the_radius(self, name, schedule, progress, factor):
-        """Of rules that have one; graphsam has two."""
+        """Rules have one radius; graphsam has two."""
         model, expected = Classifier(), Classifier()
         sharp = make_sharp(name, model, rho_schedule=schedule)
         sharp.progress = progress

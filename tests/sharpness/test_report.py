@@ -265,7 +265,7 @@ def test_nothing_is_left_changed(measure, ends, net, data):
 
 
 def test_only_the_parameters_named_move(net, data):
-    """A part of a network has a surface of its own, that of the part's block of the Hessian."""
+    """A part of a network has its own surface, that of the part's block of the Hessian."""
     whole = report(net, DataLoader(data, 20), loss=classification)
     bias = net.layers[4].bias
     net.requires_grad_(False)

@@ -10,7 +10,7 @@ from training.small_runs import accuracy, load_clip, make_data, make_model, make
 
 @pytest.fixture(params=["new", "loaded"])
 def trainer(request, tmp_path):
-    """Of a new adapter, or of one that is loaded for inference, so that nothing requires a gradient."""
+    """Make one for a new adapter, or for one that is loaded for inference, in which nothing requires a gradient."""
     model = make_model(torch.float32)
     if request.param == "loaded":
         model.save_pretrained(tmp_path / "adapter")

@@ -156,7 +156,7 @@ def fork(function, *args, **kwargs) -> int:
 
 
 def test_rule_state_is_in_the_checkpoint_and_restored(tmp_path, stateful_rule):
-    """Without it the momentum of stateful rules would start anew at every resume."""
+    """Without it the momentum of stateful rules would start again at every resume."""
     trainer = make_trainer(tmp_path, sharpness=stateful_rule, save_strategy="epoch")
     trainer.train()
     saved = safetensors.torch.load_file(tmp_path / "checkpoint-8" / "sharpness.safetensors")

@@ -22,7 +22,7 @@ LABELS = torch.arange(6) % len(NAMES)
 
 
 def images() -> list[dict[str, torch.Tensor]]:
-    """Two of each class, each class with a colour of its own, in noise."""
+    """Two of each class, each class with its own colour, in noise."""
     generator = torch.Generator().manual_seed(0)
     colours = torch.eye(3)[LABELS][:, :, None, None]
     pixel_values = colours + 0.3 * torch.randn(len(LABELS), 3, 48, 48, generator=generator)

@@ -122,7 +122,7 @@ def test_imbsam_runs_the_whole_batch_where_samples_see_each_other(tmp_path):
 
 @pytest.mark.parametrize(("strategy", "exponent"), [("class_balanced", 0.0), ("square_root", 0.5)])
 def test_classes_are_drawn_as_asked(strategy, exponent, tmp_path):
-    """By the strategy's frequencies, and each epoch anew."""
+    """By the strategy's frequencies, and again in each epoch."""
     trainer = make_trainer(tmp_path, train_sampling_strategy=strategy, per_device_train_batch_size=9)
     loader = trainer.get_train_dataloader()
     epochs = [torch.cat([batch["labels"] for batch in loader]) for _ in range(60)]

@@ -1,4 +1,4 @@
-"""Adapters of any name are saved, resumed and reloaded; PEFT gives all but "default" a folder of their own."""
+"""Adapters of any name are saved, resumed and reloaded; PEFT gives all but "default" a separate folder each."""
 
 import copy
 

@@ -34,7 +34,7 @@ def train(output_dir, resume=None, **arguments):
 
 
 def test_the_trainer_follows_a_rule_of_a_users_own(uphill, tmp_path):
-    """Otherwise users have to change the package for an idea of their own."""
+    """Otherwise users have to change the package for their own idea."""
     mine = train(tmp_path / "mine", sharpness="uphill", sharpness_args={"radius": 0.3})
     assert isinstance(mine.sharpness.rule, uphill)
     sam = train(tmp_path / "sam", sharpness="sam", sharpness_args={"rho": 0.3})

@@ -16,7 +16,7 @@ from hf_sharp_prompt.sharpness.step.gradients import Evaluations
 
 @pytest.mark.parametrize("resumed", [False, True])
 def test_gnms_noise_is_halved_at_each_reweighting_stage(resumed, tmp_path, monkeypatch):
-    """RSAM-PT's σ decays when the classes are weighted anew, also in a run that was interrupted in between."""
+    """RSAM-PT's σ decays when the classes are weighted differently, also in a run that was interrupted in between."""
     monkeypatch.setattr(Evaluations, "draw_normal", lambda self: torch.ones_like(self.weights))
     arguments = {"sharpness": "gnm", "reweighting_epochs": [2, 3], "num_train_epochs": 4, "save_strategy": "epoch"}
     if resumed:

@@ -132,7 +132,7 @@ def test_a_sample_that_is_drawn_twice_is_cut_twice(make_trainer, same_images):
 @pytest.mark.parametrize("step", [1, 2, 3], ids=["within the first epoch", "between epochs", "within the second"])
 @pytest.mark.parametrize(("workers", "persistent"), [(0, False), (2, False), (2, True)])
 def test_a_run_on_pixels_resumes_on_the_same_crops(workers, persistent, step, make_trainer, tmp_path):
-    """Batches are made ahead of the step, and workers start anew: neither must show."""
+    """Batches are made ahead of the step, and workers start again: neither must show."""
     arguments = {"per_device_train_batch_size": 4, "num_train_epochs": 2, "save_strategy": "steps", "save_steps": 1}
     arguments |= {"dataloader_num_workers": workers, "dataloader_persistent_workers": persistent}
     whole = make_trainer(**arguments)
@@ -146,7 +146,7 @@ def test_a_run_on_pixels_resumes_on_the_same_crops(workers, persistent, step, ma
 
 
 def test_a_run_on_views_of_images_resumes_on_the_same_views(make_trainer, tmp_path):
-    """Which of an image's cached crops a step sees is drawn anew in every epoch."""
+    """Which of an image's cached crops a step sees is drawn again in every epoch."""
     arguments = {"per_device_train_batch_size": 4, "num_train_epochs": 2, "save_strategy": "steps", "save_steps": 1}
     features = torch.randn(COUNT, 5, 24, generator=torch.Generator().manual_seed(1))
     views = ImageFeatures(features, torch.tensor([0, 1] * (COUNT // 2)), NAMES)

@@ -205,7 +205,7 @@ def test_columns_that_nothing_uses(remove, tmp_path, images):
     assert last(trainer, "loss") > 0
 
 
-# What this Trainer leaves to transformers as it is, or has tests of its own.
+# What this Trainer leaves to transformers as it is, or tests elsewhere.
 INHERITED = {
     *("output_dir", "per_device_train_batch_size", "max_steps", "learning_rate", "lr_scheduler_kwargs"),
     *("warmup_steps", "optim", "optim_args", "weight_decay", "adam_beta1", "adam_beta2", "adam_epsilon"),

@@ -189,6 +189,6 @@ def text_inputs(name: str, texts: list[str]) -> dict[str, torch.Tensor]:
 
 
 def inputs_of(name: str, dtype: torch.dtype = torch.float32) -> dict[str, torch.Tensor]:
-    """Of the whole model: images and as many texts, or whichever it takes."""
+    """Make inputs for the whole model: images and as many texts, or whichever it takes."""
     texts = text_inputs(name, ["a red star", "cat"]) if reads(name) else {}
     return texts | (image_inputs(name, dtype) if sees(name) else {})

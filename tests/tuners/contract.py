@@ -162,7 +162,7 @@ def auto_peft_model_finds_the_base_model(case: Case, tmp_path: Path) -> None:
 
 
 def low_cpu_mem_usage_loads_the_same(case: Case, tmp_path: Path) -> None:
-    """Otherwise the learned parts stay on the meta device, or are drawn anew."""
+    """Otherwise the learned parts stay on the meta device, or are drawn again."""
     model = case.saved(tmp_path)
     loaded = PeftModel.from_pretrained(case.base(), tmp_path / "adapter", low_cpu_mem_usage=True)
     assert not any(parameter.is_meta for parameter in loaded.parameters())

@@ -25,7 +25,7 @@ def deep_context(prompts: dict[str, torch.Tensor]) -> list[torch.Tensor]:
 
 
 def vision_tokens(config: CLIPPromptConfig, prompts: dict[str, torch.Tensor], like: nn.Module) -> torch.Tensor:
-    """Of every layer, depth × m × width; of none, 1 × 0 × width."""
+    """Return the tokens of every layer, depth × m × width; without tokens, 1 × 0 × width."""
     if not config.num_vision_tokens:
         weight = next(like.parameters())
         return torch.zeros(1, 0, like.config.hidden_size, dtype=weight.dtype)
@@ -54,15 +54,15 @@ def text_feature(
     position: str = "end",
     name_end: int | None = None,
 ) -> torch.Tensor:
-    """Of one text.
+    """Encode one text.
 
     Args:
         model: Has the projection, if there is one.
         tower: Its text tower.
         ids: The text's, without padding: `[SOS] … [EOS]`, or `… [EOS]` of SigLIP.
         context: n × width.
-        deep: Of the further layers, n × width each.
-        position: Of the text in its context.
+        deep: The context of the further layers, n × width each.
+        position: Where the text stands in its context.
         name_end: How many tokens there are up to the name's last; by default all but EOS.
     """
     siglip = type(tower).__name__.startswith("Siglip")
@@ -102,7 +102,7 @@ def text_feature(
 def image_feature(
     model: nn.Module, tower: nn.Module, inputs: dict[str, Any], image: int, tokens: torch.Tensor
 ) -> torch.Tensor:
-    """Of one of the images, with the learned tokens of every layer, depth × m × width."""
+    """Encode one of the images, with the learned tokens of every layer, depth × m × width."""
     of_image = {name: value[image : image + 1] for name, value in inputs.items()}
     hidden_states, _ = vision_models.slow_tower("", tower, of_image, tokens)
     last = hidden_states[-1]

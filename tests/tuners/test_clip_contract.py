@@ -28,8 +28,8 @@ from tuners.clip_models import (
 LABELS = torch.tensor([1, 0])
 
 
-class OfFeatures(contract.Case):
-    """Of models that return features instead of logits and a loss."""
+class FeatureCase(contract.Case):
+    """Models that return features instead of logits and a loss."""
 
     def logits(self, model: nn.Module) -> torch.Tensor:
         with torch.no_grad():
@@ -43,8 +43,8 @@ class OfFeatures(contract.Case):
         return next(output[key] for key in ("text_embeds", "image_embeds", "pooler_output") if key in output)
 
 
-class OfParts(OfFeatures):
-    """Of models that hold one which compares; parts of CLIPSeg's are run without a graph."""
+class PartCase(FeatureCase):
+    """Models that hold one which compares; parts of CLIPSeg's are run without a graph."""
 
     def features(self, model: nn.Module) -> torch.Tensor:
         part = comparing_part(model.get_base_model())
@@ -68,13 +68,13 @@ def a_case(design: str, name: str, **changes: Any) -> contract.Case:
         batch = image_inputs(name) | {"labels": LABELS}
         return contract.Case(*arguments, batch, classifying, inputs_of(name))
     if name in BUILT_ON:
-        return OfParts(*arguments, inputs_of(name))
+        return PartCase(*arguments, inputs_of(name))
     if name.endswith("ForImageClassification"):
         return contract.Case(*arguments, inputs_of(name) | {"labels": LABELS})
-    return OfFeatures(*arguments, inputs_of(name))
+    return FeatureCase(*arguments, inputs_of(name))
 
 
-# Of the towers alone, CLIP's stand for the others', which hold the same layers.
+# CLIP's towers stand for the others' towers, which hold the same layers.
 PARTS_OF_CLIP = ["CLIPTextModel", "CLIPTextModelWithProjection", "CLIPVisionModel", "CLIPVisionModelWithProjection"]
 TRIED = [pair for pair in PAIRS if pair[1] in {*COMPARING, *BUILT_ON, *PARTS_OF_CLIP, "CLIPForImageClassification"}]
 

@@ -113,7 +113,7 @@ class TestAnyTextIsPrompted:
         assert_close(outputs[0], by_hand[0], 1e-6)
 
     def test_words_shorter_than_the_context_stand_next_to_the_text(self, clip, tokenizer):
-        """Otherwise the hand-written prompt is torn from the text by random tokens."""
+        """Otherwise the hand-written prompt is separated from the text by random tokens."""
         model = get_peft_model(clip, CLIPPromptConfig(num_text_tokens=6, text_init="photo of"))
         words = tokenizer("photo of", add_special_tokens=False)["input_ids"]
         learned = context(model)
@@ -307,7 +307,7 @@ class TestSavingAndLoading:
         assert torch.equal(loaded(pixel_values=pixel_values).logits, model(pixel_values=pixel_values).logits)
 
     def test_low_cpu_mem_usage_loads_the_same(self, model, saved, checkpoint, pixel_values):
-        """Otherwise the prompt stays on the meta device, or is drawn anew."""
+        """Otherwise the prompt stays on the meta device, or is drawn again."""
         base = CLIPModel.from_pretrained(checkpoint)
         loaded = PeftModel.from_pretrained(base, saved, low_cpu_mem_usage=True)
         assert not any(parameter.is_meta for parameter in loaded.parameters())

@@ -19,7 +19,7 @@ def test_features_are_those_the_model_classifies_with(clip, pixel_values):
 
 
 def test_a_text_prompt_leaves_the_image_tower_as_it_was(clip, checkpoint, pixel_values):
-    """Otherwise each adapter encodes the images anew."""
+    """Otherwise each adapter encodes the images again."""
     base = ImageEncoder(CLIPModel.from_pretrained(checkpoint))
     model = get_peft_model(clip, CLIPPromptConfig(num_text_tokens=2, text_depth=2))
     prompted = ImageEncoder(model)

@@ -41,7 +41,7 @@ DESIGNS: dict[str, Callable[[], ViTPromptConfig]] = {
     "two layers, cosine": lambda: ViTPromptConfig(num_tokens=2, depth=2, head="cosine", scale=4.0, num_labels=3),
     "cls, linear": lambda: ViTPromptConfig(num_tokens=2, depth=2, pooling="cls", class_names=NAMES),
 }
-# Where the model has a head of its own.
+# Where the model has its own head.
 OWN_HEAD: dict[str, Callable[[], ViTPromptConfig]] = {
     "own head": lambda: ViTPromptConfig(num_tokens=2, depth=2, head=None),
     "own head, trained": lambda: ViTPromptConfig(num_tokens=2, depth=None, head=None, modules_to_save=["classifier"]),

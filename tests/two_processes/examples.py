@@ -25,7 +25,7 @@ LONG_TAIL += ["--train_sampling_strategy", "class_balanced"]
 
 
 def make_data(output_dir: Path) -> None:
-    """What both processes read: a folder of images, and a data set with a long tail and counts of its own."""
+    """What both processes read: a folder of images, and a data set with a long tail and its own counts."""
     make_folder(output_dir / "shapes")
     splits = demo.load_long_tail([5, 4, 3, 2] + [1] * 20)
     splits["test"] = splits.pop("validation").shard(10, 0)

@@ -45,7 +45,7 @@ def prepare(accelerator: Accelerator | None, wrap: bool) -> tuple[nn.Module, tor
 
 
 def shares(form: str, step: int) -> list[list[list[int]]]:
-    """Of 4 of the 6 rows: for each process its micro-batches."""
+    """Share 4 of the 6 rows: each process has its micro-batches."""
     a, b, c, d = [(step + row) % 6 for row in range(4)]
     if form == "even":
         return [[[a], [b]], [[c], [d]]]

@@ -122,7 +122,7 @@ def test_base_to_novel_measures_what_one_process_does(output_dir, monkeypatch, c
 
 
 def test_the_long_tail_is_learned_from_a_data_set_of_ones_own(output_dir):
-    """Images decoded in workers and augmented to train on, not augmented to measure on, with counts of their own."""
+    """Images are decoded in workers, and augmented to train on but not to measure on."""
     printed = (output_dir / "printed.txt").read_text()
     assert "24 classes, 34 training images, 5 of the most frequent class and 1 of the rarest" in printed
     settings = json.loads(next((output_dir / "two long-tailed").rglob("_settings.json")).read_text())
@@ -133,7 +133,7 @@ def test_the_long_tail_is_learned_from_a_data_set_of_ones_own(output_dir):
 
 
 def test_the_plain_loop_runs_in_two_processes(output_dir):
-    """The example for people with a loop of their own."""
+    """The example for people with their own loop."""
     assert examples.plain_loops((output_dir / "printed.txt").read_text(), processes=2) == ["none", "sam"]
 
 

@@ -13,6 +13,7 @@ from accelerate.utils import gather_object
 from datasets.utils import tqdm
 from torch.utils.data import DataLoader, Dataset
 
+from ... import progress
 from ..collator import ImageCollator
 from ..columns import describe, find_image_column, find_label_column
 
@@ -97,8 +98,9 @@ def encode_images(encoding: Encoding) -> Iterator[torch.Tensor]:
         generator=torch.Generator(),  # so that the global random numbers are not touched
     )
     share = (encoding.encode(pixel_values).to("cpu", encoding.dtype) for pixel_values in loader)
-    progress = tqdm(
-        total=len(encoding.dataset) * encoding.views,
+    total = len(encoding.dataset) * encoding.views
+    bar = tqdm(
+        total=total,
         desc="Encoding images",
         unit=" images",
         leave=False,
@@ -106,13 +108,17 @@ def encode_images(encoding: Encoding) -> Iterator[torch.Tensor]:
     )
 
     def in_order() -> Iterator[torch.Tensor]:
+        done = 0
+        progress.report("encoding", done, total)
         for _ in range(0, len(batches), state.num_processes):
             for features in gather_object(list(islice(share, 1))):
                 _check_finite(features, encoding.dtype)
-                progress.update(len(features))
+                bar.update(len(features))
+                done += len(features)
+                progress.report("encoding", done, total)
                 yield features
 
-    with progress:
+    with bar:
         all_features = in_order()
         while views_of_batch := list(islice(all_features, encoding.views)):
             yield torch.stack(views_of_batch, dim=1)

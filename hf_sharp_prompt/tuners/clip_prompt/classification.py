@@ -140,6 +140,27 @@ class NameClassifier(PromptedEncoders, PromptedClassifier):
             kept[key] = self.encode_names(*texts)
         return kept[key]
 
+    @property
+    def hypothesis_template(self) -> str:
+        """The text around a class name that the active adapter was trained with, as zero-shot pipelines take it.
+
+        Their own default is "This is a photo of {}.", which would follow the learned context.
+
+        Example:
+            ```py
+            >>> classify = pipeline(
+            ...     "zero-shot-image-classification",
+            ...     model=model.get_base_model(),
+            ...     tokenizer=tokenizer,
+            ...     image_processor=image_processor,
+            ...     hypothesis_template=model.hypothesis_template,
+            ... )
+            >>> classify(image, candidate_labels=["abyssinian", "beagle"])
+            ```
+        """
+        around = self.active_config.class_template.split("{}")
+        return "{}".join(part.replace("{", "{{").replace("}", "}}") for part in around)  # as `str.format` reads it
+
     def classify(
         self,
         pixel_values: torch.Tensor | None = None,

@@ -93,7 +93,7 @@ def test_losses_of_micro_batches_add_up(loss, logits, labels):
     loss = loss(COUNTS).train()
     loss.weights = effective_number_weights(COUNTS)
     if isinstance(loss, GCL):
-        loss.cloud_sizes = torch.zeros_like(loss.cloud_sizes)  # noise is drawn anew for each micro-batch
+        loss.cloud_sizes = torch.zeros_like(loss.cloud_sizes)  # noise is drawn again for each micro-batch
     whole = loss(logits, labels)
     parts = loss(logits[:1], labels[:1], 6) + loss(logits[1:], labels[1:], torch.tensor(6))
     torch.testing.assert_close(parts, whole, rtol=1e-12, atol=0)

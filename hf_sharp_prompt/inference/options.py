@@ -1,0 +1,87 @@
+"""The options of commands that use a trained adapter. Nothing here imports torch, so that `--help` answers at once."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NoReturn
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser of a command on an adapter, whose complaint is one sentence, without the usage before it."""
+
+    def __init__(self, description: str) -> None:
+        super().__init__(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+        self.add_argument(
+            "adapter",
+            metavar="ADAPTER",
+            help="The directory of a trained adapter, such as runs/train/flowers/gcscoop/seed1, or its Hub id.",
+        )
+
+    def error(self, message: str) -> NoReturn:
+        raise ValueError(f"{message[:1].upper()}{message[1:]}; --help lists the arguments.")
+
+    def add_model_options(self, own_classes: str) -> None:
+        """Add the options that say how the adapter is loaded, and how images are run through it.
+
+        Args:
+            own_classes: Whose classes are the default.
+        """
+        self.add_argument(
+            "--model", help="The base model: a directory or a Hub id. Default: the one that the adapter names."
+        )
+        self.add_argument(
+            "--class_names",
+            nargs="+",
+            metavar="NAME",
+            help="The classes: two or more names, or a file with a name on each line. Default: those of "
+            f"{own_classes}.",
+        )
+        self.add_argument(
+            "--template", help="The text around a class name, {}. Default: the one that the adapter was trained with."
+        )
+        self.add_argument(
+            "--batch_size", type=at_least(1), default=64, help="Images classified at a time. Default: %(default)s."
+        )
+        self.add_argument(
+            "--num_workers",
+            type=at_least(0),
+            help="Processes that read images. Default: one for each core but one, at most 8; none for few images.",
+        )
+
+
+def at_least(lowest: int) -> Callable[[str], int]:
+    """Make a type for argparse: whole numbers that are not below the lowest."""
+
+    def read(text: str) -> int:
+        try:
+            number = int(text)
+        except ValueError:
+            number = lowest - 1
+        if number < lowest:
+            raise argparse.ArgumentTypeError(f"it must be a whole number of at least {lowest}, got {text!r}")
+        return number
+
+    return read
+
+
+def read_class_names(names: Sequence[str] | None) -> list[str] | None:
+    """Return class names: the names themselves, or the lines of the one file that is named.
+
+    Raises:
+        ValueError: One word that is no file, or a file that is not text.
+    """
+    if names is None or len(names) > 1:
+        return None if names is None else list(names)
+    path = Path(names[0]).expanduser()
+    if not path.is_file():
+        raise ValueError(
+            f"--class_names {names[0]} is no file, and one name is too few; give a file with a name on each line, or "
+            "two or more names."
+        )
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeError as error:
+        raise ValueError(f"--class_names {path} is not a text file in UTF-8; save it as one.") from error
+    return [line.strip() for line in lines if line.strip()]

@@ -1,0 +1,96 @@
+"""`sharp-prompt train`: from a folder of images to an adapter."""
+
+import json
+import re
+
+import pytest
+from inference.conftest import NAMES, SHORT
+from peft import PeftConfig
+from support.demo_images import make_folder
+from support.progress import progress_in, without_progress
+
+from hf_sharp_prompt import demo
+from hf_sharp_prompt.experiments import all_classes
+from hf_sharp_prompt.experiments.arguments import CLIPPromptArguments
+from hf_sharp_prompt.experiments.methods import ArgumentGroups, make_parser
+from hf_sharp_prompt.experiments.recipes import RECIPES
+from hf_sharp_prompt.experiments.train_options import OPTIONS
+
+
+def test_a_folder_of_three_classes_is_all_it_takes(folder, run, tmp_path):
+    """Base-to-novel experiments halve the classes, and one class is too few to be told apart."""
+    code, printed, said = run("train", "--dataset", folder, "--recipes", "gcscoop", "--output_dir", tmp_path, *SHORT)
+    assert code == 0, said
+    assert "shapes: 3 classes, 12 training images; measured on the test split." in printed
+    adapter = tmp_path / "shapes" / "gcscoop" / "seed1"
+    assert printed.splitlines()[-1].endswith(f"ADAPTER: {adapter}")
+    assert PeftConfig.from_pretrained(adapter).class_names == NAMES
+    assert 0 <= json.loads((adapter / "metrics.json").read_text())["accuracy"] <= 1
+    assert progress_in(said)[0] == {"stage": "starting"}
+    assert without_progress(said) == "", "nothing is warned of"
+
+
+def test_without_a_test_split_all_images_are_learned_from(run, tmp_path):
+    """Two classes of two images: none can be held out."""
+    folder = make_folder(tmp_path / "two", classes=2, train=2, test=1) / "train"
+    code, printed, said = run("train", "--dataset", folder, "--output_dir", tmp_path / "runs", *SHORT)
+    assert code == 0, said
+    assert (
+        "train: 2 classes, 4 training images; measured on the training images, as there is no test split." in printed
+    )
+
+
+def test_each_seed_makes_an_adapter(folder, run, tmp_path):
+    words = ["--dataset", folder, "--recipes", "coop", "--seeds", 1, 2, "--shots", 1, "--output_dir", tmp_path]
+    _, printed, _ = run("train", *words, *SHORT)
+    one, two = (tmp_path / "shapes" / "coop" / f"seed{seed}" for seed in (1, 2))
+    assert printed.splitlines()[-1].endswith(f"ADAPTER: {one} or {two}")
+    assert (one / "adapter_model.safetensors").read_bytes() != (two / "adapter_model.safetensors").read_bytes()
+
+
+def test_a_recipe_of_a_long_tail_trains_a_vision_transformer(trained_vit):
+    assert PeftConfig.from_pretrained(trained_vit).peft_type == "VIT_PROMPT"
+    assert PeftConfig.from_pretrained(trained_vit).class_names == NAMES
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--recipes", "coop", "gcscoop"], "train makes an adapter of one of --recipes, got 2: coop, gcscoop."),
+        (["--recipes", "long_tail/cee"], "There is no recipe 'cee'; did you mean 'ce'?"),
+        (["--recipes", "long_tail/ce", "--preprocessing", "cifar"], "--preprocessing cifar is for experiments"),
+        (["--shots", "0"], "--shots must be at least 1, got 0."),
+        (["--eval_split", "validation"], "has no validation split; it has train, test."),
+    ],
+)
+def test_what_makes_no_adapter_is_refused_in_a_sentence(words, message, folder, run, tmp_path):
+    code, _, said = run("train", "--dataset", folder, "--output_dir", tmp_path, *words)
+    assert code == 2
+    assert message in said
+    assert len(without_progress(said).splitlines()) == 1
+
+
+def test_one_class_is_refused(run, tmp_path):
+    folder = make_folder(tmp_path / "one", classes=1, train=2, test=1)
+    code, _, said = run("train", "--dataset", folder, "--output_dir", tmp_path / "runs")
+    assert code == 2
+    assert "Classification needs at least two classes" in said
+
+
+@pytest.mark.parametrize("kind", [all_classes.TrainArguments, all_classes.ViTTrainArguments])
+def test_the_short_manual_shows_the_defaults_that_are_used(kind):
+    """`--help` does not wait for torch, so it is not made from the arguments themselves."""
+    parser = make_parser(ArgumentGroups(kind, CLIPPromptArguments, all_classes.DEFAULTS, RECIPES), {}, "")
+    used = {action.dest: action.default for action in parser._actions}
+    in_words = {None: "all", demo.DEFAULT_TASK: "a", str(demo.CLIP_PATH): "the", str(demo.VIT_PATH): "the"}
+    for name in OPTIONS.keys() & used.keys():
+        default = used[name][0] if isinstance(used[name], list) else used[name]
+        assert re.search(r"Default: ([\w/]+)", OPTIONS[name])[1] == str(in_words.get(default, default))
+
+
+def test_help_is_the_short_manual(run):
+    code, printed, said = run("train", "--help")
+    assert (code, said) == (0, "")
+    assert all(f"--{name}" in printed for name in OPTIONS)
+    assert "--adam_beta1" not in printed
+    assert "--adam_beta1" in run("train", "--help_all")[1]
