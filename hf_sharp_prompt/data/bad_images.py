@@ -15,6 +15,7 @@ from datasets import Dataset, DatasetDict
 from datasets.utils import tqdm
 from datasets.utils.file_utils import is_local_path
 
+from .. import progress
 from .decoding import decode
 from .file_cache import FileCache
 from .labels import shortened
@@ -97,8 +98,12 @@ def _size_of(path: str) -> int | None:
 
 
 def _without_bad_rows(split: Dataset, name: str, dataset: str) -> Dataset:
-    progress = tqdm(_find_problems(split), f"Checking the {name} images", len(split), leave=False, unit=" images")
-    problems = {index: problem for index, problem in enumerate(progress) if problem}
+    bar = tqdm(_find_problems(split), f"Checking the {name} images", len(split), leave=False, unit=" images")
+    problems: dict[int, str] = {}
+    for index, problem in enumerate(bar):
+        progress.report("checking", index, len(split))
+        if problem:
+            problems[index] = problem
     if not problems:
         return split
     more = f" … and {len(problems) - LISTED} more." if len(problems) > LISTED else ""
