@@ -8,12 +8,14 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import PIL
 import pyarrow as pa
 import pyarrow.compute as pc
 from datasets import Dataset, DatasetDict
 from datasets.utils import tqdm
 from datasets.utils.file_utils import is_local_path
 
+from .. import progress
 from .decoding import decode
 from .file_cache import FileCache
 from .labels import shortened
@@ -91,13 +93,17 @@ def _count_missing(image: pa.StructArray) -> int:
 def _size_of(path: str) -> int | None:
     try:
         return os.stat(path).st_size
-    except OSError:
+    except (OSError, ValueError):  # a ValueError of characters that no path has
         return None
 
 
 def _without_bad_rows(split: Dataset, name: str, dataset: str) -> Dataset:
-    progress = tqdm(_find_problems(split), f"Checking the {name} images", len(split), leave=False, unit=" images")
-    problems = {index: problem for index, problem in enumerate(progress) if problem}
+    bar = tqdm(_find_problems(split), f"Checking the {name} images", len(split), leave=False, unit=" images")
+    problems: dict[int, str] = {}
+    for index, problem in enumerate(bar):
+        progress.report("checking", index, len(split))
+        if problem:
+            problems[index] = problem
     if not problems:
         return split
     more = f" … and {len(problems) - LISTED} more." if len(problems) > LISTED else ""
@@ -141,4 +147,4 @@ def _find_problem(image: Any) -> str:
     return ""
 
 
-_PROBLEMS = FileCache("problems", _find_problem)
+_PROBLEMS = FileCache(f"problems-pillow-{PIL.__version__}", _find_problem)

@@ -25,7 +25,7 @@ JOINERS = "\u200c\u200d"
 NUMBER = re.compile(r"-?\d+")
 """A label that is a whole number, written as a string."""
 
-CODE = re.compile(r"n\d{8}|\d+")
+CODE = re.compile(r"n\d{8}|-?\d+(\.\d+)?")
 """A name that is no word: a WordNet id, as ImageNet's folders have, or a number."""
 
 
@@ -115,6 +115,9 @@ def _with_class_labels(splits: DatasetDict, class_names: ClassNames | None, data
                 f"those of the {first} split; cast both to the same ClassLabel."
             )
         return splits
+    for name, split in splits.items():
+        if split.features["label"] == Value("null"):  # none of its images has a label
+            splits[name] = split.cast_column("label", label)
     kind = _kind_of(label)
     if others := [name for name, split in splits.items() if _kind_of(split.features["label"]) != kind]:
         other = _kind_of(splits[others[0]].features["label"])

@@ -12,6 +12,7 @@ from . import layouts
 from .catalogue import CatalogueEntry
 from .class_names import ClassNames, choose_names
 from .columns import describe, find_image_column, find_label_column, require_column
+from .labels import shortened
 from .splits import usual_names
 
 
@@ -29,8 +30,13 @@ def stream(entry: CatalogueEntry, class_names: ClassNames | None, dataset: str) 
 
     Raises:
         ValueError: No such data set; no image or label column, or several; labels whose names are not known before
-            they are read.
+            they are read; a data set of the catalogue that is used without some of its classes.
     """
+    if entry.left_out:
+        raise ValueError(
+            f"{dataset} cannot be streamed, since it is used without the classes {shortened(entry.left_out)}; load it "
+            "without streaming=True."
+        )
     splits = layouts.find(entry.source).stream(entry)
     names = usual_names([*splits], entry.splits, dataset)
     return IterableDatasetDict(

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import os
 from collections.abc import Callable, Sequence
@@ -64,7 +65,7 @@ def _read(file: Path, entry: CatalogueEntry) -> Dataset:
     table = READERS[file.suffix.lower()](file)
     if not len(table):
         raise ValueError(f"{file} has no rows; add one for each image, or remove the file.")
-    if all(map(is_image, table.column_names[:1])):
+    if any(map(is_image, table.column_names)):
         raise ValueError(
             f"{file} starts with an image and not with the names of the columns; add a first line such as image,label."
         )
@@ -85,7 +86,7 @@ def absolute_paths(paths: Sequence[str | None], folders: Sequence[Path]) -> list
         folders: Where they may begin. The first that has the first path is taken, or else the first.
     """
     first = next((path for path in paths if path), "")
-    folder = next((folder for folder in folders if (folder / first).exists()), folders[0])
+    folder = next((folder for folder in folders if os.path.exists(folder / first)), folders[0])
     return [
         os.path.normpath(os.path.join(folder, path)) if path and is_local_path(path) else path or None
         for path in paths
@@ -103,10 +104,10 @@ def _join(tables: list[Dataset], files: Sequence[Path]) -> Dataset:
 
 
 def _read_csv(file: Path) -> Dataset:
-    lines = _read_text(file).splitlines(keepends=True)
-    first = lines[0] if lines else ""
+    text = _read_text(file)
+    first = text.partition("\n")[0]
     delimiter = max("\t,;" if file.suffix.lower() == ".tsv" else ",;\t", key=first.count)
-    reader = csv.reader(lines, delimiter=delimiter)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
     try:
         names, *rows = [(reader.line_num, row) for row in reader if row] or [(0, [])]
     except csv.Error as error:
@@ -131,7 +132,7 @@ def _read_csv(file: Path) -> Dataset:
 
 
 def _read_json(file: Path) -> Dataset:
-    rows = load_json_rows(_read_text(file), file)
+    rows = _read_json_rows(_read_text(file), file)
     names = list(dict.fromkeys(name for row in rows for name in row))
     try:
         return Dataset(pa.table({name: pa.array([row.get(name) for row in rows]) for name in names}))
@@ -139,7 +140,7 @@ def _read_json(file: Path) -> Dataset:
         raise ValueError(f"{file} has a field with values of several types ({error}); give it one type.") from error
 
 
-def load_json_rows(text: str, file: Path) -> list[dict[str, Any]]:
+def _read_json_rows(text: str, file: Path) -> list[dict[str, Any]]:
     """Read a list of objects, or one object on each line."""
     try:
         if text.lstrip().startswith("["):
@@ -157,7 +158,7 @@ def load_json_rows(text: str, file: Path) -> list[dict[str, Any]]:
 
 def _read_text(file: Path) -> str:
     try:
-        return file.read_text(encoding="utf-8-sig")
+        return file.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise ValueError(f"{file} is no text in UTF-8 ({error}); save it in UTF-8.") from error
 

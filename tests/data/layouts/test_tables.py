@@ -46,6 +46,7 @@ TEXTS = {
     "semicolons.csv": f"file_name;class\n{CSV.replace(',', ';')}",
     "quotes.csv": "filename,category\n" + "".join(f'"{path}","{name}"\n' for path, name in ROWS),
     "more.csv": "id,path,fine_label,note\n" + "".join(f'{p[0]},./{p},{name},"a, b"\n' for p, name in ROWS),
+    "windows.csv": f"image,label\n{CSV}".replace("\n", "\r\n"),
     "a.tsv": f"image_path\tclass_name\n{CSV.replace(',', chr(9))}",
     "a.jsonl": JSONL,
     "lines.json": JSONL,
@@ -200,3 +201,18 @@ def test_a_table_of_two_splits_and_tables_that_differ_are_refused(folder):
         ValueError, match=r"The file train_val.csv of .* may be the train or the validation split; ren"
     ):
         load_image_dataset(str(folder))
+
+
+def test_a_test_table_of_empty_labels_is_left_out(folder, caplog):
+    """JSON's null has no type of its own."""
+    written(folder / "train.jsonl", JSONL)
+    written(folder / "test.jsonl", '{"img": "0.png", "category": null}\n')
+    assert {split: len(rows) for split, rows in load_image_dataset(str(folder)).items()} == {"train": 5, "test": 3}
+    assert f"The test split of {folder} has no labelled images and is left out." in caplog.text
+
+
+def test_numbers_that_pandas_wrote_as_floats_are_no_names(folder):
+    with pytest.raises(
+        ValueError, match=r"named by a code or number, and prompts need words: 0\.0, 1\.0\. Pass class_"
+    ):
+        load_image_dataset(written(folder / "a.csv", "image,label\n0.png,0.0\n1.png,1.0\n"))
