@@ -27,6 +27,7 @@ LONGEST_FILES = [
     *("test_vit_prompt.py", "test_fidelity.py", "test_precision.py", "test_trainer.py"),
     *("test_convert.py", "test_clip_designs.py", "test_run_long_tail.py", "test_experiments.py"),
     *("test_gpu_check.py", "test_report.py", "test_vision_tower.py", "test_study_overfitting.py"),
+    *("test_commands.py", "test_gated_data.py"),
 ]
 
 
