@@ -19,6 +19,6 @@ def test_an_experiment_has_the_names_and_the_prompt_of_the_catalogue(tmp_path, m
     catalogue.add(CatalogueEntry("my_set", str(tmp_path / "photos"), class_names=names, template="my {}."))
     training = SharpPromptTrainingArguments(str(tmp_path / "runs"), use_cpu=True)
     experiment = BaseToNovel("my_set", BaseToNovelArguments(dataset=["my_set"]), training)
-    assert experiment.template == "my {}."
+    assert experiment.images.template == "my {}."
     assert experiment.directory == tmp_path / "runs" / "my_set"
     assert experiment.evaluation_pixels["novel"].features["label"].names == ["green moon", "pink ring"]
