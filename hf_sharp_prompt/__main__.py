@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from . import progress
 from .experiments.failures import run_script
+from .experiments.manuals.manual import is_asked_for
 from .hyperparameters import nearest
 
 
@@ -24,24 +25,48 @@ class Command(NamedTuple):
         module: A module of the package. Its `main` takes the words behind the command, and returns the exit code.
         summary: One line for `--help`.
         answers_at_once: Whether it needs no models, so that there is no progress to show.
+        manual: A module whose `MANUAL` is what `--help` shows, for one whose `module` takes seconds to import.
     """
 
     module: str
     summary: str
     answers_at_once: bool = False
+    manual: str | None = None
 
 
 COMMANDS = {
-    "train": Command("experiments.train", "learn prompts from all classes of a data set, for use"),
+    "train": Command(
+        "experiments.all_classes",
+        "learn prompts from all classes of a data set, for use",
+        manual="experiments.manuals.train",
+    ),
     "predict": Command("inference.predict", "classify images with a trained adapter"),
     "evaluate": Command("inference.evaluate", "measure a trained adapter on a data set"),
-    "base2novel": Command("experiments.base_to_novel", "learn from few images of some classes, measure on others too"),
-    "few_shot": Command("experiments.few_shot", "learn from 1, 2, 4, 8, 16 and all images of each class"),
-    "cross_dataset": Command("experiments.cross_dataset", "learn on one data set, measure on others"),
-    "domain_generalization": Command(
-        "experiments.domain_generalization", "learn on one data set, measure on variants of its images"
+    "base2novel": Command(
+        "experiments.base_to_novel",
+        "learn from few images of some classes, measure on others too",
+        manual="experiments.manuals.base2novel",
     ),
-    "long_tail": Command("experiments.long_tail", "learn from classes of which most are rare, with a ViT"),
+    "few_shot": Command(
+        "experiments.few_shot",
+        "learn from 1, 2, 4, 8, 16 and all images of each class",
+        manual="experiments.manuals.few_shot",
+    ),
+    "cross_dataset": Command(
+        "experiments.cross_dataset",
+        "learn on one data set, measure on others",
+        manual="experiments.manuals.cross_dataset",
+    ),
+    "domain_generalization": Command(
+        "experiments.domain_generalization",
+        "learn on one data set, measure on variants of its images",
+        manual="experiments.manuals.domain_generalization",
+    ),
+    "long_tail": Command(
+        "experiments.long_tail",
+        "learn from classes of which most are rare, with a ViT",
+        manual="experiments.manuals.long_tail",
+    ),
     "summarize": Command("experiments.summarize", "make tables and figures of all results in directories", True),
     "recipes": Command("experiments.show_recipes", "list the recipes, or show what one resolves to", True),
     "convert": Command(
@@ -69,19 +94,23 @@ def run(argv: Sequence[str]) -> int:
         ValueError: There is no such subcommand.
     """
     if not argv or argv[0] in ("-h", "--help"):
-        print(manual(), end="")
+        print(list_commands(), end="")
         return 0
     name, *words = argv
     if name not in COMMANDS:
         raise ValueError(f"There is no command {name!r}{nearest(name, COMMANDS)} Known are: {', '.join(COMMANDS)}.")
     sys.argv = [f"{PROGRAM} {name}", *words]  # argparse names the program by it.
-    if not (COMMANDS[name].answers_at_once or {"-h", "--help", "--help_all"} & {*words}):
+    command = COMMANDS[name]
+    if command.manual and is_asked_for(words):
+        print(import_module(f".{command.manual}", __package__).MANUAL.format(), end="")
+        return 0
+    if not (command.answers_at_once or {"-h", "--help", "--help_all"} & {*words}):
         progress.report("starting")  # before the seconds that imports take
-    return import_module(f".{COMMANDS[name].module}", __package__).main(words)
+    return import_module(f".{command.module}", __package__).main(words)
 
 
-def manual() -> str:
-    """The text of `--help`."""
+def list_commands() -> str:
+    """The text of `--help` without a command."""
     parser = argparse.ArgumentParser(
         prog=PROGRAM,
         usage=f"{PROGRAM} COMMAND …",

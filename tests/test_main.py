@@ -13,10 +13,21 @@ from support.progress import without_progress
 
 import hf_sharp_prompt
 from hf_sharp_prompt import __main__ as command_line
+from hf_sharp_prompt import demo
+from hf_sharp_prompt.experiments import (
+    all_classes,
+    base_to_novel,
+    cross_dataset,
+    domain_generalization,
+    few_shot,
+    long_tail,
+)
 from hf_sharp_prompt.experiments.recipes import RECIPES, read_recipe
 
 
 ROOT = Path(__file__).parents[1]
+PROTOCOLS = ["base2novel", "few_shot", "cross_dataset", "domain_generalization", "long_tail"]
+TRAINING = ["train", *PROTOCOLS]
 
 
 @pytest.fixture
@@ -39,7 +50,8 @@ def run(monkeypatch, capsys):
         [],
         ["recipes"],
         ["recipes", "show", "gcscoop"],
-        *([name, "--help"] for name in ("train", "predict", "evaluate", "summarize")),
+        *([name, "--help"] for name in ("predict", "evaluate", "summarize")),
+        *([name, "--help"] for name in TRAINING),
     ],
 )
 def test_help_and_recipes_do_not_wait_for_torch(words):
@@ -97,9 +109,6 @@ def test_help_names_every_command(run):
         assert callable(import_module(f"hf_sharp_prompt.{command.module}").main)
 
 
-PROTOCOLS = ["base2novel", "few_shot", "cross_dataset", "domain_generalization", "long_tail"]
-
-
 @pytest.mark.parametrize("name", PROTOCOLS)
 def test_an_example_is_its_command(name):
     """What the scripts of a clone do, the command does for whoever installed the package."""
@@ -109,12 +118,59 @@ def test_an_example_is_its_command(name):
     assert f"`sharp-prompt {name}` is the same command" in script.__doc__
 
 
-@pytest.mark.parametrize("name", PROTOCOLS)
-def test_a_commands_manual_is_that_of_its_example(name, run):
+@pytest.mark.parametrize("name", TRAINING)
+def test_a_commands_manual_is_that_of_its_module(name, run, monkeypatch):
+    """An example calls the module's `main`."""
     code, printed, _ = run(name, "--help")
     assert code == 0
     assert printed.startswith(f"usage: sharp-prompt {name} ")
     assert all(flag in printed for flag in ("--model", "--dataset", "--recipes", "--seeds", "--smoke", "--sharpness"))
+    assert "--adam_beta1" not in printed
+    module = import_module(f"hf_sharp_prompt.{command_line.COMMANDS[name].module}")
+    monkeypatch.setattr(command_line, "run", module.main)
+    assert run("--help")[1].partition("\n\n")[2] == printed.partition("\n\n")[2]
+
+
+@pytest.mark.parametrize("name", TRAINING)
+def test_help_all_lists_every_argument(name, run):
+    code, printed, said = run(name, "--help_all")
+    assert (code, said) == (0, "")
+    assert all(f"--{flag}" in printed for flag in (*manual_of(name).options, "adam_beta1", "help_all"))
+
+
+def manual_of(name):
+    return import_module(f"hf_sharp_prompt.{command_line.COMMANDS[name].manual}").MANUAL
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("train", all_classes.TrainArguments),
+        ("train", all_classes.ViTTrainArguments),
+        ("base2novel", base_to_novel.BaseToNovelArguments),
+        ("few_shot", few_shot.FewShotArguments),
+        ("cross_dataset", cross_dataset.CrossDatasetArguments),
+        ("domain_generalization", domain_generalization.DomainGeneralizationArguments),
+        ("long_tail", long_tail.LongTailArguments),
+    ],
+)
+def test_the_manual_shows_the_defaults_that_are_used(name, kind):
+    """`--help` does not wait for torch, so it is not made from the arguments themselves."""
+    in_words = (None, [demo.DEFAULT_TASK], [demo.LONG_TAIL_TASK.name], str(demo.CLIP_PATH), str(demo.VIT_PATH))
+    used = vars(kind())
+    for option, description in manual_of(name).options.items():
+        if option in used and used[option] in in_words:
+            assert description.default is None
+            assert "Default: " in description.help
+        elif option in used:
+            assert description.default == used[option]
+            assert "Default: " not in description.help
+
+
+@pytest.mark.parametrize("module", [base_to_novel, few_shot, cross_dataset, domain_generalization, long_tail])
+def test_the_manual_names_the_directory_of_results_that_is_used(module):
+    text = " ".join(module.MANUAL.format().split())
+    assert f"Default: {module.argument_groups().training['output_dir']}." in text
 
 
 @pytest.mark.parametrize(

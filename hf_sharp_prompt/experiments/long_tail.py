@@ -1,21 +1,9 @@
-r"""Long-tailed recognition: learn prompts in a vision transformer from classes of which most are rare.
-
-Without arguments everything is on board: a tiny ViT and a task whose most frequent class has 100 times the images of
-its rarest, three seeds each of VPT-deep, VPT + SAM, VPT + ImbSAM and RSAM-PT. With a checkpoint and a data set of
-yours it is the papers' experiment; the second command's is CIFAR100-LT:
-
-    accelerate launch -m hf_sharp_prompt long_tail
-    accelerate launch -m hf_sharp_prompt long_tail --model google/vit-base-patch16-224-in21k --dataset cifar100 \\
-        --label_column fine_label --preprocessing cifar
-
-A recipe sets a method's prompt, loss and training arguments; `sharp-prompt recipes` lists those of `long_tail/`. An
-argument on the command line overrides every recipe's. Interrupted, the same command continues where it stopped.
-"""
+"""The long-tailed protocol: learn a vision transformer's prompts from classes of which most are rare."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import datasets
@@ -45,18 +33,18 @@ from ..training.arguments import SharpPromptTrainingArguments
 from ..training.trainer import SharpPromptTrainer
 from ..tuners import ViTPromptConfig
 from .arguments import (
-    RECIPES_HELP,
     ExperimentArguments,
     ViTPromptArguments,
     check_at_least,
     code_to_load,
-    describe_dataset,
     make_defaults,
     naming_model,
 )
 from .experiment import Experiment
 from .figures import draw_by_group
 from .images import Images, Pixels, fingerprint_on_main, load_in_order
+from .manuals.long_tail import MANUAL, MAX_PER_CLASS_ON_DEMO
+from .manuals.manual import option_field
 from .methods import ArgumentGroups, Method
 from .protocol import one_per_data_set, run_protocol
 from .recipes import RECIPES
@@ -66,12 +54,9 @@ from .smoke import first_of_each_class
 from .tables import COSTS
 
 
-PROFILES = ("exponential", "pareto", "none")
-MAX_PER_CLASS_ON_DEMO = 100  # With the default imbalance, the rarest class then has one.
 SMOKE_PER_CLASS = 4  # Training images of the most frequent class in a smoke test.
 SHARES = (0.36, 0.35)  # The shares of many- and medium-shot classes, as in CIFAR100-LT: 36, 35 and 29 of 100.
 TASKS = (demo.LONG_TAIL_TASK.name, *demo.TASKS)
-MANUAL = __doc__
 
 
 @dataclass
@@ -80,52 +65,14 @@ class LongTailArguments(ExperimentArguments):
 
     demo_tasks = TASKS
 
-    model: str = field(
-        default=str(demo.VIT_PATH),
-        metadata={"help": "A ViT, DeiT, BEiT or DINOv2: a Hub id or a directory. Default: the embedded demo's."},
-    )
-    dataset: list[str] = field(
-        default_factory=lambda: [demo.LONG_TAIL_TASK.name], metadata={"help": describe_dataset(TASKS)}
-    )
-    recipes: list[str] = field(
-        default_factory=lambda: ["ce", "vpt_sam", "vpt_imbsam", "rsam_pt"], metadata={"help": RECIPES_HELP}
-    )
-    profile: str = field(
-        default="exponential",
-        metadata={
-            "help": "How the classes' training images fall off, in the order of the labels: exponential as in "
-            "CIFAR100-LT, pareto as in ImageNet-LT, or none for the data set's own counts, as for iNaturalist 2018 "
-            "and Places-LT.",
-            "choices": list(PROFILES),
-        },
-    )
-    imbalance_factor: float = field(
-        default=100.0, metadata={"help": "Training images of the most frequent class over those of the rarest."}
-    )
-    max_per_class: int | None = field(
-        default=None,
-        metadata={
-            "help": "Training images of the most frequent class. Default: as many as every class has; on the demo "
-            f"{MAX_PER_CLASS_ON_DEMO}."
-        },
-    )
-    group_sizes: list[int] | None = field(
-        default=None,
-        metadata={
-            "help": "How many classes are many-, medium- and few-shot, in the order of the labels. Default: with an "
-            "exponential profile 36, 35 and 29 percent, as in CIFAR100-LT; else by training images: more than 100 are "
-            "many, fewer than 20 few."
-        },
-    )
-    preprocessing: str = field(
-        default="crop",
-        metadata={
-            "help": "How images are prepared: crop for a random resized crop and a flip in training; cifar as "
-            "RSAM-PT's authors do with CIFAR: a padded crop, flip, AutoAugment and Cutout at 32 pixels in "
-            "training, the centre 7/8 in a test, and CIFAR's mean and deviation.",
-            "choices": ["crop", "cifar"],
-        },
-    )
+    model: str = option_field(MANUAL["model"], str(demo.VIT_PATH))
+    dataset: list[str] = option_field(MANUAL["dataset"], [demo.LONG_TAIL_TASK.name])
+    recipes: list[str] = option_field(MANUAL["recipes"])
+    profile: str = option_field(MANUAL["profile"])
+    imbalance_factor: float = option_field(MANUAL["imbalance_factor"])
+    max_per_class: int | None = option_field(MANUAL["max_per_class"])
+    group_sizes: list[int] | None = option_field(MANUAL["group_sizes"])
+    preprocessing: str = option_field(MANUAL["preprocessing"])
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -141,7 +88,7 @@ class LongTailArguments(ExperimentArguments):
 
 def argument_groups() -> ArgumentGroups[LongTailArguments, ViTPromptArguments]:
     """The arguments of the command line."""
-    defaults = {**make_defaults(), "output_dir": "runs/long_tail", "eval_strategy": "no"}
+    defaults = {**make_defaults(), "output_dir": MANUAL["output_dir"].default, "eval_strategy": "no"}
     return ArgumentGroups(LongTailArguments, ViTPromptArguments, defaults, RECIPES / "long_tail")
 
 
