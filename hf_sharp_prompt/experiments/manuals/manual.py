@@ -34,12 +34,13 @@ class Option:
         return dataclasses.replace(self, default=default)
 
     def add_to(self, parser: argparse.ArgumentParser, name: str) -> None:
-        """Add it to a parser that is made for its help."""
+        """Add it to a parser, which takes it as text."""
         if isinstance(self.default, bool):
             parser.add_argument(f"--{name}", action="store_true", help=self.help)
             return
         several = {"nargs": "+"} if isinstance(self.default, list) else {}
-        parser.add_argument(f"--{name}", help=self.help + self.default_in_words, **{**several, **self.settings})
+        text = self.help + self.default_in_words
+        parser.add_argument(f"--{name}", help=text, default=self.default, **{**several, **self.settings})
 
     @property
     def default_in_words(self) -> str:
