@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import NamedTuple
 
 from . import progress
-from .experiments.failures import run_script
+from .experiments.failures import CONTINUES, run_script
 from .experiments.manuals.manual import is_asked_for
 from .hyperparameters import nearest
 
@@ -25,48 +25,43 @@ class Command(NamedTuple):
         module: A module of the package. Its `main` takes the words behind the command, and returns the exit code.
         summary: One line for `--help`.
         answers_at_once: Whether it needs no models, so that there is no progress to show.
+        when_interrupted: What Ctrl-C means for what it did so far.
         manual: A module whose `MANUAL` is what `--help` shows, for one whose `module` takes seconds to import.
     """
 
     module: str
     summary: str
     answers_at_once: bool = False
+    when_interrupted: str = "The same command starts from the beginning."
     manual: str | None = None
 
 
+def training_command(module: str, manual: str, summary: str) -> Command:
+    """Make a command that trains: it continues where it stopped, and has a manual."""
+    return Command(
+        f"experiments.{module}", summary, when_interrupted=CONTINUES, manual=f"experiments.manuals.{manual}"
+    )
+
+
 COMMANDS = {
-    "train": Command(
-        "experiments.all_classes",
-        "learn prompts from all classes of a data set, for use",
-        manual="experiments.manuals.train",
+    "train": training_command("all_classes", "train", "learn prompts from all classes of a data set, for use"),
+    "predict": Command(
+        "inference.predict",
+        "classify images with a trained adapter",
+        when_interrupted="What was predicted is on standard output; the same command starts with the first image.",
     ),
-    "predict": Command("inference.predict", "classify images with a trained adapter"),
     "evaluate": Command("inference.evaluate", "measure a trained adapter on a data set"),
-    "base2novel": Command(
-        "experiments.base_to_novel",
-        "learn from few images of some classes, measure on others too",
-        manual="experiments.manuals.base2novel",
+    "base2novel": training_command(
+        "base_to_novel", "base2novel", "learn from few images of some classes, measure on others too"
     ),
-    "few_shot": Command(
-        "experiments.few_shot",
-        "learn from 1, 2, 4, 8, 16 and all images of each class",
-        manual="experiments.manuals.few_shot",
-    ),
-    "cross_dataset": Command(
-        "experiments.cross_dataset",
-        "learn on one data set, measure on others",
-        manual="experiments.manuals.cross_dataset",
-    ),
-    "domain_generalization": Command(
-        "experiments.domain_generalization",
+    "few_shot": training_command("few_shot", "few_shot", "learn from 1, 2, 4, 8, 16 and all images of each class"),
+    "cross_dataset": training_command("cross_dataset", "cross_dataset", "learn on one data set, measure on others"),
+    "domain_generalization": training_command(
+        "domain_generalization",
+        "domain_generalization",
         "learn on one data set, measure on variants of its images",
-        manual="experiments.manuals.domain_generalization",
     ),
-    "long_tail": Command(
-        "experiments.long_tail",
-        "learn from classes of which most are rare, with a ViT",
-        manual="experiments.manuals.long_tail",
-    ),
+    "long_tail": training_command("long_tail", "long_tail", "learn from classes of which most are rare, with a ViT"),
     "summarize": Command("experiments.summarize", "make tables and figures of all results in directories", True),
     "recipes": Command("experiments.show_recipes", "list the recipes, or show what one resolves to", True),
     "convert": Command(
@@ -78,7 +73,9 @@ COMMANDS = {
 
 def main() -> None:
     """Run the command line, and exit."""
-    run_script(lambda: run(sys.argv[1:]))
+    argv = sys.argv[1:]
+    command = COMMANDS.get(argv[0]) if argv else None
+    run_script(lambda: run(argv), command.when_interrupted if command else "")
 
 
 def run(argv: Sequence[str]) -> int:

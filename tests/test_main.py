@@ -190,6 +190,27 @@ def test_a_wrong_word_is_answered_with_what_would_be_right(words, message, run):
     assert len(without_progress(said).splitlines()) == 1
 
 
+@pytest.mark.parametrize(
+    ("name", "consequence"),
+    [
+        *((name, "The same command continues where it stopped.") for name in TRAINING),
+        (
+            "predict",
+            "What was predicted is on standard output; the same command starts with the first image.",
+        ),
+        ("evaluate", "The same command starts from the beginning."),
+    ],
+)
+def test_an_interrupted_command_says_whether_it_can_be_continued(name, consequence, run, monkeypatch):
+    def interrupt(argv):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(import_module(f"hf_sharp_prompt.{command_line.COMMANDS[name].module}"), "main", interrupt)
+    code, printed, said = run(name, "anything")
+    assert (code, printed) == (130, "")
+    assert without_progress(said) == f"Interrupted. {consequence}\n"
+
+
 def test_recipes_are_listed_with_a_line_on_each(run):
     _, printed, _ = run("recipes")
     lines = dict(line.split(maxsplit=1) for line in printed.splitlines())
