@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import datasets
 
 from .. import demo
-from ..data import class_counts, load_image_dataset, subsample
+from ..data import load_image_dataset
 from ..training.arguments import SharpPromptTrainingArguments
 from .arguments import CLIPPromptArguments, ExperimentArguments, ViTPromptArguments, make_defaults
 from .clip import CLIPArguments, CLIPExperiment, CLIPImages, CLIPTrainer
@@ -136,8 +136,7 @@ class TrainViT(LongTail):
             return super().load_splits()
         # No prompts are made of the classes' names here, so codes and numbers are accepted.
         splits, self.measured_on = load_with_something_to_measure(self.dataset, self.args, class_names={})
-        splits["train"] = subsample(splits["train"], self.make_counts(class_counts(splits["train"])))
-        return splits
+        return self.with_long_tail(splits)
 
     def describe(self) -> str:
         return describe(self.name, self.splits, self.measured_on)

@@ -43,7 +43,7 @@ from .arguments import (
 from .experiment import Experiment
 from .figures import draw_by_group
 from .images import Images, Pixels, fingerprint_on_main, load_in_order
-from .manuals.long_tail import MANUAL, MAX_PER_CLASS_ON_DEMO
+from .manuals.long_tail import AUTO, IMBALANCE_FACTOR, MANUAL, MAX_PER_CLASS_ON_DEMO
 from .manuals.manual import option_field
 from .methods import ArgumentGroups, Method
 from .protocol import one_per_data_set, run_protocol
@@ -69,7 +69,7 @@ class LongTailArguments(ExperimentArguments):
     dataset: list[str] = option_field(MANUAL["dataset"], [demo.LONG_TAIL_TASK.name])
     recipes: list[str] = option_field(MANUAL["recipes"])
     profile: str = option_field(MANUAL["profile"])
-    imbalance_factor: float = option_field(MANUAL["imbalance_factor"])
+    imbalance_factor: float | None = option_field(MANUAL["imbalance_factor"])
     max_per_class: int | None = option_field(MANUAL["max_per_class"])
     group_sizes: list[int] | None = option_field(MANUAL["group_sizes"])
     preprocessing: str = option_field(MANUAL["preprocessing"])
@@ -130,6 +130,7 @@ class LongTail(Experiment[ViTPromptArguments, LongTailTrainer]):
     Attributes:
         counts: The training images of each class, by label.
         groups: Which classes are many-, medium- and few-shot, as the metric takes it.
+        profile: How the classes' training images fall off: exponential, pareto or none.
     """
 
     protocol = "long_tail"
@@ -169,34 +170,46 @@ class LongTail(Experiment[ViTPromptArguments, LongTailTrainer]):
         """The training split is long-tailed and the same for all seeds; the others are as they are."""
         args, task = self.args, demo.LONG_TAIL_TASK
         if self.dataset == task.name:
-            return demo.load_long_tail(self.make_counts([MAX_PER_CLASS_ON_DEMO] * len(task.classes)))
+            available = [MAX_PER_CLASS_ON_DEMO] * len(task.classes)
+            self.profile = find_profile(args, available)
+            return demo.load_long_tail(self.make_counts(available))
         # No prompts are made of the classes' names here, so codes and numbers are accepted.
         splits = load_image_dataset(self.dataset, **{**args.loading, "class_names": args.class_names or {}})
-        splits["train"] = subsample(splits["train"], self.make_counts(class_counts(splits["train"])))
+        return self.with_long_tail(splits)
+
+    def with_long_tail(self, splits: datasets.DatasetDict) -> datasets.DatasetDict:
+        """Leave training images out so that the classes' counts fall off as the profile says."""
+        available = class_counts(splits["train"])
+        self.profile = find_profile(self.args, available)
+        splits["train"] = subsample(splits["train"], self.make_counts(available))
         return splits
+
+    @property
+    def imbalance_factor(self) -> float:
+        """Training images of the most frequent class over those of the rarest, where a profile makes the counts."""
+        return IMBALANCE_FACTOR if self.args.imbalance_factor is None else self.args.imbalance_factor
 
     def make_counts(self, available: list[int]) -> list[int]:
         """How many training images of each class."""
         args = self.args
         largest = min(SMOKE_PER_CLASS, *available) if args.smoke else args.max_per_class or min(available)
-        imbalance = min(args.imbalance_factor, largest) if args.smoke else args.imbalance_factor
-        if args.profile == "exponential":
+        imbalance = min(self.imbalance_factor, largest) if args.smoke else self.imbalance_factor
+        if self.profile == "exponential":
             return exponential_counts(len(available), largest, imbalance)
-        if args.profile == "pareto":
+        if self.profile == "pareto":
             return pareto_counts(len(available), largest, max(1, round(largest / imbalance)))
         most = SMOKE_PER_CLASS if args.smoke else args.max_per_class
         return [min(count, most or count) for count in available]
 
     def setting(self) -> dict[str, Any]:
-        args = self.args
-        imbalance = {} if args.profile == "none" else {f"{args.profile} imbalance": f"{args.imbalance_factor:g}"}
+        imbalance = {} if self.profile == "none" else {f"{self.profile} imbalance": f"{self.imbalance_factor:g}"}
         return {**imbalance, **super().setting()}
 
     def find_groups(self) -> dict[str, list[int]]:
         """Which classes are many-, medium- and few-shot, as the metric takes it."""
         if self.args.group_sizes is not None:
             return {"group_sizes": self.args.group_sizes}
-        if self.args.profile != "exponential":
+        if self.profile != "exponential":
             return {"train_counts": self.counts}
         many, medium = (round(share * len(self.counts)) for share in SHARES)
         return {"group_sizes": [many, medium, len(self.counts) - many - medium]}
@@ -272,6 +285,27 @@ class LongTail(Experiment[ViTPromptArguments, LongTailTrainer]):
     def draw(self, results: Results) -> None:
         """Draw the accuracies by group of classes."""
         draw_by_group(results, SHOT_GROUPS, self.directory / self.figure, self.name)
+
+
+def find_profile(args: LongTailArguments, available: Sequence[int]) -> str:
+    """Find out how the classes' training images fall off; images are only left out of classes of the same size.
+
+    Args:
+        args: The command's arguments.
+        available: The training images of each class.
+
+    Raises:
+        ValueError: An imbalance is asked for, but no profile that has one.
+    """
+    profile = args.profile
+    if profile == AUTO:
+        profile = "exponential" if len({*available}) == 1 else "none"
+    if profile == "none" and args.imbalance_factor is not None:
+        raise ValueError(
+            f"--imbalance_factor is for an exponential or pareto profile, but the classes keep the {min(available)} "
+            f"to {max(available)} training images that they have. Drop it, or give --profile exponential."
+        )
+    return profile
 
 
 def main(argv: Sequence[str]) -> int:

@@ -18,7 +18,10 @@ from .manual import Manual, Option
 from .shared import SHARED
 
 
-PROFILES = ["exponential", "pareto", "none"]
+AUTO = "auto"
+PROFILES = [AUTO, "exponential", "pareto", "none"]
+
+IMBALANCE_FACTOR = 100.0
 
 MAX_PER_CLASS_ON_DEMO = 100
 """Training images of the demo's most frequent class. With the default imbalance, the rarest class then has one."""
@@ -34,14 +37,19 @@ MANUAL = Manual(
         "output_dir": SHARED["output_dir"].with_default("runs/long_tail"),
         "profile": Option(
             "How the classes' training images fall off, in the order of the labels: exponential as in CIFAR100-LT, "
-            "pareto as in ImageNet-LT, or none for the data set's own counts, as for iNaturalist 2018 and Places-LT.",
-            "exponential",
+            "pareto as in ImageNet-LT, none for the data set's own counts, as for iNaturalist 2018 and Places-LT, or "
+            "auto: exponential where all classes have the same number of training images, as in CIFAR-100 and the "
+            "demo, and none where they differ.",
+            AUTO,
             {"choices": PROFILES},
         ),
-        "imbalance_factor": Option("Training images of the most frequent class over those of the rarest.", 100.0),
+        "imbalance_factor": Option(
+            "Training images of the most frequent class over those of the rarest, with an exponential or pareto "
+            f"profile. Default: {IMBALANCE_FACTOR:g}."
+        ),
         "max_per_class": Option(
-            "Training images of the most frequent class. Default: as many as every class has; on the demo "
-            f"{MAX_PER_CLASS_ON_DEMO}."
+            "Training images of the most frequent class. Default: as many as every class has, or with profile none as "
+            f"there are; on the demo {MAX_PER_CLASS_ON_DEMO}."
         ),
         "group_sizes": Option(
             "How many classes are many-, medium- and few-shot, in the order of the labels. Default: with an "
