@@ -41,7 +41,7 @@ class TrainArguments(CLIPArguments):
     """The arguments for training prompts of CLIP."""
 
     model: str = option_field(MANUAL["model"], str(demo.CLIP_PATH))
-    dataset: list[str] = option_field(MANUAL["dataset"], [demo.DEFAULT_TASK])
+    dataset: list[str] = option_field(MANUAL["dataset"])
     recipes: list[str] = option_field(MANUAL["recipes"])
     seeds: list[int] = option_field(MANUAL["seeds"])
     eval_split: str = option_field(MANUAL["eval_split"])
@@ -57,7 +57,7 @@ class ViTTrainArguments(LongTailArguments):
     """The arguments for training prompts of a vision transformer: the classes have the images that they have."""
 
     model: str = option_field(MANUAL["model"], str(demo.VIT_PATH))
-    dataset: list[str] = option_field(MANUAL["dataset"], [demo.DEFAULT_TASK])
+    dataset: list[str] = option_field(MANUAL["dataset"])
     recipes: list[str] = option_field(MANUAL["recipes"])
     seeds: list[int] = option_field(MANUAL["seeds"])
     eval_split: str = option_field(MANUAL["eval_split"])

@@ -65,7 +65,7 @@ class CLIPDataArguments(ExperimentArguments):
     demo_tasks = tuple(demo.TASKS)
 
     model: str = option_field(CLIP["model"], str(demo.CLIP_PATH))
-    dataset: list[str] = option_field(CLIP["dataset"], [demo.DEFAULT_TASK])
+    dataset: list[str] = option_field(CLIP["dataset"])
     template: str | None = option_field(CLIP["template"])
     cache_features: str | None = option_field(CLIP["cache_features"])
     augmented_views: int | None = option_field(CLIP["augmented_views"])

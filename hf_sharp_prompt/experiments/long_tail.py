@@ -66,7 +66,7 @@ class LongTailArguments(ExperimentArguments):
     demo_tasks = TASKS
 
     model: str = option_field(MANUAL["model"], str(demo.VIT_PATH))
-    dataset: list[str] = option_field(MANUAL["dataset"], [demo.LONG_TAIL_TASK.name])
+    dataset: list[str] = option_field(MANUAL["dataset"])
     recipes: list[str] = option_field(MANUAL["recipes"])
     profile: str = option_field(MANUAL["profile"])
     imbalance_factor: float | None = option_field(MANUAL["imbalance_factor"])

@@ -5,7 +5,7 @@ its rarest, three seeds each of VPT-deep, VPT + SAM, VPT + ImbSAM and RSAM-PT. W
 yours it is the papers' experiment; the second command's is CIFAR100-LT:
 
     accelerate launch -m hf_sharp_prompt long_tail
-    accelerate launch -m hf_sharp_prompt long_tail --model google/vit-base-patch16-224-in21k --dataset cifar100 \\
+    accelerate launch -m hf_sharp_prompt long_tail --model google/vit-base-patch16-224-in21k --dataset cifar100 \
         --label_column fine_label --preprocessing cifar
 
 A recipe sets a method's prompt, loss and training arguments; `sharp-prompt recipes` lists those of `long_tail/`. An
@@ -15,7 +15,7 @@ argument on the command line overrides every recipe's. Interrupted, the same com
 from __future__ import annotations
 
 from .manual import Manual, Option
-from .shared import SHARED
+from .shared import DEMO_TASKS, SHARED, dataset_option
 
 
 AUTO = "auto"
@@ -33,6 +33,7 @@ MANUAL = Manual(
         "model": Option(
             "A ViT, DeiT, BEiT or DINOv2 checkpoint: a Hub id or a directory. Default: the embedded demo's."
         ),
+        "dataset": dataset_option(["long_tail_night", *DEMO_TASKS]),
         "recipes": SHARED["recipes"].with_default(["ce", "vpt_sam", "vpt_imbsam", "rsam_pt"]),
         "output_dir": SHARED["output_dir"].with_default("runs/long_tail"),
         "profile": Option(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from .manual import Option
 
 
@@ -11,15 +13,32 @@ ALL = "all"
 VIEWS = 10
 """Views of each training image whose features are cached; the papers draw a new one in every step."""
 
-SHARED = {
-    "model": Option("A Hub id or a directory."),
-    "dataset": Option(
+DEMO_TASKS = (
+    "colour_shape_tint",
+    "colour_shape_rain",
+    "colour_shape_poster",
+    "colour_shape_emboss",
+    "texture_shape_fog",
+    "texture_shape_print",
+    "texture_colour_night",
+    "texture_colour_emboss",
+)
+"""The names of `demo.TASKS`, whose import takes a second; the first is its default."""
+
+
+def dataset_option(tasks: Sequence[str]) -> Option:
+    """Describe `--dataset` for a protocol that runs on these tasks of the demo, by default on the first."""
+    return Option(
         "One or more of: a folder with a folder of images for each class, a table (CSV, TSV, JSON, JSONL, Parquet) or "
         "text list of paths and labels, a WebDataset, a data set saved with save_to_disk, a Hub id, a task of the "
-        "embedded demo, or 'all' for all of the demo's. Default: one of the demo's.",
-        None,
-        {"nargs": "+"},
-    ),
+        f"embedded demo ({', '.join(tasks)}), or 'all' for all of the demo's.",
+        [tasks[0]],
+    )
+
+
+SHARED = {
+    "model": Option("A Hub id or a directory."),
+    "dataset": dataset_option(DEMO_TASKS),
     "data_root": Option(
         "The folder that has the papers' data sets in folders called as in CoOp's code, so that --dataset "
         "oxford_pets is read from its folder oxford_pets. Default: the Hub."

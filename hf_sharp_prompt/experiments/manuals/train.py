@@ -13,7 +13,7 @@ Interrupted, the same command continues where it stopped.
 from __future__ import annotations
 
 from .manual import Manual, Option
-from .shared import ALL, CLIP
+from .shared import ALL, CLIP, DEMO_TASKS
 
 
 MANUAL = Manual(
@@ -21,7 +21,9 @@ MANUAL = Manual(
     {
         "dataset": Option(
             "The data set: a folder with a folder of images for each class, in folders called train and test where "
-            "there are splits; a Hub id; or another that the protocols take. Default: a task of the embedded demo."
+            "there are splits; a Hub id; or another that the protocols take, such as a task of the embedded demo.",
+            [DEMO_TASKS[0]],
+            {"nargs": 1},
         ),
         "recipes": Option(
             "The method: a recipe's name (`sharp-prompt recipes` lists them), or the path of a YAML file like one. "
