@@ -10,7 +10,8 @@ from importlib import import_module
 from typing import NamedTuple
 
 from . import progress
-from .experiments.failures import run_script
+from .experiments.failures import CONTINUES, run_script
+from .experiments.manuals.manual import is_asked_for
 from .hyperparameters import nearest
 
 
@@ -24,24 +25,43 @@ class Command(NamedTuple):
         module: A module of the package. Its `main` takes the words behind the command, and returns the exit code.
         summary: One line for `--help`.
         answers_at_once: Whether it needs no models, so that there is no progress to show.
+        when_interrupted: What Ctrl-C means for what it did so far.
+        manual: A module whose `MANUAL` is what `--help` shows, for one whose `module` takes seconds to import.
     """
 
     module: str
     summary: str
     answers_at_once: bool = False
+    when_interrupted: str = "The same command starts from the beginning."
+    manual: str | None = None
+
+
+def training_command(module: str, manual: str, summary: str) -> Command:
+    """Make a command that trains: it continues where it stopped, and has a manual."""
+    return Command(
+        f"experiments.{module}", summary, when_interrupted=CONTINUES, manual=f"experiments.manuals.{manual}"
+    )
 
 
 COMMANDS = {
-    "train": Command("experiments.train", "learn prompts from all classes of a data set, for use"),
-    "predict": Command("inference.predict", "classify images with a trained adapter"),
-    "evaluate": Command("inference.evaluate", "measure a trained adapter on a data set"),
-    "base2novel": Command("experiments.base_to_novel", "learn from few images of some classes, measure on others too"),
-    "few_shot": Command("experiments.few_shot", "learn from 1, 2, 4, 8, 16 and all images of each class"),
-    "cross_dataset": Command("experiments.cross_dataset", "learn on one data set, measure on others"),
-    "domain_generalization": Command(
-        "experiments.domain_generalization", "learn on one data set, measure on variants of its images"
+    "train": training_command("all_classes", "train", "learn prompts from all classes of a data set, for use"),
+    "predict": Command(
+        "inference.predict",
+        "classify images with a trained adapter",
+        when_interrupted="What was predicted is on standard output; the same command starts with the first image.",
     ),
-    "long_tail": Command("experiments.long_tail", "learn from classes of which most are rare, with a ViT"),
+    "evaluate": Command("inference.evaluate", "measure a trained adapter on a data set"),
+    "base2novel": training_command(
+        "base_to_novel", "base2novel", "learn from few images of some classes, measure on others too"
+    ),
+    "few_shot": training_command("few_shot", "few_shot", "learn from 1, 2, 4, 8, 16 and all images of each class"),
+    "cross_dataset": training_command("cross_dataset", "cross_dataset", "learn on one data set, measure on others"),
+    "domain_generalization": training_command(
+        "domain_generalization",
+        "domain_generalization",
+        "learn on one data set, measure on variants of its images",
+    ),
+    "long_tail": training_command("long_tail", "long_tail", "learn from classes of which most are rare, with a ViT"),
     "summarize": Command("experiments.summarize", "make tables and figures of all results in directories", True),
     "recipes": Command("experiments.show_recipes", "list the recipes, or show what one resolves to", True),
     "convert": Command(
@@ -53,7 +73,9 @@ COMMANDS = {
 
 def main() -> None:
     """Run the command line, and exit."""
-    run_script(lambda: run(sys.argv[1:]))
+    argv = sys.argv[1:]
+    command = COMMANDS.get(argv[0]) if argv else None
+    run_script(lambda: run(argv), command.when_interrupted if command else "")
 
 
 def run(argv: Sequence[str]) -> int:
@@ -69,19 +91,23 @@ def run(argv: Sequence[str]) -> int:
         ValueError: There is no such subcommand.
     """
     if not argv or argv[0] in ("-h", "--help"):
-        print(manual(), end="")
+        print(list_commands(), end="")
         return 0
     name, *words = argv
     if name not in COMMANDS:
         raise ValueError(f"There is no command {name!r}{nearest(name, COMMANDS)} Known are: {', '.join(COMMANDS)}.")
     sys.argv = [f"{PROGRAM} {name}", *words]  # argparse names the program by it.
-    if not (COMMANDS[name].answers_at_once or {"-h", "--help", "--help_all"} & {*words}):
+    command = COMMANDS[name]
+    if command.manual and is_asked_for(words):
+        print(import_module(f".{command.manual}", __package__).MANUAL.format(), end="")
+        return 0
+    if not (command.answers_at_once or {"-h", "--help", "--help_all"} & {*words}):
         progress.report("starting")  # before the seconds that imports take
-    return import_module(f".{COMMANDS[name].module}", __package__).main(words)
+    return import_module(f".{command.module}", __package__).main(words)
 
 
-def manual() -> str:
-    """The text of `--help`."""
+def list_commands() -> str:
+    """The text of `--help` without a command."""
     parser = argparse.ArgumentParser(
         prog=PROGRAM,
         usage=f"{PROGRAM} COMMAND …",

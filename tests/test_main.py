@@ -13,10 +13,22 @@ from support.progress import without_progress
 
 import hf_sharp_prompt
 from hf_sharp_prompt import __main__ as command_line
+from hf_sharp_prompt import demo
+from hf_sharp_prompt.experiments import (
+    all_classes,
+    base_to_novel,
+    cross_dataset,
+    domain_generalization,
+    few_shot,
+    long_tail,
+)
+from hf_sharp_prompt.experiments.manuals.shared import DEMO_TASKS
 from hf_sharp_prompt.experiments.recipes import RECIPES, read_recipe
 
 
 ROOT = Path(__file__).parents[1]
+PROTOCOLS = ["base2novel", "few_shot", "cross_dataset", "domain_generalization", "long_tail"]
+TRAINING = ["train", *PROTOCOLS]
 
 
 @pytest.fixture
@@ -39,7 +51,8 @@ def run(monkeypatch, capsys):
         [],
         ["recipes"],
         ["recipes", "show", "gcscoop"],
-        *([name, "--help"] for name in ("train", "predict", "evaluate", "summarize")),
+        *([name, "--help"] for name in ("predict", "evaluate", "summarize")),
+        *([name, "--help"] for name in TRAINING),
     ],
 )
 def test_help_and_recipes_do_not_wait_for_torch(words):
@@ -97,9 +110,6 @@ def test_help_names_every_command(run):
         assert callable(import_module(f"hf_sharp_prompt.{command.module}").main)
 
 
-PROTOCOLS = ["base2novel", "few_shot", "cross_dataset", "domain_generalization", "long_tail"]
-
-
 @pytest.mark.parametrize("name", PROTOCOLS)
 def test_an_example_is_its_command(name):
     """What the scripts of a clone do, the command does for whoever installed the package."""
@@ -109,12 +119,69 @@ def test_an_example_is_its_command(name):
     assert f"`sharp-prompt {name}` is the same command" in script.__doc__
 
 
-@pytest.mark.parametrize("name", PROTOCOLS)
-def test_a_commands_manual_is_that_of_its_example(name, run):
+@pytest.mark.parametrize("name", TRAINING)
+def test_a_commands_manual_is_that_of_its_module(name, run, monkeypatch):
+    """An example calls the module's `main`."""
     code, printed, _ = run(name, "--help")
     assert code == 0
     assert printed.startswith(f"usage: sharp-prompt {name} ")
     assert all(flag in printed for flag in ("--model", "--dataset", "--recipes", "--seeds", "--smoke", "--sharpness"))
+    assert "--adam_beta1" not in printed
+    module = import_module(f"hf_sharp_prompt.{command_line.COMMANDS[name].module}")
+    monkeypatch.setattr(command_line, "run", module.main)
+    assert run("--help")[1].partition("\n\n")[2] == printed.partition("\n\n")[2]
+
+
+@pytest.mark.parametrize("name", TRAINING)
+def test_help_all_lists_every_argument(name, run):
+    code, printed, said = run(name, "--help_all")
+    assert (code, said) == (0, "")
+    assert all(f"--{flag}" in printed for flag in (*manual_of(name).options, "adam_beta1", "help_all"))
+
+
+def manual_of(name):
+    return import_module(f"hf_sharp_prompt.{command_line.COMMANDS[name].manual}").MANUAL
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("train", all_classes.TrainArguments),
+        ("train", all_classes.ViTTrainArguments),
+        ("base2novel", base_to_novel.BaseToNovelArguments),
+        ("few_shot", few_shot.FewShotArguments),
+        ("cross_dataset", cross_dataset.CrossDatasetArguments),
+        ("domain_generalization", domain_generalization.DomainGeneralizationArguments),
+        ("long_tail", long_tail.LongTailArguments),
+    ],
+)
+def test_the_manual_shows_the_defaults_that_are_used(name, kind):
+    """`--help` does not wait for torch, so it is not made from the arguments themselves."""
+    in_words = (None, str(demo.CLIP_PATH), str(demo.VIT_PATH))
+    used = vars(kind())
+    for option, description in manual_of(name).options.items():
+        if option in used and used[option] in in_words:
+            assert description.default is None
+            assert "Default: " in description.help
+        elif option in used:
+            assert description.default == used[option]
+            assert "Default: " not in description.help
+
+
+def test_the_manuals_know_the_demos_tasks():
+    """They name them without importing the demo, which takes a second."""
+    assert (*demo.TASKS,) == DEMO_TASKS
+    assert manual_of("base2novel")["dataset"].default == manual_of("train")["dataset"].default == [demo.DEFAULT_TASK]
+    assert manual_of("long_tail")["dataset"].default == [demo.LONG_TAIL_TASK.name]
+    assert {*manual_of("cross_dataset")["targets"].default, *manual_of("domain_generalization")["targets"].default} < {
+        *DEMO_TASKS
+    }
+
+
+@pytest.mark.parametrize("module", [base_to_novel, few_shot, cross_dataset, domain_generalization, long_tail])
+def test_the_manual_names_the_directory_of_results_that_is_used(module):
+    text = " ".join(module.MANUAL.format().split())
+    assert f"Default: {module.argument_groups().training['output_dir']}." in text
 
 
 @pytest.mark.parametrize(
@@ -132,6 +199,27 @@ def test_a_wrong_word_is_answered_with_what_would_be_right(words, message, run):
     assert code == 2
     assert message in said
     assert len(without_progress(said).splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "consequence"),
+    [
+        *((name, "The same command continues where it stopped.") for name in TRAINING),
+        (
+            "predict",
+            "What was predicted is on standard output; the same command starts with the first image.",
+        ),
+        ("evaluate", "The same command starts from the beginning."),
+    ],
+)
+def test_an_interrupted_command_says_whether_it_can_be_continued(name, consequence, run, monkeypatch):
+    def interrupt(argv):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(import_module(f"hf_sharp_prompt.{command_line.COMMANDS[name].module}"), "main", interrupt)
+    code, printed, said = run(name, "anything")
+    assert (code, printed) == (130, "")
+    assert without_progress(said) == f"Interrupted. {consequence}\n"
 
 
 def test_recipes_are_listed_with_a_line_on_each(run):

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from ..class_names import list_names
 from ..printable import printable
 from .conversion import adapter_from_checkpoint, checkpoint_from_adapter
 
@@ -47,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.source.is_dir():
             checkpoint_from_adapter(args.source, args.target)
             return 0
-        names = read_names(args.class_names)
+        names = list_names(args.class_names)
         config = adapter_from_checkpoint(
             args.source, args.target, args.base, names, args.class_template, args.class_token_position
         )
@@ -57,13 +58,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     if config.class_names is None:
         print(f"To classify with it, call model.set_classes(names, tokenizer, template={config.class_template!r}).")
     return 0
-
-
-def read_names(names_or_file: list[str] | None) -> list[str] | None:
-    """Return class names: the names themselves, or the lines of the one file that is named."""
-    if names_or_file is None or len(names_or_file) > 1 or not Path(names_or_file[0]).is_file():
-        return names_or_file
-    return [line.strip() for line in Path(names_or_file[0]).read_text(encoding="utf-8").splitlines() if line.strip()]
 
 
 if __name__ == "__main__":

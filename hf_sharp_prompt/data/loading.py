@@ -13,10 +13,10 @@ from typing import Literal, get_args, overload
 import numpy as np
 from datasets import ClassLabel, Dataset, DatasetDict, Image, IterableDatasetDict
 
+from ..class_names import read_class_names
 from ..demo import TASKS
 from . import catalogue, layouts
 from .bad_images import check_are_there, image_files, without_bad_images
-from .class_name_files import read_class_names
 from .class_names import choose_names, with_named_labels
 from .columns import describe, find_image_column, find_label_column, require_column
 from .labels import check_labels, class_counts, shortened

@@ -11,18 +11,19 @@ from typing import Any, TypeVar
 import datasets
 
 from .. import demo
-from ..data import class_counts, load_image_dataset, subsample
+from ..data import load_image_dataset
 from ..training.arguments import SharpPromptTrainingArguments
-from .arguments import ALL, CLIPPromptArguments, ExperimentArguments, ViTPromptArguments, make_defaults
+from .arguments import CLIPPromptArguments, ExperimentArguments, ViTPromptArguments, make_defaults
 from .clip import CLIPArguments, CLIPExperiment, CLIPImages, CLIPTrainer
 from .long_tail import LongTail, LongTailArguments, LongTailTrainer
+from .manuals.manual import option_field
+from .manuals.train import MANUAL
 from .methods import ArgumentGroups
 from .protocol import one_per_data_set, run_protocol
 from .recipes import RECIPES
 from .results import Result, Results, succeeded
 from .smoke import with_few_images
 from .tables import COSTS
-from .train_options import OPTIONS, OUTPUT_DIR, RECIPE, SEED
 
 
 A = TypeVar("A", bound=ExperimentArguments)
@@ -31,7 +32,7 @@ P = TypeVar("P")
 VIT_RECIPES = "long_tail/"
 """How the names of recipes begin that are for a vision transformer."""
 
-DEFAULTS = {"output_dir": OUTPUT_DIR, "eval_strategy": "no"}
+DEFAULTS = {"output_dir": MANUAL["output_dir"].default, "eval_strategy": "no"}
 """Defaults of training arguments."""
 
 
@@ -39,12 +40,12 @@ DEFAULTS = {"output_dir": OUTPUT_DIR, "eval_strategy": "no"}
 class TrainArguments(CLIPArguments):
     """The arguments for training prompts of CLIP."""
 
-    model: str = field(default=str(demo.CLIP_PATH), metadata={"help": OPTIONS["model"]})
-    dataset: list[str] = field(default_factory=lambda: [demo.DEFAULT_TASK], metadata={"help": OPTIONS["dataset"]})
-    recipes: list[str] = field(default_factory=lambda: [RECIPE], metadata={"help": OPTIONS["recipes"]})
-    seeds: list[int] = field(default_factory=lambda: [SEED], metadata={"help": OPTIONS["seeds"]})
-    eval_split: str = field(default="test", metadata={"help": OPTIONS["eval_split"]})
-    shots: str = field(default=ALL, metadata={"help": OPTIONS["shots"]})
+    model: str = option_field(MANUAL["model"], str(demo.CLIP_PATH))
+    dataset: list[str] = option_field(MANUAL["dataset"])
+    recipes: list[str] = option_field(MANUAL["recipes"])
+    seeds: list[int] = option_field(MANUAL["seeds"])
+    eval_split: str = option_field(MANUAL["eval_split"])
+    shots: str = option_field(MANUAL["shots"])
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -55,11 +56,11 @@ class TrainArguments(CLIPArguments):
 class ViTTrainArguments(LongTailArguments):
     """The arguments for training prompts of a vision transformer: the classes have the images that they have."""
 
-    model: str = field(default=str(demo.VIT_PATH), metadata={"help": OPTIONS["model"]})
-    dataset: list[str] = field(default_factory=lambda: [demo.DEFAULT_TASK], metadata={"help": OPTIONS["dataset"]})
-    recipes: list[str] = field(default_factory=lambda: [RECIPE], metadata={"help": OPTIONS["recipes"]})
-    seeds: list[int] = field(default_factory=lambda: [SEED], metadata={"help": OPTIONS["seeds"]})
-    eval_split: str = field(default="test", metadata={"help": OPTIONS["eval_split"]})
+    model: str = option_field(MANUAL["model"], str(demo.VIT_PATH))
+    dataset: list[str] = option_field(MANUAL["dataset"])
+    recipes: list[str] = option_field(MANUAL["recipes"])
+    seeds: list[int] = option_field(MANUAL["seeds"])
+    eval_split: str = option_field(MANUAL["eval_split"])
     profile: str = field(
         default="none",
         metadata={
@@ -135,8 +136,7 @@ class TrainViT(LongTail):
             return super().load_splits()
         # No prompts are made of the classes' names here, so codes and numbers are accepted.
         splits, self.measured_on = load_with_something_to_measure(self.dataset, self.args, class_names={})
-        splits["train"] = subsample(splits["train"], self.make_counts(class_counts(splits["train"])))
-        return splits
+        return self.with_long_tail(splits)
 
     def describe(self) -> str:
         return describe(self.name, self.splits, self.measured_on)
@@ -191,24 +191,16 @@ def describe(name: str, splits: datasets.DatasetDict, measured_on: str) -> str:
     return f"{name}: {classes} classes, {len(train)} training images; measured on {measured_on}."
 
 
-def train(argv: Sequence[str], manual: str) -> int:
-    """Train one method on one data set, and say where its adapters are.
-
-    Args:
-        argv: The command line.
-        manual: The text of `--help`.
-
-    Returns:
-        The exit code.
-    """
+def main(argv: Sequence[str]) -> int:
+    """Train one method on one data set, and say where its adapters are; returns the exit code."""
     asked, others = read_recipes(argv)
     defaults = {**make_defaults(), **DEFAULTS}
     if not any(recipe.startswith(VIT_RECIPES) for recipe in asked):
         groups = ArgumentGroups(TrainArguments, CLIPPromptArguments, defaults, RECIPES)
-        return run_protocol(groups, one_per_data_set(TrainCLIP), manual, argv)
+        return run_protocol(groups, one_per_data_set(TrainCLIP), MANUAL, argv)
     names = [recipe.removeprefix(VIT_RECIPES) for recipe in asked]
     vit_groups = ArgumentGroups(ViTTrainArguments, ViTPromptArguments, defaults, RECIPES / VIT_RECIPES)
-    return run_protocol(vit_groups, one_per_data_set(TrainViT), manual, [*others, "--recipes", *names])
+    return run_protocol(vit_groups, one_per_data_set(TrainViT), MANUAL, [*others, "--recipes", *names])
 
 
 def read_recipes(argv: Sequence[str]) -> tuple[list[str], list[str]]:

@@ -13,12 +13,8 @@ from typing import Any, ClassVar
 import torch
 
 from ..tuners import CLIPPromptConfig, ViTPromptConfig
-
-
-RECIPES_HELP = (
-    "The methods to run: names of recipes (`sharp-prompt recipes` lists them), or paths of YAML files like them. A "
-    "sharpness rule, an objective or a loss may be added with a plus, as in coop+asam."
-)
+from .manuals.manual import option_field
+from .manuals.shared import ALL, SHARED
 
 
 @dataclass
@@ -28,52 +24,17 @@ class ExperimentArguments:
     demo_tasks: ClassVar[Collection[str]] = ()
     """The tasks of the embedded demo that the protocol runs on."""
 
-    model: str = field(default="", metadata={"help": "A Hub id or a directory."})
-    dataset: list[str] = field(default_factory=list, metadata={"help": "One or more data sets."})
-    data_root: str | None = field(
-        default=None,
-        metadata={
-            "help": "The folder that has the papers' data sets in folders called as in CoOp's code, so that --dataset "
-            "oxford_pets is read from its folder oxford_pets. Default: the Hub."
-        },
-    )
-    image_column: str | None = field(
-        default=None, metadata={"help": "The column of the images. Default: the one whose feature is an Image."}
-    )
-    label_column: str | None = field(
-        default=None, metadata={"help": "The column of the labels. Default: the one whose feature is a ClassLabel."}
-    )
-    class_names: str | None = field(
-        default=None,
-        metadata={
-            "help": "A file with the names of the classes: one on each line in the order of the labels, or JSON: a "
-            "list, or an object from the data set's names or numbers to names. Default: the data set's own."
-        },
-    )
-    on_bad_image: str = field(
-        default="raise",
-        metadata={
-            "help": "What to do about images that cannot be read: raise an error, or skip them, for which all images "
-            "are checked first.",
-            "choices": ["raise", "skip"],
-        },
-    )
-    recipes: list[str] = field(default_factory=list, metadata={"help": RECIPES_HELP})
-    seeds: list[int] = field(
-        default_factory=lambda: [1, 2, 3],
-        metadata={"help": "Seeds, each one run per method: of what is drawn, the initialisation and the order."},
-    )
-    eval_split: str = field(
-        default="test",
-        metadata={"help": "The split to measure on: test, or validation to choose hyperparameters."},
-    )
-    smoke: bool = field(
-        default=False,
-        metadata={
-            "help": "Try the command in seconds: a few images, one seed and two epochs, in a directory beside the "
-            "output directory. What it measures is no result."
-        },
-    )
+    model: str = ""
+    dataset: list[str] = field(default_factory=list)
+    data_root: str | None = option_field(SHARED["data_root"])
+    image_column: str | None = option_field(SHARED["image_column"])
+    label_column: str | None = option_field(SHARED["label_column"])
+    class_names: str | None = option_field(SHARED["class_names"])
+    on_bad_image: str = option_field(SHARED["on_bad_image"])
+    recipes: list[str] = option_field(SHARED["recipes"])
+    seeds: list[int] = option_field(SHARED["seeds"])
+    eval_split: str = option_field(SHARED["eval_split"])
+    smoke: bool = option_field(SHARED["smoke"])
 
     def __post_init__(self) -> None:
         check_seeds(self.seeds)
@@ -112,15 +73,6 @@ class ExperimentArguments:
     def on_demo(self) -> bool:
         """Whether all is on the embedded demo, so that what a recipe says for it applies."""
         return all(dataset in self.demo_tasks for dataset in self.datasets)
-
-
-def describe_dataset(tasks: Collection[str]) -> str:
-    """The help of `--dataset`."""
-    return (
-        "One or more of: a folder with a folder of images for each class, a table (CSV, TSV, JSON, JSONL, Parquet) or "
-        "text list of paths and labels, a WebDataset, a data set saved with save_to_disk, a Hub id, a task of the "
-        f"embedded demo ({', '.join(tasks)}), or 'all' for all of the demo's."
-    )
 
 
 @dataclass
@@ -222,10 +174,6 @@ def check_distinct(values: Sequence[Any], argument: str) -> None:
     """Refuse what is given twice: it would be run once and counted twice, with a deviation of 0."""
     if repeated := sorted({str(value) for value in values if list(values).count(value) > 1}):
         raise ValueError(f"{argument} has {', '.join(repeated)} more than once; give each one once.")
-
-
-ALL = "all"
-"""As a number of shots: all training images."""
 
 
 def check_shots(shots: Sequence[str]) -> None:

@@ -1,51 +1,38 @@
-"""Base-to-novel generalisation: learn prompts from a few images of half of the classes, measure on both halves.
-
-Without arguments everything is on board: zero-shot CLIP, CoOp, CoOp + SAM and GCSCoOp on a task of the embedded demo,
-three seeds each. With a checkpoint and a data set of yours it is the papers' experiment:
-
-    accelerate launch -m hf_sharp_prompt base2novel
-    accelerate launch -m hf_sharp_prompt base2novel --model openai/clip-vit-base-patch16 --dataset my/folder/of/images
-
-A recipe sets a method's prompt and training arguments; `sharp-prompt recipes` lists them. An argument on the command
-line overrides every recipe's. Interrupted, the same command continues where it stopped.
-"""
+"""The base-to-novel protocol: learn from half of the classes, measure on both halves."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import datasets
 
 from ..data import base_to_novel
-from .arguments import RECIPES_HELP, CLIPPromptArguments, make_defaults
+from .arguments import CLIPPromptArguments, make_defaults
 from .averages import HALVES, with_harmonic_mean
 from .clip import CLIPArguments, CLIPExperiment, CLIPTrainer
 from .figures import draw_by_epoch
 from .images import class_names
+from .manuals.base2novel import MANUAL
+from .manuals.manual import option_field
 from .methods import ArgumentGroups
 from .protocol import one_per_data_set, run_protocol
 from .recipes import RECIPES
 from .results import Result, Results
 
 
-MANUAL = __doc__
-
-
 @dataclass
 class BaseToNovelArguments(CLIPArguments):
     """The arguments of base-to-novel experiments."""
 
-    recipes: list[str] = field(
-        default_factory=lambda: ["coop", "coop_sam", "gcscoop"], metadata={"help": RECIPES_HELP}
-    )
+    recipes: list[str] = option_field(MANUAL["recipes"])
 
 
 def argument_groups() -> ArgumentGroups[BaseToNovelArguments, CLIPPromptArguments]:
     """The arguments of the command line."""
-    defaults = {**make_defaults(), "output_dir": "runs/base2novel", "eval_strategy": "epoch"}
+    defaults = {**make_defaults(), "output_dir": MANUAL["output_dir"].default, "eval_strategy": "epoch"}
     return ArgumentGroups(BaseToNovelArguments, CLIPPromptArguments, defaults, RECIPES)
 
 

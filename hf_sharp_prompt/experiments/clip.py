@@ -10,7 +10,7 @@ import dataclasses
 import logging
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -36,17 +36,17 @@ from ..training.trainer import SharpPromptTrainer
 from ..tuners import CLIPPromptConfig
 from ..tuners.image_encoder import ImageEncoder
 from .arguments import (
-    ALL,
     CLIPPromptArguments,
     ExperimentArguments,
     check_at_least,
     check_shots,
     code_to_load,
-    describe_dataset,
     naming_model,
 )
 from .experiment import Experiment
 from .images import Images, class_names, fingerprint_on_main, load_in_order
+from .manuals.manual import option_field
+from .manuals.shared import ALL, CLIP, VIEWS
 from .methods import Method
 from .publishing import Publication
 from .recipes import OWN
@@ -57,8 +57,6 @@ from .smoke import IMAGES, with_few_images
 
 logger = logging.getLogger(__name__)
 
-VIEWS = 10  # Views of each training image whose features are cached; the papers draw a new one in every step.
-
 
 @dataclass
 class CLIPDataArguments(ExperimentArguments):
@@ -66,38 +64,11 @@ class CLIPDataArguments(ExperimentArguments):
 
     demo_tasks = tuple(demo.TASKS)
 
-    model: str = field(
-        default=str(demo.CLIP_PATH),
-        metadata={"help": "A CLIP checkpoint: a Hub id or a directory. Default: the embedded demo's."},
-    )
-    dataset: list[str] = field(
-        default_factory=lambda: [demo.DEFAULT_TASK], metadata={"help": describe_dataset(demo.TASKS)}
-    )
-    template: str | None = field(
-        default=None,
-        metadata={
-            "help": "The hand-written prompt of zero-shot CLIP. Default: the data set's own, or 'a photo of a {}.'."
-        },
-    )
-    cache_features: str | None = field(
-        default=None,
-        metadata={
-            "help": "Encode each image once, and train and measure on its features, kept in memory or, for later runs "
-            "as well, on disk (in HF_ASSETS_CACHE), which is what the flag alone means. With 'no', training images "
-            "are augmented and encoded again in every step, as in the papers. Default: memory on the demo or with "
-            "--augmented_views, else no.",
-            "choices": ["memory", "disk", "no"],
-            "nargs": "?",
-            "const": "disk",
-        },
-    )
-    augmented_views: int | None = field(
-        default=None,
-        metadata={
-            "help": "How many randomly cropped and flipped views of each training image have their features cached, "
-            f"each step drawing one; 0 is the image as it is. Default: 0 on the demo, else {VIEWS}."
-        },
-    )
+    model: str = option_field(CLIP["model"], str(demo.CLIP_PATH))
+    dataset: list[str] = option_field(CLIP["dataset"])
+    template: str | None = option_field(CLIP["template"])
+    cache_features: str | None = option_field(CLIP["cache_features"])
+    augmented_views: int | None = option_field(CLIP["augmented_views"])
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -113,7 +84,7 @@ class CLIPDataArguments(ExperimentArguments):
 class CLIPArguments(CLIPDataArguments):
     """The arguments of protocols that classify with CLIP."""
 
-    shots: str = field(default="16", metadata={"help": f"Training images per class, or '{ALL}' that there are."})
+    shots: str = option_field(CLIP["shots"])
 
     def __post_init__(self) -> None:
         super().__post_init__()

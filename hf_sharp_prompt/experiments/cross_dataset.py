@@ -1,43 +1,29 @@
-"""Cross-dataset transfer: learn prompts of all classes of one data set, and measure them on others as they are.
-
-Each of `--targets` is classified among its own class names; zero-shot CLIP beside it has its own hand-written prompt.
-Without arguments everything is on board: CoOp and GCSCoOp learn coloured shapes, and are measured on the embedded
-demo's tasks of other classes. With a checkpoint and data sets of yours it is the papers' experiment:
-
-    accelerate launch -m hf_sharp_prompt cross_dataset
-    accelerate launch -m hf_sharp_prompt cross_dataset --model openai/clip-vit-base-patch16 --dataset imagenet \\
-        --targets caltech101 oxford_pets --num_train_epochs 50
-
-A recipe sets a method's prompt and training arguments; `sharp-prompt recipes` lists them. An argument on the command
-line overrides every recipe's; on the demo a half of num_train_epochs is trained, which is as many steps as in
-base-to-novel experiments. Interrupted, the same command continues where it stopped.
-"""
+"""The cross-dataset protocol: learn all classes of one data set, measure on others."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from statistics import mean
 from typing import Any
 
 import datasets
 from accelerate import PartialState
 
-from .. import demo
 from ..training.arguments import SharpPromptTrainingArguments
-from .arguments import RECIPES_HELP, CLIPPromptArguments, check_distinct, describe_dataset, make_defaults, name_of_data
+from .arguments import CLIPPromptArguments, check_distinct, make_defaults, name_of_data
 from .clip import CLIPArguments, CLIPExperiment, CLIPTrainer, find_template, load_to_measure
 from .figures import draw_by_group
 from .images import fingerprint_on_main
+from .manuals.cross_dataset import MANUAL
+from .manuals.manual import option_field
 from .methods import ArgumentGroups, Method
 from .protocol import one_per_data_set, run_protocol
 from .recipes import RECIPES
 from .results import Result, Results
 
 
-MANUAL = __doc__
-TARGETS = ("texture_shape_fog", "texture_shape_print", "texture_colour_night", "texture_colour_emboss")
 SHARE_ON_DEMO = 0.5
 """The share of a recipe's epochs that is trained on the demo: all classes have twice the images of the base classes,
 so that this is as many steps as in base-to-novel experiments."""
@@ -49,11 +35,8 @@ SOURCE, MEAN = "source", "mean_of_targets"
 class CrossDatasetArguments(CLIPArguments):
     """The arguments of experiments that learn on one data set and measure on others."""
 
-    recipes: list[str] = field(default_factory=lambda: ["coop", "gcscoop"], metadata={"help": RECIPES_HELP})
-    targets: list[str] = field(
-        default_factory=lambda: list(TARGETS),
-        metadata={"help": f"The data sets to measure on. {describe_dataset(demo.TASKS)} Default: of the demo's."},
-    )
+    recipes: list[str] = option_field(MANUAL["recipes"])
+    targets: list[str] = option_field(MANUAL["targets"])
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -68,7 +51,7 @@ class CrossDatasetArguments(CLIPArguments):
 
 def argument_groups() -> ArgumentGroups[CrossDatasetArguments, CLIPPromptArguments]:
     """The arguments of the command line."""
-    defaults = {**make_defaults(), "output_dir": "runs/cross_dataset", "eval_strategy": "no"}
+    defaults = {**make_defaults(), "output_dir": MANUAL["output_dir"].default, "eval_strategy": "no"}
     return ArgumentGroups(CrossDatasetArguments, CLIPPromptArguments, defaults, RECIPES)
 
 

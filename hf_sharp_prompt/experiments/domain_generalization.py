@@ -1,57 +1,34 @@
-"""Domain generalisation: learn prompts of all classes of one data set, and measure them on variants of its images.
-
-A variant has the source's classes, or some of them, as ImageNet-A and ImageNet-R do; it is classified among those that
-it has images of. Without arguments everything is on board: CoOp and GCSCoOp learn coloured shapes under a
-green light, and are measured on the same classes in the rain, on posters and as reliefs. With a checkpoint and data
-sets of yours it is the papers' experiment:
-
-    accelerate launch -m hf_sharp_prompt domain_generalization
-    accelerate launch -m hf_sharp_prompt domain_generalization --model openai/clip-vit-base-patch16 \\
-        --dataset imagenet --targets imagenetv2 imagenet_sketch imagenet_a imagenet_r --num_train_epochs 50
-
-A recipe sets a method's prompt and training arguments; `sharp-prompt recipes` lists them. An argument on the command
-line overrides every recipe's; on the demo a half of num_train_epochs is trained, which is as many steps as in
-base-to-novel experiments. Interrupted, the same command continues where it stopped.
-"""
+"""The protocol of domain generalisation: learn on one data set, measure on variants of its images."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import datasets
 import numpy as np
 
-from .. import demo
 from ..data import labels_of, only_classes
 from ..hyperparameters import nearest
-from .arguments import CLIPPromptArguments, describe_dataset, make_defaults
+from .arguments import CLIPPromptArguments, make_defaults
 from .cross_dataset import CrossDataset, CrossDatasetArguments
+from .manuals.domain_generalization import MANUAL
+from .manuals.manual import option_field
 from .methods import ArgumentGroups
 from .protocol import one_per_data_set, run_protocol
 from .recipes import RECIPES
-
-
-MANUAL = __doc__
-VARIANTS = ("colour_shape_rain", "colour_shape_poster", "colour_shape_emboss")
 
 
 @dataclass
 class DomainGeneralizationArguments(CrossDatasetArguments):
     """The arguments of domain generalisation."""
 
-    targets: list[str] = field(
-        default_factory=lambda: list(VARIANTS),
-        metadata={
-            "help": "The variants to measure on, whose classes are among those of --dataset. "
-            f"{describe_dataset(demo.TASKS)} Default: the demo's of the same classes."
-        },
-    )
+    targets: list[str] = option_field(MANUAL["targets"])
 
 
 def argument_groups() -> ArgumentGroups[DomainGeneralizationArguments, CLIPPromptArguments]:
     """The arguments of the command line."""
-    defaults = {**make_defaults(), "output_dir": "runs/domain_generalization", "eval_strategy": "no"}
+    defaults = {**make_defaults(), "output_dir": MANUAL["output_dir"].default, "eval_strategy": "no"}
     return ArgumentGroups(DomainGeneralizationArguments, CLIPPromptArguments, defaults, RECIPES)
 
 

@@ -45,13 +45,22 @@ def _message_of(error: BaseException) -> str:
     return message.rpartition(f"\n{type(error).__name__}: ")[2] if IN_WORKER in message else message
 
 
-def exit_code_of(main: Callable[[], int]) -> int:
-    """Run a script and show its progress; say what is wrong with its arguments in one sentence, once for all."""
+CONTINUES = "The same command continues where it stopped."
+"""What is true of an interrupted command that trains."""
+
+
+def exit_code_of(main: Callable[[], int], when_interrupted: str = CONTINUES) -> int:
+    """Run a script and show its progress; say what is wrong with its arguments in one sentence, once for all.
+
+    Args:
+        main: The script; it returns its exit code.
+        when_interrupted: What Ctrl-C means for what it did so far.
+    """
     try:
         with progress.shown():
             return main()
     except KeyboardInterrupt:
-        message, code = "Interrupted. The same command continues where it stopped.", INTERRUPTED
+        message, code = f"Interrupted. {when_interrupted}".rstrip(), INTERRUPTED
     except Exception as error:
         if not isinstance(error, users_errors()):
             raise
@@ -61,9 +70,13 @@ def exit_code_of(main: Callable[[], int]) -> int:
     return code
 
 
-def run_script(main: Callable[[], int]) -> NoReturn:
-    """Run a script, end the group of processes that it formed, and exit."""
-    code = exit_code_of(main)
+def run_script(main: Callable[[], int], when_interrupted: str = CONTINUES) -> NoReturn:
+    """Run a script, end the group of processes that it formed, and exit.
+
+    Args:
+        main, when_interrupted: As for [`exit_code_of`].
+    """
+    code = exit_code_of(main, when_interrupted)
     if "torch" in sys.modules:  # A command that does not train does without.
         import torch
 

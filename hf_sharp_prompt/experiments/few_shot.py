@@ -1,32 +1,22 @@
-"""Few-shot learning: learn prompts of all classes from 1, 2, 4, 8, 16 and all images of each, and draw the curve.
-
-Without arguments everything is on board: CoOp and GCSCoOp on a task of the embedded demo, three seeds each, with
-zero-shot CLIP beside them. With a checkpoint and a data set of yours it is CoOp's experiment, whose epochs go by
-the number of shots:
-
-    accelerate launch -m hf_sharp_prompt few_shot
-    accelerate launch -m hf_sharp_prompt few_shot --model openai/clip-vit-base-patch16 --dataset oxford_pets \\
-        --recipes coop --shots 1 2 4 8 16 --epochs_by_shots 50 100 100 200 200
-
-A recipe sets a method's prompt and training arguments; `sharp-prompt recipes` lists them. An argument on the command
-line overrides every recipe's. Interrupted, the same command continues where it stopped; other numbers of shots, seeds
-and methods are added to the same curve.
-"""
+"""The few-shot protocol: learn from few images of all classes, and draw the curve over their number."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import zip_longest
 from typing import Any
 
 import datasets
 
 from ..training.arguments import SharpPromptTrainingArguments
-from .arguments import ALL, RECIPES_HELP, CLIPPromptArguments, check_at_least, check_shots, make_defaults
+from .arguments import CLIPPromptArguments, check_at_least, check_shots, make_defaults
 from .clip import CLIPArguments, CLIPDataArguments, CLIPExperiment, CLIPImages, CLIPTrainer
 from .figures import draw_by_shots
+from .manuals.few_shot import MANUAL
+from .manuals.manual import option_field
+from .manuals.shared import ALL
 from .methods import ArgumentGroups, Method
 from .protocol import run_protocol
 from .recipes import RECIPES
@@ -35,7 +25,6 @@ from .results import Result, Results
 from .summary import curve_title, curves_of, gather
 
 
-MANUAL = __doc__
 SHARES_ON_DEMO = {"4": 0.5, "8": 0.25, "16": 0.15, ALL: 0.1}
 """By number of shots, the share of a recipe's epochs that is trained on the demo; otherwise all."""
 SMOKE_SHOTS = ("1", ALL)
@@ -45,19 +34,9 @@ SMOKE_SHOTS = ("1", ALL)
 class FewShotArguments(CLIPDataArguments):
     """The arguments of few-shot experiments."""
 
-    recipes: list[str] = field(default_factory=lambda: ["coop", "gcscoop"], metadata={"help": RECIPES_HELP})
-    shots: list[str] = field(
-        default_factory=lambda: ["1", "2", "4", "8", "16", ALL],
-        metadata={"help": f"Numbers of training images per class, one or more; '{ALL}' for all that there are."},
-    )
-    epochs_by_shots: list[int] | None = field(
-        default=None,
-        metadata={
-            "help": "For each of --shots, the number of epochs: CoOp's are 50 100 100 200 200 for 1 2 4 8 16 shots. "
-            "Default: num_train_epochs for all; on the demo 1/2, 1/4, 3/20 and 1/10 of them for 4, 8, 16 "
-            "and all shots, so that the curve takes minutes."
-        },
-    )
+    recipes: list[str] = option_field(MANUAL["recipes"])
+    shots: list[str] = option_field(MANUAL["shots"])
+    epochs_by_shots: list[int] | None = option_field(MANUAL["epochs_by_shots"])
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -83,7 +62,7 @@ class FewShotArguments(CLIPDataArguments):
 
 def argument_groups() -> ArgumentGroups[FewShotArguments, CLIPPromptArguments]:
     """The arguments of the command line."""
-    defaults = {**make_defaults(), "output_dir": "runs/few_shot", "eval_strategy": "no"}
+    defaults = {**make_defaults(), "output_dir": MANUAL["output_dir"].default, "eval_strategy": "no"}
     return ArgumentGroups(FewShotArguments, CLIPPromptArguments, defaults, RECIPES)
 
 

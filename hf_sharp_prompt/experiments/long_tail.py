@@ -1,21 +1,9 @@
-r"""Long-tailed recognition: learn prompts in a vision transformer from classes of which most are rare.
-
-Without arguments everything is on board: a tiny ViT and a task whose most frequent class has 100 times the images of
-its rarest, three seeds each of VPT-deep, VPT + SAM, VPT + ImbSAM and RSAM-PT. With a checkpoint and a data set of
-yours it is the papers' experiment; the second command's is CIFAR100-LT:
-
-    accelerate launch -m hf_sharp_prompt long_tail
-    accelerate launch -m hf_sharp_prompt long_tail --model google/vit-base-patch16-224-in21k --dataset cifar100 \\
-        --label_column fine_label --preprocessing cifar
-
-A recipe sets a method's prompt, loss and training arguments; `sharp-prompt recipes` lists those of `long_tail/`. An
-argument on the command line overrides every recipe's. Interrupted, the same command continues where it stopped.
-"""
+"""The long-tailed protocol: learn a vision transformer's prompts from classes of which most are rare."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import datasets
@@ -45,18 +33,18 @@ from ..training.arguments import SharpPromptTrainingArguments
 from ..training.trainer import SharpPromptTrainer
 from ..tuners import ViTPromptConfig
 from .arguments import (
-    RECIPES_HELP,
     ExperimentArguments,
     ViTPromptArguments,
     check_at_least,
     code_to_load,
-    describe_dataset,
     make_defaults,
     naming_model,
 )
 from .experiment import Experiment
 from .figures import draw_by_group
 from .images import Images, Pixels, fingerprint_on_main, load_in_order
+from .manuals.long_tail import AUTO, IMBALANCE_FACTOR, MANUAL, MAX_PER_CLASS_ON_DEMO
+from .manuals.manual import option_field
 from .methods import ArgumentGroups, Method
 from .protocol import one_per_data_set, run_protocol
 from .recipes import RECIPES
@@ -66,12 +54,9 @@ from .smoke import first_of_each_class
 from .tables import COSTS
 
 
-PROFILES = ("exponential", "pareto", "none")
-MAX_PER_CLASS_ON_DEMO = 100  # With the default imbalance, the rarest class then has one.
 SMOKE_PER_CLASS = 4  # Training images of the most frequent class in a smoke test.
 SHARES = (0.36, 0.35)  # The shares of many- and medium-shot classes, as in CIFAR100-LT: 36, 35 and 29 of 100.
 TASKS = (demo.LONG_TAIL_TASK.name, *demo.TASKS)
-MANUAL = __doc__
 
 
 @dataclass
@@ -80,52 +65,14 @@ class LongTailArguments(ExperimentArguments):
 
     demo_tasks = TASKS
 
-    model: str = field(
-        default=str(demo.VIT_PATH),
-        metadata={"help": "A ViT, DeiT, BEiT or DINOv2: a Hub id or a directory. Default: the embedded demo's."},
-    )
-    dataset: list[str] = field(
-        default_factory=lambda: [demo.LONG_TAIL_TASK.name], metadata={"help": describe_dataset(TASKS)}
-    )
-    recipes: list[str] = field(
-        default_factory=lambda: ["ce", "vpt_sam", "vpt_imbsam", "rsam_pt"], metadata={"help": RECIPES_HELP}
-    )
-    profile: str = field(
-        default="exponential",
-        metadata={
-            "help": "How the classes' training images fall off, in the order of the labels: exponential as in "
-            "CIFAR100-LT, pareto as in ImageNet-LT, or none for the data set's own counts, as for iNaturalist 2018 "
-            "and Places-LT.",
-            "choices": list(PROFILES),
-        },
-    )
-    imbalance_factor: float = field(
-        default=100.0, metadata={"help": "Training images of the most frequent class over those of the rarest."}
-    )
-    max_per_class: int | None = field(
-        default=None,
-        metadata={
-            "help": "Training images of the most frequent class. Default: as many as every class has; on the demo "
-            f"{MAX_PER_CLASS_ON_DEMO}."
-        },
-    )
-    group_sizes: list[int] | None = field(
-        default=None,
-        metadata={
-            "help": "How many classes are many-, medium- and few-shot, in the order of the labels. Default: with an "
-            "exponential profile 36, 35 and 29 percent, as in CIFAR100-LT; else by training images: more than 100 are "
-            "many, fewer than 20 few."
-        },
-    )
-    preprocessing: str = field(
-        default="crop",
-        metadata={
-            "help": "How images are prepared: crop for a random resized crop and a flip in training; cifar as "
-            "RSAM-PT's authors do with CIFAR: a padded crop, flip, AutoAugment and Cutout at 32 pixels in "
-            "training, the centre 7/8 in a test, and CIFAR's mean and deviation.",
-            "choices": ["crop", "cifar"],
-        },
-    )
+    model: str = option_field(MANUAL["model"], str(demo.VIT_PATH))
+    dataset: list[str] = option_field(MANUAL["dataset"])
+    recipes: list[str] = option_field(MANUAL["recipes"])
+    profile: str = option_field(MANUAL["profile"])
+    imbalance_factor: float | None = option_field(MANUAL["imbalance_factor"])
+    max_per_class: int | None = option_field(MANUAL["max_per_class"])
+    group_sizes: list[int] | None = option_field(MANUAL["group_sizes"])
+    preprocessing: str = option_field(MANUAL["preprocessing"])
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -141,7 +88,7 @@ class LongTailArguments(ExperimentArguments):
 
 def argument_groups() -> ArgumentGroups[LongTailArguments, ViTPromptArguments]:
     """The arguments of the command line."""
-    defaults = {**make_defaults(), "output_dir": "runs/long_tail", "eval_strategy": "no"}
+    defaults = {**make_defaults(), "output_dir": MANUAL["output_dir"].default, "eval_strategy": "no"}
     return ArgumentGroups(LongTailArguments, ViTPromptArguments, defaults, RECIPES / "long_tail")
 
 
@@ -183,6 +130,7 @@ class LongTail(Experiment[ViTPromptArguments, LongTailTrainer]):
     Attributes:
         counts: The training images of each class, by label.
         groups: Which classes are many-, medium- and few-shot, as the metric takes it.
+        profile: How the classes' training images fall off: exponential, pareto or none.
     """
 
     protocol = "long_tail"
@@ -222,34 +170,46 @@ class LongTail(Experiment[ViTPromptArguments, LongTailTrainer]):
         """The training split is long-tailed and the same for all seeds; the others are as they are."""
         args, task = self.args, demo.LONG_TAIL_TASK
         if self.dataset == task.name:
-            return demo.load_long_tail(self.make_counts([MAX_PER_CLASS_ON_DEMO] * len(task.classes)))
+            available = [MAX_PER_CLASS_ON_DEMO] * len(task.classes)
+            self.profile = find_profile(args, available)
+            return demo.load_long_tail(self.make_counts(available))
         # No prompts are made of the classes' names here, so codes and numbers are accepted.
         splits = load_image_dataset(self.dataset, **{**args.loading, "class_names": args.class_names or {}})
-        splits["train"] = subsample(splits["train"], self.make_counts(class_counts(splits["train"])))
+        return self.with_long_tail(splits)
+
+    def with_long_tail(self, splits: datasets.DatasetDict) -> datasets.DatasetDict:
+        """Leave training images out so that the classes' counts fall off as the profile says."""
+        available = class_counts(splits["train"])
+        self.profile = find_profile(self.args, available)
+        splits["train"] = subsample(splits["train"], self.make_counts(available))
         return splits
+
+    @property
+    def imbalance_factor(self) -> float:
+        """Training images of the most frequent class over those of the rarest, where a profile makes the counts."""
+        return IMBALANCE_FACTOR if self.args.imbalance_factor is None else self.args.imbalance_factor
 
     def make_counts(self, available: list[int]) -> list[int]:
         """How many training images of each class."""
         args = self.args
         largest = min(SMOKE_PER_CLASS, *available) if args.smoke else args.max_per_class or min(available)
-        imbalance = min(args.imbalance_factor, largest) if args.smoke else args.imbalance_factor
-        if args.profile == "exponential":
+        imbalance = min(self.imbalance_factor, largest) if args.smoke else self.imbalance_factor
+        if self.profile == "exponential":
             return exponential_counts(len(available), largest, imbalance)
-        if args.profile == "pareto":
+        if self.profile == "pareto":
             return pareto_counts(len(available), largest, max(1, round(largest / imbalance)))
         most = SMOKE_PER_CLASS if args.smoke else args.max_per_class
         return [min(count, most or count) for count in available]
 
     def setting(self) -> dict[str, Any]:
-        args = self.args
-        imbalance = {} if args.profile == "none" else {f"{args.profile} imbalance": f"{args.imbalance_factor:g}"}
+        imbalance = {} if self.profile == "none" else {f"{self.profile} imbalance": f"{self.imbalance_factor:g}"}
         return {**imbalance, **super().setting()}
 
     def find_groups(self) -> dict[str, list[int]]:
         """Which classes are many-, medium- and few-shot, as the metric takes it."""
         if self.args.group_sizes is not None:
             return {"group_sizes": self.args.group_sizes}
-        if self.args.profile != "exponential":
+        if self.profile != "exponential":
             return {"train_counts": self.counts}
         many, medium = (round(share * len(self.counts)) for share in SHARES)
         return {"group_sizes": [many, medium, len(self.counts) - many - medium]}
@@ -325,6 +285,27 @@ class LongTail(Experiment[ViTPromptArguments, LongTailTrainer]):
     def draw(self, results: Results) -> None:
         """Draw the accuracies by group of classes."""
         draw_by_group(results, SHOT_GROUPS, self.directory / self.figure, self.name)
+
+
+def find_profile(args: LongTailArguments, available: Sequence[int]) -> str:
+    """Find out how the classes' training images fall off; images are only left out of classes of the same size.
+
+    Args:
+        args: The command's arguments.
+        available: The training images of each class.
+
+    Raises:
+        ValueError: An imbalance is asked for, but no profile that has one.
+    """
+    profile = args.profile
+    if profile == AUTO:
+        profile = "exponential" if len({*available}) == 1 else "none"
+    if profile == "none" and args.imbalance_factor is not None:
+        raise ValueError(
+            f"--imbalance_factor is for an exponential or pareto profile, but the classes keep the {min(available)} "
+            f"to {max(available)} training images that they have. Drop it, or give --profile exponential."
+        )
+    return profile
 
 
 def main(argv: Sequence[str]) -> int:

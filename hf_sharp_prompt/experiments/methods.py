@@ -106,6 +106,7 @@ def make_parser(groups: ArgumentGroups[A, P], values: dict[str, Any], descriptio
     """A parser of a protocol's arguments whose defaults are the protocol's, and a recipe's values in their place."""
     kinds: Any = [groups.experiment, groups.prompt, SharpPromptTrainingArguments]  # transformers has no type for them
     parser = Parser(kinds, description=description)
+    parser.add_argument("--help_all", action="help", help="List all arguments and exit.")
     known = {action.dest for action in parser._actions}
     for name in values.keys() - known:
         raise ValueError(f"A recipe sets {name!r}, which is no argument of this script{nearest(name, known)}")

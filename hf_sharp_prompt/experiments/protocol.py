@@ -14,6 +14,7 @@ from .arguments import ExperimentArguments
 from .console import make_console, prepare_process, use_all_cores
 from .experiment import Experiment
 from .index import INDEX_NAME, write_index
+from .manuals.manual import Manual, is_asked_for
 from .methods import ArgumentGroups, Method, parse_methods
 from .publishing import Publication
 from .results import Results
@@ -55,20 +56,23 @@ def load_experiments(make_experiments: Make[A, E], args: A, methods: Sequence[Me
 
 
 def run_protocol(
-    groups: ArgumentGroups[A, P], make_experiments: Make[A, Experiment[P, Any]], description: str, argv: Sequence[str]
+    groups: ArgumentGroups[A, P], make_experiments: Make[A, Experiment[P, Any]], manual: Manual, argv: Sequence[str]
 ) -> int:
     """Run the methods of a command line on its data sets, print tables, draw figures and write the index.
 
     Args:
         groups: The protocol's arguments.
         make_experiments: Makes the experiments, in the order in which they are run.
-        description: The text of `--help`.
+        manual: The text of `--help`.
         argv: The command line.
 
     Returns:
         The exit code.
     """
-    args, methods, console = start(groups, description, argv)
+    if is_asked_for(argv):
+        print(manual.format(), end="")
+        return 0
+    args, methods, console = start(groups, manual.text, argv)
     if args.smoke:
         console.print(NOTE, soft_wrap=True)
     waiting = load_experiments(make_experiments, args, methods)

@@ -14,11 +14,15 @@ import sys
 from collections.abc import Sequence
 
 from .. import progress
-from .options import Parser, read_class_names
+from ..class_names import names_or_file
+from ..experiments.manuals.shared import SHARED
+from .options import Parser
 from .output import write
 
 
 FORMATS = ("table", "json")
+LOADING = ("data_root", "image_column", "label_column", "on_bad_image")
+"""The arguments of `load_image_dataset` that evaluate takes as the protocols do."""
 
 
 def make_parser() -> Parser:
@@ -30,8 +34,8 @@ def make_parser() -> Parser:
         help="The data set: a folder with a folder of images for each class, a Hub id, or another that `train` takes.",
     )
     parser.add_argument("--split", help="The split to measure on. Default: test, or the only one.")
-    parser.add_argument("--image_column", help="The column of the images. Default: the one that holds images.")
-    parser.add_argument("--label_column", help="The column of the labels. Default: the one that holds class labels.")
+    for name in LOADING:
+        SHARED[name].add_to(parser, name)
     parser.add_argument(
         "--format",
         choices=FORMATS,
@@ -45,7 +49,7 @@ def make_parser() -> Parser:
 def main(argv: Sequence[str]) -> int:
     """Run the command; returns its exit code."""
     args = make_parser().parse_args(argv)
-    class_names = read_class_names(args.class_names)
+    class_names = names_or_file(args.class_names)
     # Only now, so that --help need not wait for torch.
     from ..experiments.console import make_console, prepare_process, use_all_cores
     from .classifier import has_head, read_config
@@ -56,9 +60,8 @@ def main(argv: Sequence[str]) -> int:
     progress.report("reading")
     # No prompts are made of the classes' names for a head, so codes and numbers are accepted there.
     accepts_codes = class_names is None and has_head(read_config(args.adapter))
-    split, images = load_split(
-        args.dataset, args.split, args.image_column, args.label_column, {} if accepts_codes else class_names
-    )
+    loading = {name: getattr(args, name) for name in LOADING}
+    split, images = load_split(args.dataset, args.split, class_names={} if accepts_codes else class_names, **loading)
     classifier = load_classifier_for(images.features["label"].names, args.adapter, args.model, args.template)
     measured = {"adapter": args.adapter, "dataset": args.dataset, "split": split}
     measured |= measure(classifier, images, args.batch_size, args.num_workers)

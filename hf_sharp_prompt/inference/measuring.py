@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import datasets
@@ -20,18 +20,13 @@ from .classifier import Classifier, has_fixed_classes, load_classifier, read_con
 from .in_order import probabilities_in_order
 
 
-def load_split(
-    dataset: str,
-    split: str | None,
-    image_column: str | None = None,
-    label_column: str | None = None,
-    class_names: Sequence[str] | Mapping[str, str] | None = None,
-) -> tuple[str, datasets.Dataset]:
+def load_split(dataset: str, split: str | None, **loading: Any) -> tuple[str, datasets.Dataset]:
     """Load the images to measure on.
 
     Args:
-        dataset, image_column, label_column, class_names: As `load_image_dataset` takes them.
+        dataset: As `load_image_dataset` takes it.
         split: The split's name; None for the test split, or for the only one.
+        **loading: Further arguments of `load_image_dataset`.
 
     Returns:
         The split's name, and its images.
@@ -40,7 +35,7 @@ def load_split(
         ValueError: There is no such split, or none of several is named; the data set cannot be loaded.
     """
     with PartialState().local_main_process_first():
-        splits = load_image_dataset(dataset, image_column, label_column, class_names, needs_test_split=False)
+        splits = load_image_dataset(dataset, **loading, needs_test_split=False)
     split = split or ("test" if len(splits) > 1 else next(iter(splits)))
     if split not in splits:
         raise ValueError(f"{dataset} has no {split} split; it has {', '.join(splits)}. Name one with --split.")

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Callable
 from typing import NoReturn
 
 
@@ -35,7 +34,7 @@ class Parser(argparse.ArgumentParser):
             "--class_names",
             nargs="+",
             metavar="NAME",
-            help="The classes: two or more names, or a file with a name on each line. Default: those of "
+            help="The classes: two or more names, or a file with a name on each line or of JSON. Default: those of "
             f"{own_classes}.",
         )
         self.add_argument(
@@ -64,24 +63,3 @@ def at_least(lowest: int) -> Callable[[str], int]:
         return number
 
     return read
-
-
-def read_class_names(names: Sequence[str] | None) -> list[str] | None:
-    """Return class names: the names themselves, or the lines of the one file that is named.
-
-    Raises:
-        ValueError: One word that is no file, or a file that is not text.
-    """
-    if names is None or len(names) > 1:
-        return None if names is None else list(names)
-    path = Path(names[0]).expanduser()
-    if not path.is_file():
-        raise ValueError(
-            f"--class_names {names[0]} is no file, and one name is too few; give a file with a name on each line, or "
-            "two or more names."
-        )
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except UnicodeError as error:
-        raise ValueError(f"--class_names {path} is not a text file in UTF-8; save it as one.") from error
-    return [line.strip() for line in lines if line.strip()]

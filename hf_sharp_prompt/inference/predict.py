@@ -14,10 +14,11 @@ import sys
 from collections.abc import Sequence
 
 from .. import progress
+from ..class_names import list_names
 from ..experiments.failures import FAILED
 from .formats import FORMATS, make_format, rank
 from .image_files import find_image_files
-from .options import Parser, at_least, read_class_names
+from .options import Parser, at_least
 from .output import write
 
 
@@ -50,7 +51,7 @@ def make_parser() -> Parser:
 def main(argv: Sequence[str]) -> int:
     """Run the command; returns its exit code."""
     args = make_parser().parse_args(argv)
-    paths, class_names = find_image_files(args.images), read_class_names(args.class_names)
+    paths, class_names = find_image_files(args.images), list_names(args.class_names)
     # Only now, so that --help and wrong paths need not wait for torch.
     from ..experiments.console import prepare_process, use_all_cores
     from .classifier import load_classifier

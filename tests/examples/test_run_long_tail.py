@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 import transformers
+from support.demo_images import make_folder
 
 from hf_sharp_prompt import ViTPromptConfig, demo
 from hf_sharp_prompt.experiments import long_tail
@@ -123,11 +124,38 @@ def test_groups_follow_the_convention_of_the_benchmark(tmp_path):
         args, _ = parse_arguments(["--output_dir", str(tmp_path), "--use_cpu", *arguments])
         experiment = long_tail.LongTail.__new__(long_tail.LongTail)
         experiment.args, experiment.counts = args, [1] * 100
+        experiment.profile = long_tail.find_profile(args, experiment.counts)
         return experiment.find_groups()
 
     assert groups() == {"group_sizes": [36, 35, 29]}
     assert groups("--profile", "none") == {"train_counts": [1] * 100}
     assert groups("--group_sizes", "50", "30", "20") == {"group_sizes": [50, 30, 20]}
+
+
+def test_classes_that_are_imbalanced_as_they_come_keep_their_images(tmp_path):
+    """iNaturalist 2018 would otherwise be cut down to as many images as its rarest class has."""
+    folder = make_folder(tmp_path / "shapes", classes=3, train=3, test=1)
+    arguments = ["--dataset", str(folder), "--output_dir", str(tmp_path / "runs"), "--use_cpu"]
+    assert make_experiment([*arguments, "--imbalance_factor", "3"]).counts == [3, 1, 1]
+    (folder / "train" / "black_circle" / "0.png").unlink()
+    imbalanced = make_experiment(arguments)
+    assert imbalanced.counts == [2, 3, 3]
+    assert imbalanced.find_groups() == {"train_counts": [2, 3, 3]}
+    assert imbalanced.setting() == {}
+    capped = make_experiment([*arguments, "--profile", "exponential", "--imbalance_factor", "2"])
+    assert capped.counts == [2, 1, 1]
+    with pytest.raises(ValueError, match="the classes keep the 2 to 3 training images that they have"):
+        make_experiment([*arguments, "--imbalance_factor", "2"])
+
+
+def test_runs_know_the_profile_that_was_found_and_not_how_it_was_asked_for(tmp_path):
+    """Otherwise a directory of the demo's exponential profile could not be continued by default."""
+    arguments = ["--output_dir", str(tmp_path), "--use_cpu"]
+    found, asked = make_experiment(arguments), make_experiment([*arguments, "--profile", "exponential"])
+    assert found.identity == asked.identity
+    assert found.setting() == asked.setting() == {"exponential imbalance": "100"}
+    assert (found.counts[0], found.counts[-1]) == (100, 1)
+    assert found.identity != make_experiment([*arguments, "--profile", "none"]).identity
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,6 @@ import json
 import pytest
 from support.demo_images import few_images
 
-from hf_sharp_prompt import demo
 from hf_sharp_prompt.experiments import (
     base_to_novel,
     clip,
@@ -55,7 +54,7 @@ def test_stages_of_a_method_fit_into_a_smoke_test(tmp_path):
     args, (reweighted,) = parse_methods(long_tail.argument_groups(), "", [*words, "--recipes", "rsam_pt"])
     assert reweighted.training.reweighting_epochs == [1]
     made = long_tail.LongTail.__new__(long_tail.LongTail)
-    made.args, made.dataset = args, demo.LONG_TAIL_TASK.name
+    made.args, made.profile = args, "exponential"
     counts = made.make_counts([100] * 24)
     assert (max(counts), min(counts)) == (4, 1)
 

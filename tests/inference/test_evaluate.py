@@ -73,3 +73,33 @@ def test_an_image_that_cannot_be_read_is_named(trained, run, tmp_path):
     code, _, said = run("evaluate", trained, "--dataset", folder)
     assert code == 2
     assert f"The image {broken} cannot be decoded" in said
+
+
+def test_images_that_cannot_be_read_are_left_out_if_that_is_asked_for(trained, run, tmp_path, caplog):
+    folder = make_folder(tmp_path / "shapes", classes=3, train=1, test=2)
+    broken = folder / "test" / "black_heart" / "0.png"
+    broken.write_text("no image")
+    words = ["--on_bad_image", "skip", "--format", "json"]
+    code, printed, said = run("evaluate", trained, "--dataset", folder, *words)
+    assert code == 0, said
+    assert json.loads(printed)["images"] == 5
+    assert str(broken) in caplog.text
+
+
+def test_the_papers_folders_are_found_below_their_root(trained, run, tmp_path):
+    """As by the protocols: `oxford_pets` is a folder in the root, with CoOp's file of splits."""
+    pets = tmp_path / "root" / "oxford_pets"
+    make_folder(pets / "images", classes=2, train=2, test=1)
+    rows = {
+        name: [
+            [str(path.relative_to(pets / "images")), label, folder.name]
+            for label, folder in enumerate(sorted((pets / "images" / split).iterdir()))
+            for path in folder.glob(pattern)
+        ]
+        for name, split, pattern in (("train", "train", "0.png"), ("val", "train", "1.png"), ("test", "test", "*"))
+    }
+    (pets / "split_zhou_OxfordPets.json").write_text(json.dumps(rows))
+    words = ["--dataset", "oxford_pets", "--data_root", tmp_path / "root", "--format", "json"]
+    code, printed, said = run("evaluate", trained, *words)
+    assert code == 0, said
+    assert json.loads(printed)["images"] == 2

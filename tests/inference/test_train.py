@@ -1,7 +1,6 @@
 """`sharp-prompt train`: from a folder of images to an adapter."""
 
 import json
-import re
 
 import pytest
 from inference.conftest import NAMES, SHORT
@@ -9,12 +8,7 @@ from peft import PeftConfig
 from support.demo_images import make_folder
 from support.progress import progress_in, without_progress
 
-from hf_sharp_prompt import demo
-from hf_sharp_prompt.experiments import all_classes
-from hf_sharp_prompt.experiments.arguments import CLIPPromptArguments
-from hf_sharp_prompt.experiments.methods import ArgumentGroups, make_parser
-from hf_sharp_prompt.experiments.recipes import RECIPES
-from hf_sharp_prompt.experiments.train_options import OPTIONS
+from hf_sharp_prompt.experiments.manuals.train import MANUAL
 
 
 def test_a_folder_of_three_classes_is_all_it_takes(folder, run, tmp_path):
@@ -86,20 +80,9 @@ def test_one_class_is_refused(run, tmp_path):
     assert "Classification needs at least two classes" in said
 
 
-@pytest.mark.parametrize("kind", [all_classes.TrainArguments, all_classes.ViTTrainArguments])
-def test_the_short_manual_shows_the_defaults_that_are_used(kind):
-    """`--help` does not wait for torch, so it is not made from the arguments themselves."""
-    parser = make_parser(ArgumentGroups(kind, CLIPPromptArguments, all_classes.DEFAULTS, RECIPES), {}, "")
-    used = {action.dest: action.default for action in parser._actions}
-    in_words = {None: "all", demo.DEFAULT_TASK: "a", str(demo.CLIP_PATH): "the", str(demo.VIT_PATH): "the"}
-    for name in OPTIONS.keys() & used.keys():
-        default = used[name][0] if isinstance(used[name], list) else used[name]
-        assert re.search(r"Default: ([\w/]+)", OPTIONS[name])[1] == str(in_words.get(default, default))
-
-
 def test_help_is_the_short_manual(run):
     code, printed, said = run("train", "--help")
     assert (code, said) == (0, "")
-    assert all(f"--{name}" in printed for name in OPTIONS)
+    assert all(f"--{name}" in printed for name in MANUAL.options)
     assert "--adam_beta1" not in printed
     assert "--adam_beta1" in run("train", "--help_all")[1]

@@ -1,9 +1,10 @@
-"""Read the names of classes from a file."""
+"""Read the names of classes from a file, or from words of a command line."""
 
 from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,43 @@ def read_class_names(path: str | Path) -> list[str] | dict[str, str]:
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is no text in UTF-8 ({error}); save it in UTF-8.") from error
     return _read_json(text, file) if file.suffix.lower() == ".json" else _read_lines(text)
+
+
+def names_or_file(words: Sequence[str] | None) -> list[str] | dict[str, str] | None:
+    """Return the names of classes that `--class_names` means.
+
+    Args:
+        words: The names, or one file for [`read_class_names`].
+
+    Returns:
+        As `read_class_names` does; None without words.
+
+    Raises:
+        ValueError: One word that is no file; as of `read_class_names`.
+    """
+    if words is None or len(words) > 1:
+        return None if words is None else list(words)
+    if not Path(words[0]).expanduser().is_file():
+        raise ValueError(
+            f"--class_names {words[0]} is no file, and one name is too few; give a file with a name on each line, or "
+            "two or more names."
+        )
+    return read_class_names(words[0])
+
+
+def list_names(words: Sequence[str] | None) -> list[str] | None:
+    """Return the names of classes that `--class_names` means where there are no labels that they have to fit.
+
+    Args:
+        words: As for [`names_or_file`].
+
+    Returns:
+        The names, without those of empty lines; None without words.
+    """
+    names = names_or_file(words)
+    if names is None:
+        return None
+    return [name for name in (names.values() if isinstance(names, dict) else names) if name]
 
 
 def _read_lines(text: str) -> list[str] | dict[str, str]:

@@ -8,6 +8,7 @@ from datasets import Image as ImageFeature
 from PIL import Image
 
 from hf_sharp_prompt import SharpPromptTrainingArguments
+from hf_sharp_prompt.class_names import list_names, names_or_file
 from hf_sharp_prompt.data import load_image_dataset
 from hf_sharp_prompt.experiments.base_to_novel import BaseToNovel, BaseToNovelArguments
 from hf_sharp_prompt.experiments.long_tail import LongTail, LongTailArguments
@@ -134,3 +135,17 @@ class TestExperiments:
     def test_names_are_of_one_data_set(self):
         with pytest.raises(ValueError, match="--class_names names the classes of one data set, but there are 2"):
             BaseToNovelArguments(dataset=["a", "b"], class_names="names.txt")
+
+
+def test_a_command_line_names_classes_or_one_file(tmp_path):
+    lines = written(tmp_path / "names.txt", "\ufefftabby cat\n\ngreat dane\n")
+    renamed = written(tmp_path / "names.json", '{"n1": "tabby cat", "n2": "great dane"}')
+    names = ["tabby cat", "great dane"]
+    assert names_or_file(None) is None
+    assert names_or_file(names) == names
+    assert names_or_file([str(lines)]) == ["tabby cat", "", "great dane"], "whose second label has no name"
+    assert list_names([str(lines)]) == names
+    assert names_or_file([str(renamed)]) == dict(zip(("n1", "n2"), names))
+    assert list_names([str(renamed)]) == names
+    with pytest.raises(ValueError, match="--class_names tabby is no file, and one name is too few"):
+        names_or_file(["tabby"])

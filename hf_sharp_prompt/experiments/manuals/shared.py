@@ -1,0 +1,97 @@
+"""The arguments that all protocols have, and those that all protocols of CLIP have."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from .manual import Option
+
+
+ALL = "all"
+"""As a number of shots: all training images."""
+
+VIEWS = 10
+"""Views of each training image whose features are cached; the papers draw a new one in every step."""
+
+DEMO_TASKS = (
+    "colour_shape_tint",
+    "colour_shape_rain",
+    "colour_shape_poster",
+    "colour_shape_emboss",
+    "texture_shape_fog",
+    "texture_shape_print",
+    "texture_colour_night",
+    "texture_colour_emboss",
+)
+"""The names of `demo.TASKS`, whose import takes a second; the first is its default."""
+
+
+def dataset_option(tasks: Sequence[str]) -> Option:
+    """Describe `--dataset` for a protocol that runs on these tasks of the demo, by default on the first."""
+    return Option(
+        "One or more of: a folder with a folder of images for each class, a table (CSV, TSV, JSON, JSONL, Parquet) or "
+        "text list of paths and labels, a WebDataset, a data set saved with save_to_disk, a Hub id, a task of the "
+        f"embedded demo ({', '.join(tasks)}), or 'all' for all of the demo's.",
+        [tasks[0]],
+    )
+
+
+SHARED = {
+    "model": Option("A Hub id or a directory."),
+    "dataset": dataset_option(DEMO_TASKS),
+    "data_root": Option(
+        "The folder that has the papers' data sets in folders called as in CoOp's code, so that --dataset "
+        "oxford_pets is read from its folder oxford_pets. Default: the Hub."
+    ),
+    "class_names": Option(
+        "A file with the names of the classes: one on each line in the order of the labels, or JSON: a list, or an "
+        "object from the data set's names or numbers to names. Default: the data set's own."
+    ),
+    "image_column": Option("The column of the images. Default: the one whose feature is an Image."),
+    "label_column": Option("The column of the labels. Default: the one whose feature is a ClassLabel."),
+    "on_bad_image": Option(
+        "What to do about images that cannot be read: raise an error, or skip them, for which all images are checked "
+        "first.",
+        "raise",
+        {"choices": ["raise", "skip"]},
+    ),
+    "recipes": Option(
+        "The methods to run: names of recipes (`sharp-prompt recipes` lists them), or paths of YAML files like them. "
+        "A sharpness rule, an objective or a loss may be added with a plus, as in coop+asam.",
+        [],
+    ),
+    "seeds": Option(
+        "Seeds, each one run per method: of what is drawn, the initialisation and the order.",
+        [1, 2, 3],
+    ),
+    "eval_split": Option("The split to measure on: test, or validation to choose hyperparameters.", "test"),
+    "output_dir": Option("The directory of results; a later method or seed is added to those that it has."),
+    "smoke": Option(
+        "Try the command in seconds: a few images, one seed and two epochs, in a directory beside the output "
+        "directory. What it measures is no result.",
+        False,
+    ),
+}
+"""The arguments of all protocols."""
+
+CLIP = {
+    **SHARED,
+    "model": Option("A CLIP checkpoint: a Hub id or a directory. Default: the embedded demo's."),
+    "shots": Option(f"Training images per class, or '{ALL}' that there are.", "16"),
+    "template": Option(
+        "The hand-written prompt of zero-shot CLIP. Default: the data set's own, or 'a photo of a {}.'."
+    ),
+    "cache_features": Option(
+        "Encode each image once, and train and measure on its features, kept in memory or, for later runs as well, on "
+        "disk (in HF_ASSETS_CACHE), which is what the flag alone means. With 'no', training images are augmented and "
+        "encoded again in every step, as in the papers. Default: memory on the demo or with --augmented_views, else "
+        "no.",
+        None,
+        {"choices": ["memory", "disk", "no"], "nargs": "?", "const": "disk"},
+    ),
+    "augmented_views": Option(
+        "How many randomly cropped and flipped views of each training image have their features cached, each step "
+        f"drawing one; 0 is the image as it is. Default: 0 on the demo, else {VIEWS}."
+    ),
+}
+"""The arguments of all protocols that classify with CLIP."""
