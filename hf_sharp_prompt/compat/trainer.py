@@ -14,6 +14,8 @@ from torch.utils.data import Sampler
 from transformers import Trainer
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
+from .loaders import end_workers
+
 
 class TrainerHooks(Trainer):
     """A Trainer whose private methods that this package changes call hooks with public names.
@@ -66,12 +68,15 @@ class TrainerHooks(Trainer):
             return self._remove_unused_columns(dataset, "training"), collator
         return dataset, self._get_collator_with_removed_columns(collator, "training")
 
-    def forget_evaluation_loader(self) -> None:
-        """Make the next evaluation start new workers.
+    def forget_evaluation_loaders(self) -> None:
+        """End the workers of evaluation loaders; the next evaluation starts new ones.
 
-        With persistent workers the Trainer keeps the loader, and with it the data set that it was made for.
+        With persistent workers the Trainer keeps the loaders, and with them the data sets that they were made for.
         """
-        getattr(self, "_eval_dataloaders", {}).pop("eval", None)
+        kept = getattr(self, "_eval_dataloaders", {})
+        for loader in kept.values():
+            end_workers(loader)
+        kept.clear()
 
     def use_scheduler(self, scheduler: torch.optim.lr_scheduler.LRScheduler) -> None:
         """Take a scheduler for this run. The next call of `train` makes another one."""

@@ -96,7 +96,7 @@ class SeededTrainer(TrainerHooks):
     def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader:
         """Make the evaluation loader; its workers, if they live on, are not those of another data set."""
         if self.args.dataloader_persistent_workers and eval_dataset is not None and not isinstance(eval_dataset, str):
-            self.forget_evaluation_loader()
+            self.forget_evaluation_loaders()
         datasets: Any = self.eval_dataset
         dataset = datasets if eval_dataset is None else eval_dataset
         if isinstance(dataset, str):
@@ -137,9 +137,16 @@ class SeededTrainer(TrainerHooks):
             self.data_collator = collator
 
     def evaluation_loop(self, *args: Any, **kwargs: Any) -> EvalLoopOutput:
-        """Evaluate as the Trainer does; labels are checked against the classes that the model has now."""
+        """Evaluate as the Trainer does; labels are checked against the classes that the model has now.
+
+        Workers live on between the evaluations of a run, and end with an evaluation outside of one.
+        """
         self._num_classes.fill_(num_classes_of(self.model))
-        return super().evaluation_loop(*args, **kwargs)
+        try:
+            return super().evaluation_loop(*args, **kwargs)
+        finally:
+            if not self.is_in_train:
+                self.forget_evaluation_loaders()
 
     def make_train_sampler(self, dataset: Any) -> Sampler | None:
         """Return the sampler that `train_sampling_strategy` and `drop_last_train_batch` ask for."""
@@ -216,6 +223,7 @@ class SeededTrainer(TrainerHooks):
             return super().train(*args, **kwargs)
         finally:
             end_workers(self.callback_handler.train_dataloader)
+            self.forget_evaluation_loaders()
 
 
 def _streams(dataset: Any) -> bool:

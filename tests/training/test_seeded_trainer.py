@@ -12,7 +12,7 @@ import torch
 from datasets import ClassLabel, Dataset, Features
 from peft import get_peft_model
 from torch.utils.data import DataLoader
-from transformers import CLIPModel, set_seed
+from transformers import CLIPModel, IntervalStrategy, set_seed
 
 from hf_sharp_prompt import CLIPPromptConfig, SharpPromptTrainer, SharpPromptTrainingArguments
 from hf_sharp_prompt.data import ImageCollator, ImageFeatures, RandomResizedCropFlip
@@ -193,3 +193,17 @@ def test_a_broken_image_is_named_from_a_worker_too(same_images, make_trainer):
     trainer.train_dataset = Dataset.from_dict({"image": [broken] * 8, "label": [0] * 8}, features)
     with pytest.raises(ValueError, match=r"The image photos/7.jpg cannot be decoded"):
         next(iter(trainer.get_train_dataloader()))
+
+
+@pytest.mark.parametrize("trains", [False, True])
+def test_workers_that_evaluate_end_with_the_evaluation_or_the_run(make_trainer, trains):
+    """Left to the garbage collector, each makes somebody else wait for 5 seconds."""
+    before = set(multiprocessing.active_children())
+    trainer = make_trainer(num_train_epochs=1, dataloader_num_workers=1, dataloader_persistent_workers=True)
+    trainer.eval_dataset = trainer.train_dataset
+    if trains:
+        trainer.args.eval_strategy = IntervalStrategy.EPOCH
+        trainer.train()
+    else:
+        trainer.evaluate()
+    assert set(multiprocessing.active_children()) == before

@@ -200,7 +200,7 @@ def test_evaluation_loaders_with_persistent_workers_are_kept_under_the_name_that
     trainer = make_recorder(tmp_path, dataloader_persistent_workers=True, dataloader_num_workers=1)
     first = trainer.get_eval_dataloader()
     assert trainer.get_eval_dataloader() is first
-    trainer.forget_evaluation_loader()
+    trainer.forget_evaluation_loaders()
     assert trainer.get_eval_dataloader() is not first
 
 
