@@ -20,10 +20,10 @@ from transformers import AutoTokenizer, CLIPConfig, CLIPImageProcessor, CLIPMode
 from hf_sharp_prompt.demo import CLIP_PATH
 
 
-# Workers take whole files in this order; a long one at the end would keep one worker busy alone.
 # How long torch waits for a worker whose loader was left with an error and is collected later, in another test.
 torch.utils.data._utils.MP_STATUS_CHECK_INTERVAL = 0.5
 
+# Workers take whole files in this order; a long one at the end would keep one worker busy alone.
 LONGEST_FILES = [
     *("test_two_processes.py", "test_run_base2novel.py", "test_clip_contract.py", "test_recipes.py"),
     *("test_checkpoint.py", "test_feature_cache.py", "test_runs.py", "test_local_hub.py"),
