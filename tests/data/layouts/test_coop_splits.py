@@ -132,7 +132,7 @@ def test_a_name_and_a_data_root_are_the_folder(data_set):
 
 @pytest.mark.parametrize("shots", [1, 2, 16])
 def test_few_shot_samples_of_both_halves_are_the_very_ones(data_set, shots):
-    """Of a class with fewer images than shots, all are taken."""
+    """All images of a class are taken that has fewer than shots."""
     root, images, split_file = data_set
     slow = slowly_read(split_file, images)
     stream = random.Random(7)
