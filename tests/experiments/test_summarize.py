@@ -255,6 +255,18 @@ def test_published_harmonic_means_are_those_of_the_accuracies():
             assert figures["hm"] == pytest.approx(hm, abs=0.6), method
 
 
+def test_published_means_are_those_of_the_targets():
+    """A wrong digit shows here, too."""
+    means = []
+    for entry in all_published():
+        targets = [column for column in entry.columns if column.startswith("target ")]
+        for method in entry.methods if targets else ():
+            figures = entry.figures_of(method)
+            means.append(figures["mean_of_targets"])
+            assert means[-1] == pytest.approx(sum(figures[each] for each in targets) / len(targets), abs=0.01), method
+    assert means
+
+
 def test_it_does_without_torch(two_data_sets):
     """Its import takes seconds."""
     finished = subprocess.run(
