@@ -11,7 +11,9 @@ from hf_sharp_prompt.metrics.segmentation import count_pixels, iou_of_counts
 
 def compute(predictions, references, num_classes):
     maps = {"predictions": predictions, "references": references}
-    return metrics.load("mean_iou").compute(**{k: [m.tolist() for m in v] for k, v in maps.items()}, num_classes=num_classes)
+    return metrics.load("mean_iou").compute(
+        **{k: [m.tolist() for m in v] for k, v in maps.items()}, num_classes=num_classes
+    )
 
 
 def test_a_case_by_hand():
@@ -46,9 +48,7 @@ def test_it_is_what_counting_pixel_by_pixel_and_torchmetrics_give(seed):
     shapes = [(9, 7), (5, 12), (8, 8)]
     truths = [torch.randint(-1, 6, shape, generator=generator) for shape in shapes]
     truths[0][:3] = -100
-    found = [
-        torch.where(torch.rand(each.shape, generator=generator) < 0.6, each.clamp(min=-1), 2) for each in truths
-    ]
+    found = [torch.where(torch.rand(each.shape, generator=generator) < 0.6, each.clamp(min=-1), 2) for each in truths]
     computed = compute(found, truths, 6)
     mean, accuracy, per_class = slow_mean_iou(found, truths, 6)
     assert computed["mean_iou"] == pytest.approx(mean, abs=1e-15)

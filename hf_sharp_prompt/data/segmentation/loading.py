@@ -100,9 +100,10 @@ def _with_usual_columns(
     image_column = image_column or find_image_column(others)
     for column, kind in ((image_column, "image"), (mask_column, "mask")):
         if column not in features:
+            named = "" if column is None else f" {column!r}"
             raise ValueError(
-                f"{dataset} has no {kind} column{'' if column is None else f' {column!r}'}; name it with {kind}_column. "
-                f"Its columns are: {describe(features)}."
+                f"{dataset} has no {kind} column{named}; name it with {kind}_column. Its columns are: "
+                f"{describe(features)}."
             )
     splits = splits.select_columns([image_column, mask_column])
     for column, name in ((image_column, "image"), (mask_column, "mask")):

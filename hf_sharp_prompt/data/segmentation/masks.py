@@ -54,8 +54,8 @@ def _without_colours(values: np.ndarray, name: str) -> np.ndarray:
     colours = values[:, :, : 3 if values.shape[-1] >= 3 else 1]
     if (colours != colours[:, :, :1]).any():
         raise ValueError(
-            f"{name} is a picture in colours, whose classes are not known; save it as a picture of one channel or with "
-            "a palette, in which each pixel is the number of its class."
+            f"{name} is a picture in colours, whose classes are not known; save it as a picture of one channel or "
+            "with a palette, in which each pixel is the number of its class."
         )
     return colours[:, :, 0]
 

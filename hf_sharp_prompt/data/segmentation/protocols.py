@@ -35,8 +35,8 @@ def split_classes(data: DatasetDict, base: Sequence[str] | None = None) -> tuple
     for half, classes in (("base", base), ("novel", novel)):
         if len(classes) < 2:
             raise ValueError(
-                f"There are {len(classes)} {half} classes ({', '.join(classes) or 'none'}) of {len(names)}; to compare "
-                "them, a half needs at least two."
+                f"There are {len(classes)} {half} classes ({', '.join(classes) or 'none'}) of {len(names)}; to "
+                "compare them, a half needs at least two."
             )
     return base, novel
 

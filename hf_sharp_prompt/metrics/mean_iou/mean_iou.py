@@ -64,7 +64,9 @@ class MeanIou(evaluate.Metric):
         )
 
     def _compute(
-        self, predictions: Sequence[Sequence[Sequence[int]]], references: Sequence[Sequence[Sequence[int]]],
+        self,
+        predictions: Sequence[Sequence[Sequence[int]]],
+        references: Sequence[Sequence[Sequence[int]]],
         num_classes: int,
     ) -> dict[str, float | list[float]]:
         counts = torch.stack(

@@ -191,7 +191,7 @@ def test_a_table_without_a_column_of_masks_is_refused(tmp_path, picture):
 
 def test_a_folder_without_masks_is_refused(tmp_path, picture):
     picture("data/cats/a.jpg")
-    with pytest.raises(ValueError, match="holds no images with masks that are known.*VOC.*ADE20K"):
+    with pytest.raises(ValueError, match=r"holds no images with masks that are known.*VOC.*ADE20K"):
         load_segmentation_dataset(str(tmp_path / "data"))
 
 
