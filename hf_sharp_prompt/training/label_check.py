@@ -127,7 +127,7 @@ def _check(labels: torch.Tensor, count: int) -> None:
             )
         return
     outside = labels[((labels < 0) | (labels >= count)) & (labels != IGNORED)]
-    if labels.dim() == 2:  # of objects
+    if labels.dim() > 1:  # of objects or pixels
         outside = outside[outside != NO_OBJECT]
     if len(outside):
         raise ValueError(

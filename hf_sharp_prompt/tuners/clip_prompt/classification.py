@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, ExitStack
 from typing import Any
@@ -217,10 +218,11 @@ class NameClassifier(PromptedEncoders, PromptedClassifier):
         class_features = self.get_class_features(
             comparison.condition(image_features) if self._is_conditional else None
         )
-        class_features = normalize(class_features, dim=-1)
-        predicted = comparison.predict(image_features, class_features)
+        normalized = normalize(class_features, dim=-1)
+        compared = normalized if comparison.normalizes_classes else class_features
+        predicted = comparison.predict(image_features, compared)
         loss = None if labels is None else comparison.loss(predicted, targets, num_items_in_batch)
-        features = comparison.features(image_features, class_features) if self.model.training else {}
+        features = comparison.features(image_features, normalized) if self.model.training else {}
         return comparison.output_class(loss=loss, **predicted, **features)
 
     def compare(self, image_features: torch.Tensor, text_features: torch.Tensor) -> torch.Tensor:
@@ -264,11 +266,17 @@ class NameClassifier(PromptedEncoders, PromptedClassifier):
         image_features: torch.Tensor | None = None,
         **kwargs: Any,
     ) -> Any:
-        if input_ids is None and not (pixel_values is None and image_features is None):
+        comparison = self.comparison
+        own = {"input_ids": input_ids, **kwargs}
+        is_own = any(own.get(name) is not None for name in comparison.own_inputs)
+        if not is_own and not (pixel_values is None and image_features is None):
             return self.classify(pixel_values, labels, image_features, **kwargs)
         if input_ids is not None and pixel_values is not None and self._is_conditional:
             return self._compare_conditionally(input_ids, pixel_values, **kwargs)
-        return self._base_forward(input_ids, pixel_values, **kwargs)
+        inputs = {"input_ids": input_ids, "pixel_values": pixel_values, **kwargs}
+        if labels is not None and "labels" in inspect.signature(self._base_forward).parameters:
+            inputs["labels"] = labels
+        return comparison.answer(self._base_forward, inputs)
 
     def _compare_conditionally(
         self,

@@ -5,6 +5,7 @@ from typing import Any, ClassVar
 
 from ...hyperparameters import Registry
 from ..config_fields import config_field
+from ..pixel_loss import PIXEL_LOSSES
 from ..prompt_config import PromptConfig
 from ..prompt_design import CUSTOM, PromptDesign
 from ..registration import PromptPeftType
@@ -48,6 +49,9 @@ class CLIPPromptConfig(PromptConfig):
             What the model is prompted for: `"image-classification"`, or another that its kind of model has. By default
             it is the first that the model has; filled in when the adapter is made. None in files of older versions
             means classification.
+        pixel_loss (`str`, *optional*):
+            How labels of pixels are compared with logits: `"binary"`, a sigmoid for each class, or `"multi_class"`, a
+            softmax over the classes. By default CLIPSeg's is binary, as it was trained, and dense CLIP's multi-class.
         num_text_tokens (`int`, defaults to 4):
             Number n of context tokens at the text input; 0 leaves texts as they are. CoOp uses 4 with
             `text_init="a photo of a"` or 16 with random initialisation.
@@ -141,6 +145,9 @@ class CLIPPromptConfig(PromptConfig):
     )
     task: str | None = config_field(
         None, help="What the model is prompted for, such as image-classification; filled in by default."
+    )
+    pixel_loss: str | None = config_field(
+        None, choices=PIXEL_LOSSES, help="The loss of pixels: binary or multi_class; by default the model's."
     )
     base_model_sizes: dict[str, str] | None = config_field(
         None, help="The parts of the base model that the tokens were learned for, and their sizes; filled in."

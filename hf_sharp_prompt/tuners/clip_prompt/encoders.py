@@ -173,7 +173,12 @@ class PromptedEncoders(PromptModel):
     def _comparison(self) -> Comparison | None:
         name = self.adapter or next(iter(self.active_adapters), None)
         config = self.peft_config.get(name) if name in self.prompt_adapters else None
-        return find_comparison(self.model, config.task if isinstance(config, CLIPPromptConfig) else None)
+        if not isinstance(config, CLIPPromptConfig):
+            return find_comparison(self.model)
+        comparison = find_comparison(self.model, config.task)
+        if comparison is not None:
+            comparison.config = config
+        return comparison
 
     @property
     def labels_images(self) -> bool:

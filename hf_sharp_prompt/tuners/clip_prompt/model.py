@@ -29,8 +29,7 @@ class CLIPPromptModel(NameClassifier):
 
     Args:
         model: A `CLIPModel` or one like it (SigLIP, SigLIP 2, CLIPSeg, OWL-ViT, OWLv2, MetaCLIP 2), one of its towers,
-            or a model built on them, such as `CLIPForImageClassification`. (`CLIPSegForImageSegmentation` runs its
-            CLIPSeg without a graph: it uses prompts, and trains those of texts only through `conditional_embeddings`.)
+            or a model built on them, such as `CLIPForImageClassification` or `CLIPSegForImageSegmentation`.
         peft_config: A [`CLIPPromptConfig`].
         adapter_name: The adapter's name.
 

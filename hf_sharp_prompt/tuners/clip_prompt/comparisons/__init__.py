@@ -4,13 +4,23 @@ from __future__ import annotations
 
 from torch import nn
 
+from .clipseg import CLIPSeg
 from .comparison import Comparison
+from .dense_clip import DenseCLIP
 from .images import CLIPPromptOutput, Images
+from .pixels import SegmentationOutput
 
 
-__all__ = ["COMPARISONS", "CLIPPromptOutput", "Comparison", "find_comparison", "register_comparison"]
+__all__ = [
+    "COMPARISONS",
+    "CLIPPromptOutput",
+    "Comparison",
+    "SegmentationOutput",
+    "find_comparison",
+    "register_comparison",
+]
 
-COMPARISONS: list[type[Comparison]] = [Images]
+COMPARISONS: list[type[Comparison]] = [Images, CLIPSeg, DenseCLIP]
 """The known kinds, each named by its task. Of those that fit a model the first is its default."""
 
 

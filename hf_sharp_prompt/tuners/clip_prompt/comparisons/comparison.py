@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import torch
@@ -40,7 +40,10 @@ class Comparison(ABC):
         heads: The names of the model's modules, besides the vision tower, that images pass before texts meet them.
         targets: The names of the inputs that the loss takes.
         labels_images: True if an image has one label. Otherwise `labels` has one for each object or pixel.
+        normalizes_classes: True if `predict` takes normalised features of the classes; False for those as they are.
+        own_inputs: The inputs to which the model's own `forward` answers, not `classify`.
         output_class: What `classify` returns: a `loss`, what `predict` returns, and `class_features`.
+        config: The config of the adapter that answers the call; None where there is none.
     """
 
     task: ClassVar[str]
@@ -48,7 +51,10 @@ class Comparison(ABC):
     heads: ClassVar[tuple[str, ...]] = ()
     targets: ClassVar[tuple[str, ...]] = ("labels",)
     labels_images: ClassVar[bool] = False
+    normalizes_classes: ClassVar[bool] = True
+    own_inputs: ClassVar[tuple[str, ...]] = ("input_ids",)
     output_class: ClassVar[type[ModelOutput]]
+    config: CLIPPromptConfig | None = None
 
     def __init__(self, model: nn.Module) -> None:
         self.model: Any = model  # Its class decides which attributes it has.
@@ -98,8 +104,8 @@ class Comparison(ABC):
 
         Args:
             image_features: Prepared features.
-            class_features: Normalised features of the classes' texts, classes × width; with a conditional context
-                images × classes × width.
+            class_features: Features of the classes' texts, classes × width; with a conditional context images ×
+                classes × width. They are normalised if `normalizes_classes`.
         """
 
     @abstractmethod
@@ -123,3 +129,12 @@ class Comparison(ABC):
     def features(self, image_features: torch.Tensor, class_features: torch.Tensor) -> dict[str, torch.Tensor]:
         """Return the features that objectives read in training, by their names in the output."""
         return {"class_features": class_features}
+
+    def answer(self, forward: Callable[..., Any], inputs: dict[str, Any]) -> Any:
+        """Return what the model's own `forward` answers to its own inputs.
+
+        Args:
+            forward: The model's `forward`.
+            inputs: Its inputs by name.
+        """
+        return forward(**inputs)
