@@ -6,11 +6,19 @@ from torch import nn
 
 from .comparison import Comparison
 from .images import CLIPPromptOutput, Images
+from .objects import DetectionOutput, Objects
 
 
-__all__ = ["COMPARISONS", "CLIPPromptOutput", "Comparison", "find_comparison", "register_comparison"]
+__all__ = [
+    "COMPARISONS",
+    "CLIPPromptOutput",
+    "Comparison",
+    "DetectionOutput",
+    "find_comparison",
+    "register_comparison",
+]
 
-COMPARISONS: list[type[Comparison]] = [Images]
+COMPARISONS: list[type[Comparison]] = [Images, Objects]
 """The known kinds, each named by its task. Of those that fit a model the first is its default."""
 
 
