@@ -8,6 +8,7 @@ from .clipseg import CLIPSeg
 from .comparison import Comparison
 from .dense_clip import DenseCLIP
 from .images import CLIPPromptOutput, Images
+from .objects import DetectionOutput, Objects
 from .pixels import SegmentationOutput
 
 
@@ -15,12 +16,13 @@ __all__ = [
     "COMPARISONS",
     "CLIPPromptOutput",
     "Comparison",
+    "DetectionOutput",
     "SegmentationOutput",
     "find_comparison",
     "register_comparison",
 ]
 
-COMPARISONS: list[type[Comparison]] = [Images, CLIPSeg, DenseCLIP]
+COMPARISONS: list[type[Comparison]] = [Images, Objects, CLIPSeg, DenseCLIP]
 """The known kinds, each named by its task. Of those that fit a model the first is its default."""
 
 

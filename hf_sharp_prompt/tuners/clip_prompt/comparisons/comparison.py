@@ -36,7 +36,6 @@ class Comparison(ABC):
 
     Attributes:
         task: The task's name, as the Hub writes it.
-        encoders_name: Where the part that encodes images and texts is in the model; empty for the model itself.
         heads: The names of the model's modules, besides the vision tower, that images pass before texts meet them.
         targets: The names of the inputs that the loss takes.
         labels_images: True if an image has one label. Otherwise `labels` has one for each object or pixel.
@@ -47,7 +46,6 @@ class Comparison(ABC):
     """
 
     task: ClassVar[str]
-    encoders_name: ClassVar[str] = ""
     heads: ClassVar[tuple[str, ...]] = ()
     targets: ClassVar[tuple[str, ...]] = ("labels",)
     labels_images: ClassVar[bool] = False
@@ -63,6 +61,11 @@ class Comparison(ABC):
     @abstractmethod
     def fits(cls, model: nn.Module) -> bool:
         """Tell whether a model is of this kind."""
+
+    @property
+    def encoders_name(self) -> str:
+        """Where the part that encodes images and texts is in the model; by default it is the model itself."""
+        return ""
 
     @property
     def encoders(self) -> Any:
