@@ -27,6 +27,7 @@ def pixel_loss(
     kind: str,
     knows_background: bool,
     num_items_in_batch: int | torch.Tensor | None = None,
+    label_sizes: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Return the loss of pixels, divided by the number of those that count.
 
@@ -44,6 +45,7 @@ def pixel_loss(
         kind: `binary` or `multi_class`.
         knows_background: Whether the model can answer "none of the classes".
         num_items_in_batch: What the summed loss is divided by; by default the number of pixels that count.
+        label_sizes: The own size of each image's labels, images × 2, where they are padded to a common one.
 
     Raises:
         ValueError: Labels of another shape, or outside the classes; background for a model that does not know it. On
@@ -58,8 +60,12 @@ def pixel_loss(
         _check_labels(labels, logits.shape[1], knows_background)
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
     total_of = partial(_total, kind=kind, knows_background=knows_background)
-    bytes_of_image = logits.shape[1] * labels[0].numel() * logits.element_size()
-    groups = list(zip(*(each.split(max(1, BYTES // bytes_of_image)) for each in (logits, labels))))
+    if label_sizes is None:
+        bytes_of_image = logits.shape[1] * labels[0].numel() * logits.element_size()
+        groups = list(zip(*(each.split(max(1, BYTES // bytes_of_image)) for each in (logits, labels))))
+    else:
+        sizes = enumerate(label_sizes.tolist())
+        groups = [(logits[i : i + 1], labels[i : i + 1, :height, :width]) for i, (height, width) in sizes]
     if len(groups) > 1 and torch.is_grad_enabled():
         totals = [checkpoint(total_of, *group, use_reentrant=False) for group in groups]
     else:

@@ -310,3 +310,18 @@ def test_the_loss_is_chosen_by_the_config():
     outputs = model(pixel_values=PIXELS, labels=labels)
     torch.testing.assert_close(outputs.loss, pixel_loss(outputs.logits, labels, "multi_class", True))
     assert copy.deepcopy(model).active_peft_config.pixel_loss == "multi_class"
+
+
+def test_masks_that_keep_their_own_sizes_are_padded_without_an_effect():
+    """Images of a data set differ in size, and a measure at another size than the truth's is another measure."""
+    model = prompted()
+    labels = [torch.randint(-1, 3, size) for size in ((50, 30), (20, 60))]
+    padded = torch.full((2, 50, 60), -100)
+    for place, each in zip(padded, labels):
+        place[: each.shape[0], : each.shape[1]] = each
+    sizes = torch.tensor([each.shape for each in labels])
+    loss = model(pixel_values=PIXELS, labels=padded, label_sizes=sizes).loss
+    total = sum(
+        model(pixel_values=PIXELS[i : i + 1], labels=each[None]).loss * each.numel() for i, each in enumerate(labels)
+    )
+    torch.testing.assert_close(loss, total / sum(each.numel() for each in labels))

@@ -19,6 +19,8 @@ from .masks import check_sizes, read_mask
 LABEL_SIZES = "label_sizes"
 """The name of the masks' own sizes in a batch."""
 
+FEATURES = "image_features"
+
 
 class SegmentationCollator:
     """Turns examples with an image and a mask into a batch of `pixel_values` and `labels`.
@@ -41,9 +43,9 @@ class SegmentationCollator:
         ignored_value: The pixel value that is ignored.
 
     Returns:
-        When called with a list of examples: `pixel_values`, images × channels × height × width, and, if the examples
-        have a `mask`, `labels`, images × height × width, -100 where ignored; with `own_sizes` also `label_sizes`,
-        images × 2, height and width.
+        When called with a list of examples: `pixel_values`, images × channels × height × width, or `image_features`
+        of examples that have these instead of an image; and, if they have a `mask`, `labels`, images × height × width,
+        -100 where ignored; with `own_sizes` also `label_sizes`, images × 2, height and width.
 
     Raises:
         ValueError: A class that no pixel value has. When called: an image or mask that cannot be read, of which the
@@ -73,13 +75,14 @@ class SegmentationCollator:
         return Hasher.hash((type(processor).__name__, processor.to_dict(), self.size))
 
     def __call__(self, examples: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
-        images = [decode(_cell(example, "image"), f"number {i} of its batch") for i, example in enumerate(examples)]
-        height, width = self.size
-        batch = {
-            "pixel_values": self.image_processor(
-                images, return_tensors="pt", do_center_crop=False, size={"height": height, "width": width}
-            )["pixel_values"]
-        }
+        images: list[Image.Image] | list[None] = [None] * len(examples)
+        if FEATURES in examples[0]:
+            batch = {FEATURES: torch.stack([example[FEATURES] for example in examples])}
+        else:
+            images = [
+                decode(_cell(example, "image"), f"number {i} of its batch") for i, example in enumerate(examples)
+            ]
+            batch = {"pixel_values": self._pixel_values(images)}
         if "mask" not in examples[0]:
             return batch
         labels = [self._labels(example, image, i) for i, (example, image) in enumerate(zip(examples, images))]
@@ -93,11 +96,17 @@ class SegmentationCollator:
             place[: each.shape[0], : each.shape[1]] = each
         return batch
 
-    def _labels(self, example: Mapping[str, Any], image: Image.Image, number: int) -> torch.Tensor:
+    def _pixel_values(self, images: list[Image.Image]) -> torch.Tensor:
+        height, width = self.size
+        size = {"height": height, "width": width}
+        return self.image_processor(images, return_tensors="pt", do_center_crop=False, size=size)["pixel_values"]
+
+    def _labels(self, example: Mapping[str, Any], image: Image.Image | None, number: int) -> torch.Tensor:
         mask = _cell(example, "mask")
         values = read_mask(mask, f"number {number} of its batch")
         which = _name_of(mask, number)
-        check_sizes(values.shape, (image.height, image.width), which)
+        if image is not None:
+            check_sizes(values.shape, (image.height, image.width), which)
         check_values(np.unique(values).tolist(), self.names, self.ignored_value, which)
         return torch.from_numpy(self.labels_of_values[values])
 

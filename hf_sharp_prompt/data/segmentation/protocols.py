@@ -11,27 +11,37 @@ from ...hyperparameters import nearest
 from .classes import CLASSES, segmented_classes, value_names
 
 
-def split_classes(data: DatasetDict, base: Sequence[str] | None = None) -> tuple[list[str], list[str]]:
+def split_classes(
+    data: DatasetDict, base: Sequence[str] | None = None, novel: Sequence[str] | None = None
+) -> tuple[list[str], list[str]]:
     """Split the classes into base classes, to learn from, and novel ones, to generalise to.
 
     Args:
         data: Splits with a column `classes`.
-        base: The names of the base classes. By default the first ceil(C/2) of the C classes, in the order of their
-            pixel values, as `base_to_novel` splits those of classification.
+        base: The names of the base classes. By default those that are not novel; without `novel` the first ceil(C/2)
+            of the C classes, in the order of their pixel values, as `base_to_novel` splits those of classification.
+        novel: The names of the novel classes. By default those that are not base. With both named, pixels of the
+            classes in neither are ignored.
 
     Returns:
         The names of the base classes and those of the novel ones.
 
     Raises:
-        ValueError: A base class that the data do not have, or that is named twice; fewer than two classes in a half.
+        ValueError: A class that the data do not have, that is named twice or in both halves; fewer than two classes in
+            a half.
     """
     names = segmented_classes(data)
-    base = names[: (len(names) + 1) // 2] if base is None else list(base)
-    if unknown := [name for name in base if name not in names]:
-        raise ValueError(f"There is no class {unknown[0]!r} to be a base class{nearest(unknown[0], names)}")
-    if repeated := sorted({name for name in base if base.count(name) > 1}):
-        raise ValueError(f"The base classes name {repeated[0]!r} twice; name each once.")
-    novel = [name for name in names if name not in base]
+    for half, classes in (("base", list(base or ())), ("novel", list(novel or ()))):
+        if unknown := [name for name in classes if name not in names]:
+            raise ValueError(f"There is no class {unknown[0]!r} to be a {half} class{nearest(unknown[0], names)}")
+        if repeated := sorted({name for name in classes if classes.count(name) > 1}):
+            raise ValueError(f"The {half} classes name {repeated[0]!r} twice; name each once.")
+    if both := [name for name in base or () if name in (novel or ())]:
+        raise ValueError(f"The class {both[0]!r} is in both halves, base and novel; keep it in one.")
+    if base is None:
+        base = names[: (len(names) + 1) // 2] if novel is None else [name for name in names if name not in novel]
+    base = list(base)
+    novel = [name for name in names if name not in base] if novel is None else list(novel)
     for half, classes in (("base", base), ("novel", novel)):
         if len(classes) < 2:
             raise ValueError(

@@ -205,7 +205,8 @@ def shown():
 def test_halves_and_shots(shown):
     base, novel = split_classes(shown)
     assert (base, novel) == (["cat", "dog"], ["cow", "hen"])
-    assert split_classes(shown, ["hen", "cat"])[1] == ["dog", "cow"]
+    assert split_classes(shown, ["hen", "cat"]) == (["hen", "cat"], ["dog", "cow"])
+    assert split_classes(shown, novel=["hen", "cat"]) == (["dog", "cow"], ["hen", "cat"])
     assert len(with_classes(shown["train"], base)) == 3
     drawn = few_shot_masks(shown["train"], base, 1, seed=0)
     assert all(any(value in values for values in drawn["classes"]) for value in (1, 2))
@@ -226,6 +227,11 @@ def test_halves_and_shots(shown):
 def test_halves_that_make_no_sense_are_refused(shown, base, message):
     with pytest.raises(ValueError, match=message):
         split_classes(shown, base)
+
+
+def test_a_class_in_both_halves_is_refused(shown):
+    with pytest.raises(ValueError, match="The class 'dog' is in both halves, base and novel; keep it in one"):
+        split_classes(shown, ["cat", "dog"], ["dog", "cow"])
 
 
 def test_a_class_that_no_image_shows_has_no_shots(shown):

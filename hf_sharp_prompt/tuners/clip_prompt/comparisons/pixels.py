@@ -37,6 +37,7 @@ class Pixels(Comparison):
     """
 
     task = "image-segmentation"
+    targets = ("labels", "label_sizes")
     output_class = SegmentationOutput
     pixel_losses: ClassVar[tuple[str, ...]] = PIXEL_LOSSES
     knows_background: ClassVar[bool] = True
@@ -63,4 +64,5 @@ class Pixels(Comparison):
         labels = targets["labels"]
         assert labels is not None
         kind = (self.config and self.config.pixel_loss) or self.pixel_losses[0]
-        return pixel_loss(predicted["logits"], labels, kind, self.knows_background, num_items_in_batch)
+        sizes = targets.get("label_sizes")
+        return pixel_loss(predicted["logits"], labels, kind, self.knows_background, num_items_in_batch, sizes)
