@@ -21,7 +21,8 @@ class DetectionCollator:
 
     Labels are batch × most objects: categories, -100 to pad, and for an image without objects one -1 (`NO_OBJECT`).
     Boxes are batch × most objects × 4: centre, width and height, in shares of the model's input, of which a processor
-    that pads, such as OWLv2's, fills a part. `crowds`, batch × most objects, tell which are crowds.
+    that pads, such as OWLv2's, fills a part. `crowds`, batch × most objects, are 1 for boxes of crowds, which are only
+    measured with. Rows without `objects` have none of these, and rows with `image_features` need no image.
 
     Args:
         processor: The model's processor, or its image processor.
@@ -50,13 +51,13 @@ class DetectionCollator:
         else:
             images = [decode(each["image"], f"number {number} of its batch") for number, each in enumerate(examples)]
             batch = self.images([{"image": image} for image in images])
-        return {**batch, **self.targets(examples)}
+        return {**batch, **self.targets(examples)} if "objects" in examples[0] else batch
 
     def targets(self, examples: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
         """Return the labels, boxes and crowds of examples, whose images are not read."""
         most = max(1, *(len(each["objects"]["category"]) for each in examples))
         labels = torch.full((len(examples), most), IGNORED)
-        boxes, crowds = torch.zeros(len(examples), most, 4), torch.zeros(len(examples), most, dtype=torch.bool)
+        boxes, crowds = torch.zeros(len(examples), most, 4), torch.zeros_like(labels)
         for row, example in enumerate(examples):
             objects, count = example["objects"], len(example["objects"]["category"])
             if not count:

@@ -129,9 +129,8 @@ def _rows(split: Dataset, where: str) -> list[Row]:
     for row in split.cast_column(image_column, datasets.Image(decode=False)).with_format(None):
         objects = {"bbox": _values(row["objects"], boxes), "category": _values(row["objects"], categories)}
         crowd = [bool(each) for each in _values(row["objects"], crowds)] if crowds else [False] * len(objects["bbox"])
-        rows.append(
-            {"image": row[image_column], "width": None, "height": None, "objects": {**objects, "crowd": crowd}}
-        )
+        image = {"image": row[image_column], "width": None, "height": None}
+        rows.append({**image, "objects": {**objects, "crowd": crowd}})
     return rows
 
 

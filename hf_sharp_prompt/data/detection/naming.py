@@ -41,9 +41,7 @@ def find_field(fields: Mapping[str, Any], usual: Sequence[str], where: str) -> s
     """
     found = next((name for name in usual if name in fields), None)
     if found is None:
-        raise ValueError(
-            f"The objects of {where} have {', '.join(fields)}, and no field {usual[0]!r}; add or rename it."
-        )
+        raise ValueError(f"The objects of {where} have {', '.join(fields)}, but no {usual[0]!r}; add or rename it.")
     return found
 
 

@@ -112,7 +112,8 @@ def _precision(
         evaluation.params.maxDets = [100]
         evaluation.evaluate()
         evaluation.accumulate()
-    return evaluation.eval["precision"][:, :, :, 0, 0]
+    accumulated: Any = evaluation.eval
+    return accumulated["precision"][:, :, :, 0, 0]
 
 
 def _found(predictions: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -130,13 +131,13 @@ def _sought(references: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _annotations(images: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    boxes = [
-        {"image_id": image, "category_id": int(label), "bbox": [float(value) for value in box]}
-        for image, each in enumerate(images)
-        for box, label in zip(each["boxes"], each["labels"], strict=True)
-    ]
-    # Ids start at 1: pycocotools takes 0 for "matched with nothing".
-    return [{"id": 1 + number, "area": box["bbox"][2] * box["bbox"][3], **box} for number, box in enumerate(boxes)]
+    annotations: list[dict[str, Any]] = []
+    for image, each in enumerate(images):
+        for box, label in zip(each["boxes"], each["labels"], strict=True):
+            # Ids start at 1: pycocotools takes 0 for "matched with nothing".
+            shared = {"id": len(annotations) + 1, "image_id": image, "category_id": int(label)}
+            annotations.append({**shared, "bbox": [float(value) for value in box], "area": float(box[2] * box[3])})
+    return annotations
 
 
 def _mean(precision: np.ndarray, axis: tuple[int, ...] | None = None) -> np.ndarray:
