@@ -46,7 +46,14 @@ def targets(dtype: torch.dtype = torch.float64) -> dict[str, torch.Tensor]:
     [
         {},
         {"num_vision_tokens": 2, "vision_depth": 2},
-        {"design": "maple", "num_text_tokens": 2, "text_depth": 2, "num_vision_tokens": 2, "vision_depth": 2},
+        {
+            "design": "maple",
+            "text_init": None,
+            "num_text_tokens": 2,
+            "text_depth": 2,
+            "num_vision_tokens": 2,
+            "vision_depth": 2,
+        },
         {"class_token_position": "front"},
     ],
     ids=["coop", "ivlp", "maple", "front"],

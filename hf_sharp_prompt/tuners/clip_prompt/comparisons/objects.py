@@ -48,7 +48,8 @@ class Objects(Comparison):
     normalised, its shift, its scale and its box.
 
     Labels are batch × most objects: class indices, -100 to pad, and for an image without objects one -1
-    (`NO_OBJECT`); `boxes` are batch × most objects × 4, as `pred_boxes`.
+    (`NO_OBJECT`); `boxes` are batch × most objects × 4, as `pred_boxes`. `crowds`, which metrics read, have no part in
+    the loss.
 
     Reference:
         Minderer et al., "Simple Open-Vocabulary Object Detection with Vision Transformers", ECCV 2022,
@@ -57,7 +58,7 @@ class Objects(Comparison):
 
     task = "object-detection"
     heads = ("layer_norm", "class_head", "box_head")
-    targets = ("labels", "boxes")
+    targets = ("labels", "boxes", "crowds")
     output_class = DetectionOutput
 
     @classmethod
