@@ -206,11 +206,13 @@ class DenseExperiment(Experiment[CLIPPromptArguments, DenseTrainer]):
         task: The task, as `CLIPPromptConfig` has it.
         metrics: What `judge` returns → the suffix of its results.
         label_names: The inputs that are labels.
+        trainer_class: The Trainer.
     """
 
     task: ClassVar[str]
     metrics: ClassVar[Mapping[str, str]]
     label_names: ClassVar[Sequence[str]] = ("labels",)
+    trainer_class: ClassVar[type[DenseTrainer]] = DenseTrainer
 
     def __init__(self, dataset: str, args: DenseArguments, training: SharpPromptTrainingArguments) -> None:
         super().__init__(dataset, args, training)
@@ -303,12 +305,16 @@ class DenseExperiment(Experiment[CLIPPromptArguments, DenseTrainer]):
             self.encode(seed, self.draw_rows(seed), self.make_collator("base", measures=False), names)
         return self._encoded[seed]
 
+    def make_config(self, **prompt: Any) -> CLIPPromptConfig:
+        """Make the config of a prompt from its fields."""
+        return CLIPPromptConfig(task=self.task, **prompt)
+
     def make_trainer(self, method: CLIPMethod, training: SharpPromptTrainingArguments) -> DenseTrainer:
         images = self.images_to_train_on(method, training.seed)
         set_seed(training.seed)
         prompt = dict(vars(method.prompt))
         template = prompt.pop("class_template")
-        model = get_peft_model(self.load_model(), CLIPPromptConfig(task=self.task, **prompt))
+        model = get_peft_model(self.load_model(), self.make_config(**prompt))
         model.set_classes(self.names["base"], self.processor, template)
         collator = self.make_collator("base", measures=False)
         as_pixels = self.decodes_images(method)
@@ -320,7 +326,7 @@ class DenseExperiment(Experiment[CLIPPromptArguments, DenseTrainer]):
 
     def measure_baselines(self, training: SharpPromptTrainingArguments) -> Results:
         """Measure the model without prompts, with the hand-written text, as the learned ones are measured."""
-        model = get_peft_model(self.load_model(), CLIPPromptConfig(task=self.task))
+        model = get_peft_model(self.load_model(), self.make_config())
         training = dataclasses.replace(training, output_dir=str(self.directory), push_to_hub=False, objectives=None)
         as_pixels = self.args.cache_features == "no"
         trainer = self.trainer_of(model, training, as_pixels, self.args.template)
@@ -336,7 +342,7 @@ class DenseExperiment(Experiment[CLIPPromptArguments, DenseTrainer]):
         **options: Any,
     ) -> DenseTrainer:
         """Make a Trainer of a model with an adapter, which measures on pixels or on features."""
-        trainer = DenseTrainer(
+        trainer = self.trainer_class(
             model,
             training,
             measured={name: self._measured(name, as_pixels, template) for name in SETS},

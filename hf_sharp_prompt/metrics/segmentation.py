@@ -14,6 +14,7 @@ trainer = SharpPromptTrainer(
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -85,12 +86,25 @@ def count_pixels_of_logits(
     counts = []
     for index, (of_image, truth) in enumerate(zip(logits, labels)):
         height, width = truth.shape if sizes is None else sizes[index].tolist()
-        scaled = interpolate(of_image[None].float(), (height, width), mode="bilinear", align_corners=False)[0]
-        largest, predicted = scaled.max(dim=0)
-        if background:
-            predicted = predicted.masked_fill(largest < 0, BACKGROUND)
+        predicted = class_map(of_image, (height, width), background)
         counts.append(count_pixels(predicted, truth[:height, :width], len(of_image)))
     return torch.stack(counts)
+
+
+def class_map(logits: torch.Tensor, size: Sequence[int], background: bool = False) -> torch.Tensor:
+    """Return the class of each pixel of an image: of the largest of the logits, which are scaled bilinearly.
+
+    Args:
+        logits: classes × height × width.
+        size: The height and width of the image.
+        background: True to return -1, none of the classes, where all logits are below 0, as sigmoids do.
+
+    Returns:
+        height × width.
+    """
+    scaled = interpolate(logits[None].float(), tuple(size), mode="bilinear", align_corners=False)[0]
+    largest, predicted = scaled.max(dim=0)
+    return predicted.masked_fill(largest < 0, BACKGROUND) if background else predicted
 
 
 def segmentation_scores(counts: EvalPrediction | np.ndarray | torch.Tensor) -> dict[str, Any]:
