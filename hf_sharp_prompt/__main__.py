@@ -61,6 +61,8 @@ COMMANDS = {
         "domain_generalization",
         "learn on one data set, measure on variants of its images",
     ),
+    "detection": training_command("detection", "detection", "find objects of categories that were not learned"),
+    "segmentation": training_command("segmentation", "segmentation", "segment classes that were not learned"),
     "long_tail": training_command("long_tail", "long_tail", "learn from classes of which most are rare, with a ViT"),
     "summarize": Command("experiments.summarize", "make tables and figures of all results in directories", True),
     "recipes": Command("experiments.show_recipes", "list the recipes, or show what one resolves to", True),

@@ -127,6 +127,45 @@ def plot_accuracy_by_group(
     figure.savefig(path, dpi=150)
 
 
+def plot_segmentations(
+    images: Sequence[np.ndarray],
+    maps: Mapping[str, Sequence[np.ndarray]],
+    class_names: Sequence[str],
+    path: str | Path,
+    title: str = "",
+) -> None:
+    """Draw images in rows, and beside each the class of its pixels, each class in a colour of its own.
+
+    Args:
+        images: Images, height × width × 3, of 8 bits.
+        maps: Heading → for each image the class of each pixel, height × width; below 0 where there is none, which
+            stays black, or where the truth does not count, which stays white.
+        class_names: The names of the classes.
+        path: The PNG file to write.
+        title: The title of the figure.
+    """
+    from matplotlib import colormaps  # an extra; the rest of the package works without it
+    from matplotlib.figure import Figure
+    from matplotlib.patches import Patch
+
+    count = len(class_names)
+    palette = colormaps["tab20"](np.arange(count)) if count <= 20 else colormaps["hsv"](np.arange(count) / count)
+    table = np.array([[1, 1, 1], [0, 0, 0], *palette[:, :3]])
+    figure = Figure(figsize=(1.6 * (len(maps) + 1) + 2, 1.6 * len(images) + 0.5), layout="constrained")
+    figure.suptitle(title)
+    grid = figure.subplots(len(images), len(maps) + 1, squeeze=False)
+    for row, (axes, image) in enumerate(zip(grid, images)):
+        pictures = {"image": image, **{name: table[np.clip(each[row], -2, None) + 2] for name, each in maps.items()}}
+        for place, (name, picture) in zip(axes, pictures.items()):
+            place.imshow(picture, interpolation="nearest")
+            place.set(xticks=[], yticks=[], title=name if row == 0 else "")
+    shown = {int(label) for each in maps.values() for of_image in each for label in np.unique(of_image)} - {-100}
+    names = {label: class_names[label] if label >= 0 else "background" for label in sorted(shown)}
+    patches = [Patch(facecolor=table[label + 2], edgecolor="grey", label=name) for label, name in names.items()]
+    figure.legend(handles=patches, loc="outside right center", frameon=False, fontsize="small")
+    figure.savefig(path, dpi=150)
+
+
 def plot_angles(cosines: Mapping[str, Sequence[Sequence[float]]], path: str | Path, title: str = "") -> None:
     """Plot the angle between gradient and perturbed gradient over training.
 

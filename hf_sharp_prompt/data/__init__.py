@@ -6,6 +6,7 @@ from .auto_augment import CIFARAutoAugment
 from .cifar import CIFAR_MEAN, CIFAR_STD, CIFARAugmentation, ResizeCenterCrop
 from .collator import ImageCollator
 from .features.dataset import ImageFeatures
+from .features.rows import EncodedRows, encode_rows
 from .fingerprint import fingerprint
 from .labels import class_counts, labels_of
 from .loading import canonical_name, find_facts, load_image_dataset, template_of
@@ -20,6 +21,7 @@ __all__ = [
     "CIFARAugmentation",
     "CIFARAutoAugment",
     "ClassFrequencySampler",
+    "EncodedRows",
     "ImageCollator",
     "ImageFeatures",
     "RandomResizedCropFlip",
@@ -28,6 +30,7 @@ __all__ = [
     "canonical_name",
     "catalogue",
     "class_counts",
+    "encode_rows",
     "exponential_counts",
     "few_shot",
     "find_facts",

@@ -43,7 +43,7 @@ def decode(image: Any, which: str = "without a path") -> Image.Image:
     Raises:
         ValueError: The image cannot be read, or the values of its black and white are not known.
     """
-    name, image = _open(image, which)
+    name, image = open_image(image, which)
     if isinstance(image, np.ndarray):
         image = _from_array(image, name)
     if 0 in image.size:
@@ -53,7 +53,7 @@ def decode(image: Any, which: str = "without a path") -> Image.Image:
     return _to_rgb(image, name)
 
 
-def _open(image: Any, which: str) -> tuple[str, Any]:
+def open_image(image: Any, which: str) -> tuple[str, Any]:
     """Return what to call an image, and a PIL image or array with its pixels in memory."""
     name = f"({which})"
     if isinstance(image, str | os.PathLike):

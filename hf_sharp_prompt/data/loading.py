@@ -131,7 +131,7 @@ def load_image_dataset(
     splits = with_named_labels(splits, naming, dataset)
     splits = DatasetDict({name: _labelled_rows(split, name, dataset) for name, split in splits.items()})
     splits = _without_empty_splits(splits, "labelled", dataset)
-    _check_images_are_apart(splits, dataset)
+    check_images_are_apart(splits, dataset)
     if on_bad_image == "skip":
         splits = _without_empty_splits(without_bad_images(splits, dataset), "readable", dataset)
     else:
@@ -270,7 +270,7 @@ def _labelled_rows(split: Dataset, name: str, dataset: str) -> Dataset:
     return split
 
 
-def _check_images_are_apart(splits: DatasetDict, dataset: str) -> None:
+def check_images_are_apart(splits: DatasetDict, dataset: str) -> None:
     """Check that no image file is in two splits."""
     split_of_file: dict[str, str] = {}
     for name, split in splits.items():

@@ -12,22 +12,35 @@ splits = load_task(DEFAULT_TASK)
 
 from pathlib import Path
 
+from .scene_tasks import DEFAULT_SCENE_TASK, SCENE_TASKS, SceneTask, load_scene_task
 from .tasks import DEFAULT_TASK, LONG_TAIL_TASK, TASKS, Task, load_long_tail, load_task
 
 
 CLIP_PATH = Path(__file__).parent / "clip"
 """The CLIP's directory for `from_pretrained`: model, tokenizer and image processor."""
 
+OWLVIT_PATH = Path(__file__).parent / "owlvit"
+"""The OWL-ViT's directory for `from_pretrained`: model, tokenizer and image processor."""
+
+CLIPSEG_PATH = Path(__file__).parent / "clipseg"
+"""The CLIPSeg's directory for `from_pretrained`: model, tokenizer and image processor."""
+
 VIT_PATH = Path(__file__).parent / "vit"
 """The ViT's directory for `from_pretrained`: model and image processor."""
 
 __all__ = [
+    "CLIPSEG_PATH",
     "CLIP_PATH",
+    "DEFAULT_SCENE_TASK",
     "DEFAULT_TASK",
     "LONG_TAIL_TASK",
+    "OWLVIT_PATH",
+    "SCENE_TASKS",
     "TASKS",
     "VIT_PATH",
+    "SceneTask",
     "Task",
     "load_long_tail",
+    "load_scene_task",
     "load_task",
 ]

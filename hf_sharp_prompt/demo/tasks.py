@@ -21,18 +21,17 @@ IMAGES_PER_CLASS = {"train": 32, "validation": 12, "test": 20}
 
 
 @dataclass(frozen=True)
-class Task:
-    """A task: to tell combinations of words apart in one style.
+class WordTask:
+    """A task whose classes are combinations of words, in one style.
 
     Args:
-        name: the kinds and the style, as `load_task` takes them.
+        name: what the task's loading function takes; it ends with the kinds and the style.
         description: one sentence.
         kinds: the fields of a scene that a class names, in the order of the words.
         words: the words of each kind that the task's classes use; every combination of them is a class.
         style: the style of all its images, held out from pre-training.
         template: the hand-written prompt, with `{}` for the name of a class.
-        seed: seed of its images, together with the split, the class and the image's number.
-        images_per_class: split → number of images of each class.
+        seed: seed of its images, together with the split and the image's number.
     """
 
     name: str
@@ -42,12 +41,22 @@ class Task:
     style: str
     template: str
     seed: int
-    images_per_class: Mapping[str, int] = field(default_factory=lambda: IMAGES_PER_CLASS)
 
     @property
     def classes(self) -> tuple[str, ...]:
         """The names of the classes, sorted."""
         return tuple(sorted(" ".join(words) for words in product(*self.words)))
+
+
+@dataclass(frozen=True)
+class Task(WordTask):
+    """A task: to tell combinations of words apart in one style.
+
+    Args:
+        images_per_class: split → number of images of each class; for the other arguments see `WordTask`.
+    """
+
+    images_per_class: Mapping[str, int] = field(default_factory=lambda: IMAGES_PER_CLASS)
 
     def images(self, split: str, per_class: int | Sequence[int] | None = None) -> tuple[np.ndarray, list[int]]:
         """Render a split, or the first images of each of its classes.
@@ -87,7 +96,7 @@ class Task:
         splits = DatasetDict()
         for split in self.images_per_class:
             images, labels = self.images(split, train_counts if split == "train" else None)
-            columns = {"image": [{"bytes": _png(image), "path": None} for image in images], "label": labels}
+            columns = {"image": [encode_png(image) for image in images], "label": labels}
             splits[split] = Dataset.from_dict(columns, features=features)
         return splits
 
@@ -101,10 +110,11 @@ class LongTailTask(Task):
         return tuple(random.Random(self.seed).sample(super().classes, k=len(super().classes)))
 
 
-def _png(image: np.ndarray) -> bytes:
+def encode_png(image: np.ndarray) -> dict[str, bytes | None]:
+    """Turn an image, uint8, (h, w, 3) or (h, w), into a value of a column of images."""
     buffer = io.BytesIO()
     Image.fromarray(image).save(buffer, format="png", compress_level=1)
-    return buffer.getvalue()
+    return {"bytes": buffer.getvalue(), "path": None}
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ order, or any global state.
 """
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -45,6 +45,8 @@ class Stream(IntEnum):
     PRETRAIN_IMAGE = 2
     TASK_SCENE = 3
     TASK_IMAGE = 4
+    PRETRAIN_OBJECTS = 5
+    TASK_OBJECTS = 6
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,8 @@ def _contrasting(colour: str) -> list[str]:
     return [word for word in COLOURS if word != colour and far[word]]
 
 
-_BACKDROPS = {colour: _contrasting(colour) for colour in COLOURS}
+BACKDROPS = {colour: _contrasting(colour) for colour in COLOURS}
+"""Colour of an object → the backdrops that it stands out from."""
 
 
 def draw_scene(rng: np.random.Generator, styles: Sequence[str], **fixed: str) -> Scene:
@@ -97,7 +100,7 @@ def draw_scene(rng: np.random.Generator, styles: Sequence[str], **fixed: str) ->
     choice = {"colour": tuple(COLOURS), "texture": tuple(TEXTURES), "shape": tuple(SHAPES), "size": tuple(SIZES)}
     choice["style"] = tuple(styles)
     words = {field: fixed.get(field) or words[rng.integers(len(words))] for field, words in choice.items()}
-    backdrops = _BACKDROPS[words["colour"]]
+    backdrops = BACKDROPS[words["colour"]]
     return Scene(backdrop=fixed.get("backdrop") or backdrops[rng.integers(len(backdrops))], **words)
 
 
@@ -126,13 +129,12 @@ def render(scenes: Sequence[Scene], keys: Sequence[Sequence[int]]) -> np.ndarray
 
 def _draw(scenes: Sequence[Scene], keys: Sequence[Sequence[int]]) -> np.ndarray:
     """Return colours (n, size, size, 3) that are still to be clipped to [0, 1]."""
-    dice, grain = _draw_numbers(keys)
-    x, y, radius = _place(scenes, dice[:, 0:4])
-    distance = radius * _by_word(SHAPES, [scene.shape for scene in scenes], x, y)
-    tone = _tone([scene.texture for scene in scenes], x * radius, y * radius, grain, dice[:, 4:8])
-    image = _light(scenes, distance, tone, dice[:, 8:17])
-    canvas_styles = {word: lambda *parts, style=style: style(Canvas(*parts)) for word, style in STYLES.items()}
-    return _by_word(canvas_styles, [scene.style for scene in scenes], image, distance, grain, dice[:, 17:21])
+    dice, grain = draw_numbers(keys, 21, IMAGE_SIZE)
+    radius, angle = pose(scenes, dice[:, 0:2], SIZES)
+    centre = place(radius, dice[:, 2:4], IMAGE_SIZE)
+    distance, surface = shape_and_surface(scenes, (radius, angle, centre), grain, dice[:, 4:11])
+    image = paint(paint_backdrop(scenes, dice[:, 11:14]), distance, surface)
+    return apply_styles(scenes, light(image, dice[:, 14:17]), distance, grain, dice[:, 17:21])
 
 
 def _by_word(functions: dict, words: Sequence[str], *arrays: np.ndarray) -> np.ndarray:
@@ -147,27 +149,85 @@ def _by_word(functions: dict, words: Sequence[str], *arrays: np.ndarray) -> np.n
     return result
 
 
-def _draw_numbers(keys: Sequence[Sequence[int]]) -> tuple[np.ndarray, np.ndarray]:
-    """Draw uniform numbers for each image, (n, 21), and for each of its pixels, (n, size, size)."""
-    draws = np.stack([np.random.default_rng(key).random(21 + IMAGE_SIZE**2, np.float32) for key in keys])
-    return draws[:, :21], draws[:, 21:].reshape(-1, IMAGE_SIZE, IMAGE_SIZE)
+def draw_numbers(keys: Sequence[Sequence[int]], count: int, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Draw uniform numbers for each image, (n, count), and for each of its pixels, (n, size, size)."""
+    draws = np.stack([np.random.default_rng(key).random(count + size**2, np.float32) for key in keys])
+    return draws[:, :count], draws[:, count:].reshape(-1, size, size)
 
 
 def _column(values: np.ndarray) -> np.ndarray:
     return values[:, None, None]
 
 
-def _place(scenes: Sequence[Scene], dice: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return every pixel's coordinates in the object's frame, where its radius is 1, and that radius in pixels."""
-    low, high = np.asarray([SIZES[scene.size] for scene in scenes], np.float32).T
-    radius = low + (high - low) * dice[:, 0]
-    angle = np.radians(50) * (dice[:, 1] - 0.5)
-    room = IMAGE_SIZE / 2 - 1 - radius
-    centre = (IMAGE_SIZE - 1) / 2 + _column(room)[..., None] * (2 * dice[:, None, None, 2:4] - 1)
-    rows, columns = np.mgrid[:IMAGE_SIZE, :IMAGE_SIZE].astype(np.float32)
-    right, up = columns - centre[..., 0], centre[..., 1] - rows
+def pose(
+    scenes: Sequence[Scene], dice: np.ndarray, sizes: Mapping[str, tuple[float, float]]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Draw each object's radius in pixels and its rotation in radians.
+
+    Args:
+        scenes: n objects.
+        dice: uniform numbers, (n, 2).
+        sizes: word of `SIZES` → range of the radius in pixels.
+
+    Returns:
+        Radii and angles, each (n,).
+    """
+    low, high = np.asarray([sizes[scene.size] for scene in scenes], np.float32).T
+    return low + (high - low) * dice[:, 0], np.radians(50) * (dice[:, 1] - 0.5)
+
+
+def place(radius: np.ndarray, dice: np.ndarray, size: int) -> np.ndarray:
+    """Draw centres that keep objects inside the image.
+
+    Args:
+        radius: the objects' radii in pixels, (n,).
+        dice: uniform numbers, (n, 2).
+        size: the images' height and width.
+
+    Returns:
+        Column and row of each centre, (n, 2).
+    """
+    return (size - 1) / 2 + (size / 2 - 1 - radius)[:, None] * (2 * dice - 1)
+
+
+def shape_and_surface(
+    scenes: Sequence[Scene],
+    poses: tuple[np.ndarray, np.ndarray, np.ndarray],
+    grain: np.ndarray,
+    dice: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Work out where objects are and how their surfaces look.
+
+    Args:
+        scenes: n objects.
+        poses: their radii (n,), angles (n,) and centres (n, 2).
+        grain: uniform noise per pixel, (n, size, size).
+        dice: uniform numbers, (n, 7).
+
+    Returns:
+        Signed distances to the objects' edges in pixels, (n, size, size), and the colours that the objects would have
+        at every pixel, (n, size, size, 3).
+    """
+    radius, angle, centre = poses
+    x, y = _object_coordinates(radius, angle, centre, grain.shape[1])
+    radius = _column(radius)
+    distance = radius * _by_word(SHAPES, [scene.shape for scene in scenes], x, y)
+    tone = _tone([scene.texture for scene in scenes], x * radius, y * radius, grain, dice[:, 0:4])
+    colour = _shade([scene.colour for scene in scenes], dice[:, 4:7])
+    bright = colour.max(axis=1, keepdims=True) > 0.3
+    second = np.where(bright, 0.4 * colour, colour + 0.4)
+    colour, second = colour[:, None, None, :], second[:, None, None, :]
+    return distance, colour + tone[..., None] * (second - colour)
+
+
+def _object_coordinates(
+    radius: np.ndarray, angle: np.ndarray, centre: np.ndarray, size: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return every pixel's coordinates in the object's frame, where its radius is 1."""
+    rows, columns = np.mgrid[:size, :size].astype(np.float32)
+    right, up = columns - _column(centre[:, 0]), _column(centre[:, 1]) - rows
     cos, sin, radius = _column(np.cos(angle)), _column(np.sin(angle)), _column(radius)
-    return (right * cos + up * sin) / radius, (up * cos - right * sin) / radius, radius
+    return (right * cos + up * sin) / radius, (up * cos - right * sin) / radius
 
 
 def _tone(textures: Sequence[str], x: np.ndarray, y: np.ndarray, grain: np.ndarray, dice: np.ndarray) -> np.ndarray:
@@ -180,24 +240,43 @@ def _tone(textures: Sequence[str], x: np.ndarray, y: np.ndarray, grain: np.ndarr
     return _by_word(TEXTURES, textures, u, v, grain)
 
 
-def _light(scenes: Sequence[Scene], distance: np.ndarray, tone: np.ndarray, dice: np.ndarray) -> np.ndarray:
-    """Colour object and backdrop, and light them by one lamp."""
+def _shade(words: Sequence[str], jitter: np.ndarray) -> np.ndarray:
+    return np.asarray([COLOURS[word] for word in words], np.float32) + 0.1 * (jitter - 0.5)
 
-    def shade(words: Sequence[str], jitter: np.ndarray) -> np.ndarray:
-        return np.asarray([COLOURS[word] for word in words], np.float32) + 0.1 * (jitter - 0.5)
 
-    colour = shade([scene.colour for scene in scenes], dice[:, 0:3])
-    backdrop = _pale(shade([scene.backdrop for scene in scenes], 1.5 * dice[:, 3:6] - 0.25))
-    bright = colour.max(axis=1, keepdims=True) > 0.3
-    second = np.where(bright, 0.4 * colour, colour + 0.4)
-    colour, second, backdrop = (part[:, None, None, :] for part in (colour, second, backdrop))
+def paint_backdrop(scenes: Sequence[Scene], dice: np.ndarray) -> np.ndarray:
+    """Return the colours of the scenes' backdrops, (n, 1, 1, 3); `dice` are uniform numbers, (n, 3)."""
+    return _pale(_shade([scene.backdrop for scene in scenes], 1.5 * dice - 0.25))[:, None, None, :]
 
+
+def paint(image: np.ndarray, distance: np.ndarray, surface: np.ndarray) -> np.ndarray:
+    """Paint objects onto images, with a shadow around each.
+
+    Args:
+        image: what is there, (n, size, size, 3) or one colour for all pixels.
+        distance: signed distance to the object's edge in pixels, (n, size, size).
+        surface: colours of the object, (n, size, size, 3).
+
+    Returns:
+        Colours, (n, size, size, 3).
+    """
     inside = np.clip(0.5 - distance, 0, 1)[..., None]
     halo = 1 - 0.4 * np.exp(-np.maximum(distance, 0) / 2.5)[..., None]
-    surface = colour + tone[..., None] * (second - colour)
-    image = backdrop * halo + inside * (surface - backdrop * halo)
+    return image * halo + inside * (surface - image * halo)
 
-    angle = _column(2 * np.pi * dice[:, 6])
-    rows, columns = np.mgrid[:IMAGE_SIZE, :IMAGE_SIZE].astype(np.float32) / IMAGE_SIZE - 0.5
-    slope = _column(0.5 * dice[:, 7]) * (columns * np.cos(angle) + rows * np.sin(angle))
-    return image * (_column(0.8 + 0.3 * dice[:, 8]) + slope)[..., None]
+
+def light(image: np.ndarray, dice: np.ndarray) -> np.ndarray:
+    """Light images (n, size, size, 3) by one lamp each; `dice` are uniform numbers, (n, 3)."""
+    size = image.shape[1]
+    angle = _column(2 * np.pi * dice[:, 0])
+    rows, columns = np.mgrid[:size, :size].astype(np.float32) / size - 0.5
+    slope = _column(0.5 * dice[:, 1]) * (columns * np.cos(angle) + rows * np.sin(angle))
+    return image * (_column(0.8 + 0.3 * dice[:, 2]) + slope)[..., None]
+
+
+def apply_styles(
+    scenes: Sequence[Scene], image: np.ndarray, distance: np.ndarray, grain: np.ndarray, dice: np.ndarray
+) -> np.ndarray:
+    """Show each image in its scene's style; for the arrays see `Canvas`."""
+    canvas_styles = {word: lambda *parts, style=style: style(Canvas(*parts)) for word, style in STYLES.items()}
+    return _by_word(canvas_styles, [scene.style for scene in scenes], image, distance, grain, dice)

@@ -12,9 +12,10 @@ from datasets import Value
 from transformers import EvalPrediction
 
 from ..hyperparameters import nearest
+from .segmentation import count_pixels_of_logits, segmentation_scores
 
 
-__all__ = ["PATH", "compute", "load", "names"]
+__all__ = ["PATH", "compute", "count_pixels_of_logits", "load", "names", "segmentation_scores"]
 
 PATH = Path(__file__).parent  # evaluate.load(str(PATH / "shot_groups")) is what `load` does
 

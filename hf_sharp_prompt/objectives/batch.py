@@ -19,11 +19,12 @@ class Batch:
         model: The model, as it was called.
         inputs: What it was called with, by name.
         outputs: What it returned: the logits, or something with `logits`.
-        labels: The samples' labels, if there are any: class indices, where samples with -100 do not count; or
-            probabilities, samples × classes, where samples whose probabilities are all 0 do not count.
+        labels: The labels, if there are any: class indices of samples, or of their objects or pixels, where those that
+            are -100 do not count; or probabilities, samples × classes, where samples whose probabilities are all 0 do
+            not count.
         index: The samples' positions in the data set, for objectives that remember samples.
-        size: The number of samples of the step's whole batch, over all micro-batches and processes, divided by the
-            number of processes. By default the step has only this micro-batch.
+        size: The number of labels that count in the step's whole batch, over all micro-batches and processes, divided
+            by the number of processes. By default the step has only this micro-batch.
         frozen_image_features: The images' features from `model.encode_images`, if the loop has them. By default
             objectives that need them compute them.
     """
@@ -43,14 +44,14 @@ class Batch:
 
     @cached_property
     def counted(self) -> torch.Tensor:
-        """For each sample whether it counts."""
+        """For each sample, object or pixel whether it counts."""
         if self.labels is None:
             return torch.ones(len(self.logits), dtype=torch.bool, device=self.logits.device)
         return counted(self.labels)
 
     @cached_property
     def share(self) -> torch.Tensor:
-        """The samples that count here, as a share of those in the whole batch."""
+        """The labels that count here, as a share of those in the whole batch."""
         return self.counted.sum() / self._whole
 
     def mean(self, values: torch.Tensor) -> torch.Tensor:

@@ -38,6 +38,8 @@ class KgCoOp(Objective, name="kgcoop"):
         https://arxiv.org/abs/2303.13283
     """
 
+    reads_image_logits = False
+
     weight: float = hyperparameter(8.0, low=0, help="Weight of the term.")
     template: str = "a photo of a {}."
 

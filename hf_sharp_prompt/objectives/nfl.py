@@ -53,6 +53,8 @@ class NFL(Objective, name="nfl"):
         2023, https://arxiv.org/abs/2211.02219
     """
 
+    reads_image_logits = False
+
     novel_class_names: Sequence[str] | str = ()
     weight: float = hyperparameter(1.0, low=0, help="Weight of the term.")
     templates: Templates = "imagenet_7"

@@ -23,6 +23,8 @@ class Objective(WithHyperparameters, ABC):
         epoch: The epoch of the current step, counted from 0.
         needs_index: True if it must know which samples of the data set a batch has.
         needs_frozen_images: True if it compares with the images' features without prompts.
+        reads_image_logits: False if it needs no logits of images × classes, so that it also has a meaning where
+            objects or pixels are compared with the classes.
         is_sharpness_aware: True if it leads to flat minima as sharpness rules do. The Trainer's argument `sharpness`
             then takes its name as well.
     """
@@ -30,6 +32,7 @@ class Objective(WithHyperparameters, ABC):
     registry: ClassVar[Registry[Objective]] = Registry("objective")
     needs_index: ClassVar[bool] = False
     needs_frozen_images: ClassVar[bool] = False
+    reads_image_logits: ClassVar[bool] = True
     is_sharpness_aware: ClassVar[bool] = False
     state: dict[str, torch.Tensor]
     epoch: int = 0

@@ -65,10 +65,14 @@ class SharpnessRule(WithHyperparameters, ABC):
     Whatever a rule remembers from step to step it keeps in `self.state`, tensors by name, replaced and never changed
     in place, so that a step that fails can be taken back. What it wants reported it puts in `self.reported`, scalar
     tensors by name.
+
+    Attributes:
+        tells_classes_apart: True if it asks for gradients with a `sample_mask`, for which each sample has one label.
     """
 
     state: dict[str, torch.Tensor]
     registry: ClassVar[Registry[SharpnessRule]] = Registry("sharpness rule")
+    tells_classes_apart: ClassVar[bool] = False
 
     def __init_subclass__(cls, name: str) -> None:
         SharpnessRule.registry[name] = cls

@@ -24,6 +24,8 @@ from .label_check import LabelCheckingCollator, check_class_order, class_names_o
 
 BY_LENGTH = ("group_by_length", "batch_rebalance")
 IMAGE_COLUMNS = ("image", "img", "pixel_values", "image_features")
+TARGET_COLUMNS = ("objects", "width", "height", "mask")
+"""Columns that collators make the labels of objects and pixels of."""
 
 
 class SeededTrainer(TrainerHooks):
@@ -36,7 +38,7 @@ class SeededTrainer(TrainerHooks):
     """
 
     args: SharpPromptTrainingArguments
-    collated_columns = IMAGE_COLUMNS
+    collated_columns = IMAGE_COLUMNS + TARGET_COLUMNS
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

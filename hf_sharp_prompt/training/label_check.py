@@ -1,4 +1,4 @@
-"""Checks that labels are those of the model's classes, and name the same ones."""
+"""Checks that labels are those of the model's classes, name the same ones, and are what a run's parts read."""
 
 from __future__ import annotations
 
@@ -10,7 +10,11 @@ from datasets import ClassLabel
 from peft import PeftModel
 from torch import nn
 
-from ..objectives.labels import IGNORED
+from ..objectives import Objective
+from ..objectives.labels import IGNORED, NO_OBJECT
+from ..sharpness import SharpnessRule
+from ..tuners.prompted_classifier import find_prompted_classifier
+from .arguments import SharpPromptTrainingArguments
 
 
 LABEL_COLUMNS = ("label", "labels")
@@ -89,6 +93,31 @@ def check_class_order(dataset: Any, names: Sequence[str] | None) -> None:
             )
 
 
+def check_parts_fit_labels(
+    model: nn.Module, args: SharpPromptTrainingArguments, rule: SharpnessRule, objectives: Sequence[Objective]
+) -> None:
+    """Check that nothing needs one label for each image where objects or pixels have labels.
+
+    Raises:
+        ValueError: A rule, an objective or an argument needs it; all of them are named.
+    """
+    classifier = find_prompted_classifier(model)
+    if classifier is None or classifier.labels_images:
+        return
+    parts = {
+        f"sharpness={rule.name!r}": rule.tells_classes_apart,
+        **{f"the objective {each.name!r}": each.reads_image_logits for each in objectives},
+        f"loss={args.loss!r}": args.loss,
+        "reweighting_beta": args.reweighting_beta,
+        "label_smoothing_factor": args.label_smoothing_factor,
+    }
+    if needing := [name for name, needs in parts.items() if needs]:
+        raise ValueError(
+            f"This model labels objects or pixels, and {' and '.join(needing)} needs one label for each image; leave "
+            "it out. All other sharpness rules, and objectives that compare features of the classes, can be used."
+        )
+
+
 def _check(labels: torch.Tensor, count: int) -> None:
     if labels.is_floating_point():
         if labels.dim() != 2 or labels.shape[1] != count:
@@ -98,6 +127,8 @@ def _check(labels: torch.Tensor, count: int) -> None:
             )
         return
     outside = labels[((labels < 0) | (labels >= count)) & (labels != IGNORED)]
+    if labels.dim() > 1:  # of objects or pixels
+        outside = outside[outside != NO_OBJECT]
     if len(outside):
         raise ValueError(
             f"Label {int(outside[0])} is not among the {count} classes of the model, which are 0 to {count - 1}. Give "

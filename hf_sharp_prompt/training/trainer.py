@@ -25,6 +25,7 @@ from .draws import SAMPLE_INDEX
 from .epoch_schedule import EpochCosine
 from .finiteness import FinitenessCheck
 from .frozen_features import class_features_kept, encode_frozen_images
+from .label_check import check_parts_fit_labels
 from .model_card import TrainedPrompt, model_card, write_cards_of
 from .push import PushingTrainer
 from .step import Evaluated, MicroBatch, Step
@@ -118,6 +119,7 @@ class SharpPromptTrainer(SubspaceTrainer, PushingTrainer, SeededTrainer, Checkpo
             subspace=self.subspace,
         )
         self.objectives = ObjectiveSum(self.args.make_objectives(), self.accelerator)
+        check_parts_fit_labels(self.model, self.args, self.sharpness.rule, self.objectives.objectives)
         self.objectives.begin_run(self.model, self._tokenizer)
         self._steps_taken.begin_run(self.objectives, is_early_stage=self.early_stage is not None)
         self._finiteness.begin_run(FinitenessCheck(self.sharpness), self.find_checkpoint_directory())

@@ -12,28 +12,32 @@ from peft import PeftModel
 from transformers import PreTrainedModel
 
 from .clip_prompt import CLIPPromptConfig
+from .clip_prompt.comparisons import find_comparison
 
 
-# Parts of the names of parameters that images do not pass.
-NOT_OF_IMAGES = {"text_model", "text_projection", "logit_scale", "logit_bias"}
+# What images do not pass of the part that encodes them and texts.
+NOT_OF_IMAGES = ("text_model", "text_projection", "logit_scale", "logit_bias")
 
 
 class ImageEncoder:
     """A model's frozen image tower as a function of pixel values: what [`~data.ImageFeatures`] are made with.
 
     Args:
-        model: A model with `get_image_features`, such as CLIP or SigLIP, perhaps with a prompt adapter. It is put into
-            evaluation mode.
+        model: A model that is compared with class texts, such as CLIP, SigLIP or OWL-ViT, perhaps with a prompt
+            adapter. It is put into evaluation mode.
+        task: The task, for a model that has several; by default that of the active adapter, or the model's first.
 
     Returns:
-        When called with pixel values (batch × channels × height × width): the pooled outputs of
-        `get_image_features`, batch × width, on the model's device.
+        When called with pixel values (batch × channels × height × width): what `classify` takes as `image_features`,
+        batch × …, on the model's device. Of a CLIP these are the pooled outputs of `get_image_features`, batch ×
+        width.
 
     Raises:
-        ValueError: The active adapter learns tokens in the image tower, so that it is not frozen.
+        ValueError: The model is not compared with texts, or the active adapter learns tokens in the image tower, so
+            that it is not frozen.
     """
 
-    def __init__(self, model: PreTrainedModel | PeftModel) -> None:
+    def __init__(self, model: PreTrainedModel | PeftModel, task: str | None = None) -> None:
         config = model.active_peft_config if isinstance(model, PeftModel) else None
         if isinstance(config, CLIPPromptConfig) and config.num_vision_tokens:
             raise ValueError(
@@ -42,11 +46,23 @@ class ImageEncoder:
                 "once; train on pixel_values."
             )
         self.model = model.eval()
+        base = self.base_model
+        comparison = find_comparison(base, config.task if isinstance(config, CLIPPromptConfig) else task)
+        if comparison is None:
+            raise ValueError(
+                f"{type(base).__name__} is not compared with class texts and has no image features; use a CLIPModel."
+            )
+        self.comparison = comparison
+
+    @property
+    def base_model(self) -> PreTrainedModel:
+        """The model without its adapter."""
+        return cast(PreTrainedModel, self.model.get_base_model() if isinstance(self.model, PeftModel) else self.model)
 
     @torch.no_grad()
     def __call__(self, pixel_values: torch.Tensor) -> torch.Tensor:
         pixel_values = pixel_values.to(self.model.device, self.model.dtype, non_blocking=True)
-        return self.model.get_image_features(pixel_values=pixel_values).pooler_output
+        return self.comparison.encode_images(pixel_values=pixel_values)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -55,11 +71,14 @@ class ImageEncoder:
         It is made of the tensors and not of the checkpoint's name, so that a local, fine-tuned, cast or quantised
         model is told from the one it came from. It takes about a third of a second at ViT-B size.
         """
-        model = cast(PreTrainedModel, self.model.get_base_model() if isinstance(self.model, PeftModel) else self.model)
+        model, comparison = self.base_model, self.comparison
         config = getattr(model.config, "vision_config", model.config)
         digest = hashlib.sha256(json.dumps(config.to_dict(), sort_keys=True, default=str).encode())
+        if not comparison.labels_images:
+            digest.update(comparison.task.encode())  # A CLIP's features of patches are not those of its images.
+        texts = tuple(f"{comparison.encoders_name}.{part}".lstrip(".") for part in NOT_OF_IMAGES)
         for name, tensor in sorted(model.state_dict().items()):
-            if NOT_OF_IMAGES.isdisjoint(name.split(".")):
+            if not name.startswith(texts):
                 digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
                 digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
         return digest.hexdigest()

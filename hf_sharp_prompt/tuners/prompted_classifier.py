@@ -23,6 +23,11 @@ class PromptedClassifier(ABC):
 
     @property
     @abstractmethod
+    def labels_images(self) -> bool:
+        """True if an image has one label; False if each object or pixel has one."""
+
+    @property
+    @abstractmethod
     def sees_images_frozen(self) -> bool:
         """True if nothing trains that encodes images, so their features may be kept."""
 
@@ -38,7 +43,7 @@ class PromptedClassifier(ABC):
 
     @abstractmethod
     def encode_images(self, **inputs: Any) -> torch.Tensor:
-        """Return features of images without prompts and without a graph, batch × width, not normalised."""
+        """Return features of images without prompts and without a graph, batch × …, not normalised."""
 
     @abstractmethod
     def keeping_class_features(self) -> AbstractContextManager[None]:

@@ -233,14 +233,17 @@ def test_what_is_built_on_a_prompted_model_gets_its_features(design, name):
 
 
 def test_segmentation_trains_a_prompt_through_its_embeddings():
-    """CLIPSeg runs its CLIP without a graph, so that the loss is to be had only of embeddings made outside."""
+    """CLIPSeg's own `forward` runs its CLIP without a graph, so that the Trainer would find nothing to train."""
     model = prompted("end", "CLIPSegForImageSegmentation")
     base, inputs = model.get_base_model(), image_inputs("CLIPSegModel", torch.float64)
-    assert not model(**text_inputs("CLIPSegModel", TEXTS[:2]), **inputs).conditional_embeddings.requires_grad
+    context = slow_clip.parameters_of(model)["context"]
     embeddings = base.clip.get_text_features(**text_inputs("CLIPSegModel", TEXTS[:2])).pooler_output
-    logits = model(**inputs, conditional_embeddings=embeddings).logits
-    (gradient,) = torch.autograd.grad(logits.square().mean(), slow_clip.parameters_of(model)["context"])
-    assert gradient.norm() > 0
+    made_outside = model(**inputs, conditional_embeddings=embeddings).logits
+    made_inside = model(**text_inputs("CLIPSegModel", TEXTS[:2]), **inputs).logits
+    gradients = [torch.autograd.grad(logits.square().mean(), context)[0] for logits in (made_outside, made_inside)]
+    assert gradients[0].norm() > 0
+    assert torch.equal(*gradients)
+    assert torch.equal(made_outside, made_inside)
 
 
 @pytest.mark.parametrize("name", ["SiglipModel", "Siglip2Model"])

@@ -129,35 +129,8 @@ class ImageFeatures(Dataset):
         Raises:
             ValueError: As for [`ImageFeatures.compute`]; an encoder without a fingerprint, or another dtype.
         """
-        if not isinstance(encode, FingerprintedEncoder):
-            raise ValueError(
-                "Features are cached by what they were made from, and this encoder has no fingerprint of its weights; "
-                "give ImageEncoder(model), or use ImageFeatures.compute."
-            )
-        if dtype not in feature_file.DTYPES:
-            raise ValueError(f"Features are cached as torch.float16 or torch.float32, not as {dtype}.")
         encoding = Encoding(dataset, encode, collator, views, seed, dtype, batch_size, num_workers)
-        main = PartialState().is_main_process
-        labels, class_names = _labels_of(dataset, collator)
-        directory = Path(cache_dir or cached_assets_path("hf_sharp_prompt", "image_features")).expanduser()
-        directory.mkdir(parents=True, exist_ok=True)
-        contents = Contents(
-            _made_from(encoding, encode.fingerprint) if main else {}, labels, class_names, views, dtype
-        )
-        name = f"{Hasher.hash(contents.made_from)}.safetensors"
-        (path,) = broadcast_object_list([directory / name if main else None])
-        # Runs that want the same features at the same time wait for the first of them.
-        with WeakFileLock(path.with_suffix(".lock")) if main else nullcontext():
-            (found,) = broadcast_object_list([main and feature_file.holds(path, contents)])
-            if not found:
-                batches = encode_images(encoding)
-                if main:
-                    feature_file.write(path, contents, batches)
-                deque(batches, maxlen=0)  # the other processes encode their shares
-            PartialState().wait_for_everyone()
-        if main:
-            logger.info(f"{len(dataset)} images' features are {'read from' if found else 'encoded into'} {path}.")
-        return cls(*feature_file.read(path))
+        return cls(*feature_file.read(make_file(encoding, *_labels_of(dataset, collator), cache_dir)))
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -177,6 +150,52 @@ def _fingerprint_features(features: ImageFeatures) -> str:
         for rows in tensor.split(1024):  # so that features in a file are not all in memory
             digest.update(rows.detach().cpu().contiguous().view(torch.uint8).numpy())
     return digest.hexdigest()
+
+
+def make_file(
+    encoding: Encoding, labels: torch.Tensor, class_names: Sequence[str], cache_dir: str | Path | None = None
+) -> Path:
+    """Encode images into a file, unless an earlier call did.
+
+    Args:
+        encoding: The images, the encoder and its settings.
+        labels: The label of each image.
+        class_names: The names of the classes.
+        cache_dir: As for [`ImageFeatures.cached`].
+
+    Returns:
+        The file.
+
+    Raises:
+        ValueError: An encoder without a fingerprint, a dtype that files do not have, or images that cannot be encoded.
+    """
+    encode, dtype = encoding.encode, encoding.dtype
+    if not isinstance(encode, FingerprintedEncoder):
+        raise ValueError(
+            "Features are cached by what they were made from, and this encoder has no fingerprint of its weights; "
+            "give ImageEncoder(model), or use ImageFeatures.compute."
+        )
+    if dtype not in feature_file.DTYPES:
+        raise ValueError(f"Features are cached as torch.float16 or torch.float32, not as {dtype}.")
+    main = PartialState().is_main_process
+    directory = Path(cache_dir or cached_assets_path("hf_sharp_prompt", "image_features")).expanduser()
+    directory.mkdir(parents=True, exist_ok=True)
+    made_from = _made_from(encoding, encode.fingerprint) if main else {}
+    contents = Contents(made_from, labels, class_names, encoding.views, dtype)
+    name = f"{Hasher.hash(contents.made_from)}.safetensors"
+    (path,) = broadcast_object_list([directory / name if main else None])
+    # Runs that want the same features at the same time wait for the first of them.
+    with WeakFileLock(path.with_suffix(".lock")) if main else nullcontext():
+        (found,) = broadcast_object_list([main and feature_file.holds(path, contents)])
+        if not found:
+            batches = encode_images(encoding)
+            if main:
+                feature_file.write(path, contents, batches)
+            deque(batches, maxlen=0)  # the other processes encode their shares
+        PartialState().wait_for_everyone()
+    if main:
+        logger.info(f"{len(labels)} images' features are {'read from' if found else 'encoded into'} {path}.")
+    return path
 
 
 def _made_from(encoding: Encoding, encoder_fingerprint: str) -> dict[str, str]:

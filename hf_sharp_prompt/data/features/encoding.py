@@ -3,7 +3,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import datasets
 import numpy as np
@@ -14,12 +14,11 @@ from datasets.utils import tqdm
 from torch.utils.data import DataLoader, Dataset
 
 from ... import progress
-from ..collator import ImageCollator
 from ..columns import describe, find_image_column, find_label_column
 
 
 class Encoder(Protocol):
-    """An image tower: pixel values (batch × channels × height × width) to features (batch × width)."""
+    """An image tower: pixel values (batch × channels × height × width) to features (batch × …)."""
 
     def __call__(self, pixel_values: torch.Tensor, /) -> torch.Tensor: ...
 
@@ -33,6 +32,16 @@ class FingerprintedEncoder(Encoder, Protocol):
         """A hash of all that decides the features."""
 
 
+class Collator(Protocol):
+    """Makes `pixel_values` of rows, which may have no labels; it may name its `image_column` and `label_column`."""
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash of all that decides the pixel values."""
+
+    def __call__(self, examples: list[dict[str, Any]]) -> dict[str, torch.Tensor]: ...
+
+
 @dataclass(frozen=True)
 class Encoding:
     """Which images are encoded, by what and how: the arguments of `ImageFeatures.compute`.
@@ -43,7 +52,7 @@ class Encoding:
 
     dataset: datasets.Dataset
     encode: Encoder
-    collator: ImageCollator
+    collator: Collator
     views: int = 1
     seed: int = 0
     dtype: torch.dtype = torch.float32
@@ -64,11 +73,11 @@ class Encoding:
 
     @property
     def image_column(self) -> str | None:
-        return self.collator.image_column or find_image_column(self.dataset.features)
+        return getattr(self.collator, "image_column", None) or find_image_column(self.dataset.features)
 
     @property
     def label_column(self) -> str | None:
-        return self.collator.label_column or find_label_column(self.dataset.features)
+        return getattr(self.collator, "label_column", None) or find_label_column(self.dataset.features)
 
 
 @torch.no_grad()
@@ -82,7 +91,7 @@ def encode_images(encoding: Encoding) -> Iterator[torch.Tensor]:
         encoding: The images, the encoder and its settings.
 
     Yields:
-        Batch by batch in the order of the images: images × views × width, on the CPU.
+        Batch by batch in the order of the images: images × views × …, on the CPU.
 
     Raises:
         ValueError: An image that cannot be decoded; features that are not finite.
@@ -125,7 +134,7 @@ def encode_images(encoding: Encoding) -> Iterator[torch.Tensor]:
 
 
 def _check_finite(features: torch.Tensor, dtype: torch.dtype) -> None:
-    if wrong := int((~features.isfinite()).any(dim=-1).sum()):
+    if wrong := int((~features.isfinite()).flatten(1).any(dim=1).sum()):
         raise ValueError(
             f"The features of {wrong} of {len(features)} images of a batch are not finite as {dtype}; keep them as "
             "torch.float32, or check the model's weights."

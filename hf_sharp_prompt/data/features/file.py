@@ -74,7 +74,7 @@ def _find_problem(path: Path, contents: Contents) -> str | None:
     made_from = dict(json.loads(metadata.get("made_from", "{}")))
     if stale := sorted(name for name, source in contents.made_from.items() if made_from.get(name) != source):
         return f"was made from another {', '.join(stale)}"
-    count, width = len(contents.labels), tensors.get("image_features", ("", []))[1][-1:]
+    count, width = len(contents.labels), tensors.get("image_features", ("", []))[1][2:]
     expected = {
         "labels": ("I64", [count]),
         "image_features": (DTYPES[contents.dtype], [count, contents.views, *width]),
@@ -107,7 +107,7 @@ def read(path: Path) -> tuple[torch.Tensor, torch.Tensor, list[str]]:
 
 
 def write(path: Path, contents: Contents, batches: Iterator[torch.Tensor]) -> None:
-    """Write features that come in batches of images × views × width, whole or not at all."""
+    """Write features that come in batches of images × views × …, whole or not at all."""
     labels = contents.labels
     metadata = {
         "made_from": json.dumps(contents.made_from),

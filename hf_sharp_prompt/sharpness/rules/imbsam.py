@@ -33,6 +33,8 @@ class ImbSAM(SharpnessRule, name="imbsam"):
         2023, https://arxiv.org/abs/2308.07815; the factor 2 is the released code's.
     """
 
+    tells_classes_apart = True
+
     rho: float = hyperparameter(0.05, low=0, help="Perturbation radius.")
     tail_classes: Sequence[int] = ()
 

@@ -2,41 +2,23 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, ExitStack
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch.nn.functional import normalize
 from transformers import PreTrainedTokenizerBase, ProcessorMixin
-from transformers.modeling_outputs import ImageClassifierOutput
 from transformers.models.clip.modeling_clip import CLIPOutput
 
 from ..call import asked, asking
-from ..class_loss import class_loss
 from ..prompted_classifier import PromptedClassifier
 from .classes import check_class_names, check_class_texts, tokenize_names
 from .encoders import CLASSES, PromptedEncoders
 
 
 CLASS_FEATURES = "class_features"
-
-
-@dataclass
-class CLIPPromptOutput(ImageClassifierOutput):
-    """What `classify` returns.
-
-    Args:
-        loss: With labels, their cross entropy.
-        logits: batch × classes.
-        class_features: In training: the classes' features as they were compared, normalised; classes × width, or with
-            a conditional context images × classes × width.
-        image_features: In training: the images' features, normalised; batch × width.
-    """
-
-    class_features: torch.Tensor | None = None
-    image_features: torch.Tensor | None = None
 
 
 class NameClassifier(PromptedEncoders, PromptedClassifier):
@@ -67,7 +49,7 @@ class NameClassifier(PromptedEncoders, PromptedClassifier):
         self, names: Sequence[str], tokenizer: PreTrainedTokenizerBase | ProcessorMixin, template: str
     ) -> dict[str, Any]:
         """Return the config's fields of classes; arguments and errors as in `set_classes`."""
-        if not self._compares:
+        if self._comparison is None:
             raise ValueError(
                 f"{type(self.model).__name__} does not compare images with texts; use a CLIPModel, or the like, to "
                 "classify by names."
@@ -173,29 +155,32 @@ class NameClassifier(PromptedEncoders, PromptedClassifier):
         template: str | None = None,
         adapter: str | None = None,
         **kwargs: Any,
-    ) -> CLIPPromptOutput:
+    ) -> Any:
         """Classify images into the classes of `set_classes`; what `model(pixel_values=…, labels=…)` calls.
 
-        This call may name other classes and another adapter; they change nothing on the model.
-
-        `logits = exp(logit_scale) · cos(image feature, class feature)`; the loss is their cross entropy.
+        This call may name other classes and another adapter; they change nothing on the model. How images are compared
+        with classes, and what the loss is, is the business of the model's kind; see `comparisons/`. Of a `CLIPModel`
+        it is `logits = exp(logit_scale) · cos(image feature, class feature)` and their cross entropy.
 
         Args:
             pixel_values: Images as the model's processor makes them, batch × channels × height × width.
-            labels: Class indices, batch, or probabilities, batch × classes; without them no loss is computed.
-            image_features: Instead of `pixel_values`: the pooled outputs of `get_image_features`, batch × width.
+            labels: Class indices, batch, or probabilities, batch × classes; without them no loss is computed. Models
+                that find objects or segment take those of objects or pixels.
+            image_features: Instead of `pixel_values`: what `encode_images` returns; of a `CLIPModel` the pooled
+                outputs of `get_image_features`, batch × width.
             num_items_in_batch: What the summed loss is divided by when the batch is part of a larger one, as in the
-                Trainer; by default the batch's own size.
+                Trainer; by default the number of the batch's labels that count.
             names: Class names for this call instead of those of `set_classes`.
             tokenizer: What reads `names`; by default loaded from the base model's checkpoint.
             template: The text around each of `names`; by default the adapter's.
             adapter: The adapter that answers this call, or `"__base__"` for the model without prompts, instead of
                 the active one.
-            **kwargs: Passed on to `get_image_features`.
+            **kwargs: What else the loss takes, such as `boxes`; the rest is passed on to `get_image_features`.
 
         Returns:
-            `loss` (scalar, with labels) and `logits` (batch × classes); while the model trains also `class_features`
-            and `image_features`, for objectives; in evaluation nobody reads them, and the Trainer would gather them.
+            `loss` (scalar, with labels) and `logits` (of images batch × classes); while the model trains also
+            `class_features` and, of images, `image_features`, for objectives; in evaluation nobody reads them, and the
+            Trainer would gather them.
 
         Raises:
             ValueError: No classes are set; `image_features` of a frozen tower, where vision tokens train; a label
@@ -220,24 +205,28 @@ class NameClassifier(PromptedEncoders, PromptedClassifier):
         image_features: torch.Tensor | None,
         num_items_in_batch: int | torch.Tensor | None,
         **kwargs: Any,
-    ) -> CLIPPromptOutput:
+    ) -> Any:
+        comparison = self.comparison
+        targets = {"labels": labels, **{name: kwargs.pop(name) for name in comparison.targets if name in kwargs}}
         if image_features is None:
-            image_features = self.model.get_image_features(pixel_values=pixel_values, **kwargs).pooler_output
+            image_features = comparison.encode_images(pixel_values=pixel_values, **kwargs)
         elif self.active_config.num_vision_tokens and self.adapter is not None:
             raise ValueError(
                 "image_features come from the image tower without this adapter's vision tokens; give pixel_values."
             )
-        image_features = normalize(image_features, dim=-1)
-        class_features = self.get_class_features(image_features if self._is_conditional else None)
-        class_features = normalize(class_features, dim=-1)
-        logits = self.compare(image_features, class_features)
-        loss = None if labels is None else class_loss(logits, labels, num_items_in_batch)
-        if not self.model.training:
-            return CLIPPromptOutput(loss, logits)
-        return CLIPPromptOutput(loss, logits, class_features=class_features, image_features=image_features)
+        image_features = comparison.prepare(image_features)
+        class_features = self.get_class_features(
+            comparison.condition(image_features) if self._is_conditional else None
+        )
+        normalized = normalize(class_features, dim=-1)
+        compared = normalized if comparison.normalizes_classes else class_features
+        predicted = comparison.predict(image_features, compared)
+        loss = None if labels is None else comparison.loss(predicted, targets, num_items_in_batch)
+        features = comparison.features(image_features, normalized) if self.model.training else {}
+        return comparison.output_class(loss=loss, **predicted, **features)
 
     def compare(self, image_features: torch.Tensor, text_features: torch.Tensor) -> torch.Tensor:
-        """Return the logits of images over texts, from normalised features: cosines, scaled as the model itself does.
+        """Return the logits of images over texts, from normalised features, scaled as the model itself does.
 
         Args:
             image_features: images × width.
@@ -246,15 +235,13 @@ class NameClassifier(PromptedEncoders, PromptedClassifier):
         Returns:
             images × texts.
         """
-        logits = self.model.logit_scale.exp() * _dot(image_features.to(text_features), text_features)
-        bias = dict(self.model.named_parameters(recurse=False)).get("logit_bias")
-        return logits if bias is None else logits + bias
+        return self.comparison.predict(image_features, text_features)["logits"]
 
     @property
     def _class_names(self) -> Sequence[str] | None:
         """The names of the active adapter; without prompts the images are compared with the same ones."""
         name = next(iter(self.active_adapters), None)
-        if name is None or name not in self.peft_config or not self._compares:
+        if name is None or name not in self.peft_config or self._comparison is None:
             return None
         return self._config_of(name).class_names
 
@@ -279,11 +266,17 @@ class NameClassifier(PromptedEncoders, PromptedClassifier):
         image_features: torch.Tensor | None = None,
         **kwargs: Any,
     ) -> Any:
-        if input_ids is None and not (pixel_values is None and image_features is None):
+        comparison = self.comparison
+        own = {"input_ids": input_ids, **kwargs}
+        is_own = any(own.get(name) is not None for name in comparison.own_inputs)
+        if not is_own and not (pixel_values is None and image_features is None):
             return self.classify(pixel_values, labels, image_features, **kwargs)
         if input_ids is not None and pixel_values is not None and self._is_conditional:
             return self._compare_conditionally(input_ids, pixel_values, **kwargs)
-        return self._base_forward(input_ids, pixel_values, **kwargs)
+        inputs = {"input_ids": input_ids, "pixel_values": pixel_values, **kwargs}
+        if labels is not None and "labels" in inspect.signature(self._base_forward).parameters:
+            inputs["labels"] = labels
+        return comparison.answer(self._base_forward, inputs)
 
     def _compare_conditionally(
         self,
@@ -312,10 +305,3 @@ class NameClassifier(PromptedEncoders, PromptedClassifier):
             text_embeds=text_embeds,
             vision_model_output=vision_outputs,
         )
-
-
-def _dot(image_features: torch.Tensor, text_features: torch.Tensor) -> torch.Tensor:
-    """Return images × texts from images × width and from texts × width, or images × texts × width."""
-    if text_features.dim() == 2:
-        return image_features @ text_features.T
-    return (text_features @ image_features.unsqueeze(-1)).squeeze(-1)

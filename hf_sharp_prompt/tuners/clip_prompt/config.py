@@ -5,6 +5,7 @@ from typing import Any, ClassVar
 
 from ...hyperparameters import Registry
 from ..config_fields import config_field
+from ..pixel_loss import PIXEL_LOSSES
 from ..prompt_config import PromptConfig
 from ..prompt_design import CUSTOM, PromptDesign
 from ..registration import PromptPeftType
@@ -44,6 +45,13 @@ class CLIPPromptConfig(PromptConfig):
             registered. Fields that are not passed take its values, and those that are passed override them; one that
             contradicts the design, such as `coupled=False` for MaPLe, is refused. It is saved with the adapter and
             told by its card. `"custom"` is a combination of fields that claims no published name.
+        task (`str`, *optional*):
+            What the model is prompted for: `"image-classification"`, or another that its kind of model has. By default
+            it is the first that the model has; filled in when the adapter is made. None in files of older versions
+            means classification.
+        pixel_loss (`str`, *optional*):
+            How labels of pixels are compared with logits: `"binary"`, a sigmoid for each class, or `"multi_class"`, a
+            softmax over the classes. By default CLIPSeg's is binary, as it was trained, and dense CLIP's multi-class.
         num_text_tokens (`int`, defaults to 4):
             Number n of context tokens at the text input; 0 leaves texts as they are. CoOp uses 4 with
             `text_init="a photo of a"` or 16 with random initialisation.
@@ -134,6 +142,12 @@ class CLIPPromptConfig(PromptConfig):
     )
     class_chunk_size: int | None = config_field(
         None, low=1, help="How many class texts to encode at a time, to bound memory; found by default."
+    )
+    task: str | None = config_field(
+        None, help="What the model is prompted for, such as image-classification; filled in by default."
+    )
+    pixel_loss: str | None = config_field(
+        None, choices=PIXEL_LOSSES, help="The loss of pixels: binary or multi_class; by default the model's."
     )
     base_model_sizes: dict[str, str] | None = config_field(
         None, help="The parts of the base model that the tokens were learned for, and their sizes; filled in."

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import copy
-import inspect
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import torch
 from torch.nn.utils.rnn import pad_sequence
@@ -18,26 +17,13 @@ from ..prompt_model import PromptModel
 from ..text_tower import TEXT_TOWERS, TextModel, find_text_tower
 from ..vision_tower import VisionModel, find_vision_tower
 from .classes import check_texts, tokenize_names, tokenizer_of
+from .comparisons import Comparison, find_comparison
 from .config import CLIPPromptConfig
 from .interpret import nearest_tokens
 from .text_layer import PromptedTextEmbeddings
 
 
 CLASSES = "classes"
-
-
-@runtime_checkable
-class EncodesImages(Protocol):
-    """A model that encodes images, such as a CLIP."""
-
-    def get_image_features(self, *args: Any, **kwargs: Any) -> Any: ...
-
-
-@runtime_checkable
-class EncodesTexts(Protocol):
-    """A model that encodes texts, such as a CLIP."""
-
-    def get_text_features(self, *args: Any, **kwargs: Any) -> Any: ...
 
 
 class PromptedEncoders(PromptModel):
@@ -164,30 +150,61 @@ class PromptedEncoders(PromptModel):
             context = None if image_features is None else layer.shifted_context(image_features)
             chunk_size = self.active_config.class_chunk_size
             features = layer.encode_behind_prefix(self._text_tower, token_ids, context, chunk_size)
-            return self.model.text_projection(features)
+            return self.comparison.encoders.text_projection(features)
         # Padding with EOS leaves the first EOS, where the tower pools, in its place.
         input_ids = pad_sequence([torch.tensor(ids) for ids in token_ids], True, padding_value=token_ids[0][-1])
         ends = None if name_ends is None else torch.tensor(name_ends)
-        return self._encode_texts(input_ids.to(self.model.logit_scale.device), None, image_features, ends)
+        device = self.comparison.encoders.logit_scale.device
+        return self._encode_texts(input_ids.to(device), None, image_features, ends)
+
+    @property
+    def comparison(self) -> Comparison:
+        """How the model is compared with class texts, for the task of the adapter that answers this call.
+
+        Raises:
+            ValueError: The model does not compare images with texts.
+        """
+        comparison = self._comparison
+        if comparison is None:
+            raise ValueError(f"{type(self.model).__name__} does not compare images with texts; use a CLIPModel.")
+        return comparison
+
+    @property
+    def _comparison(self) -> Comparison | None:
+        name = self.adapter or next(iter(self.active_adapters), None)
+        config = self.peft_config.get(name) if name in self.prompt_adapters else None
+        if not isinstance(config, CLIPPromptConfig):
+            return find_comparison(self.model)
+        comparison = find_comparison(self.model, config.task)
+        if comparison is not None:
+            comparison.config = config
+        return comparison
+
+    @property
+    def labels_images(self) -> bool:
+        """True if an image has one label; False if each object or pixel has one."""
+        return self._comparison is None or self._comparison.labels_images
 
     @property
     def sees_images_frozen(self) -> bool:
         """True if nothing trains that encodes images, so their features may be kept."""
-        if not self._encodes_images:
+        if self._comparison is None:
             return False
         tower, _ = find_vision_tower(self.model)
-        return not self.active_config.num_vision_tokens and not self._any_trains(tower, "visual_projection")
+        return not self.active_config.num_vision_tokens and not self._any_trains(tower, self._comparison.heads)
 
     @property
     def reads_texts_frozen(self) -> bool:
         """True if nothing trains that encodes the classes' texts, so their features may be kept."""
-        if not self._encodes_texts:
+        if self._comparison is None:
             return False
-        return not self.active_config.num_text_tokens and not self._any_trains(self._text_tower, "text_projection")
+        return not self.active_config.num_text_tokens and not self._any_trains(self._text_tower, ["text_projection"])
 
-    def _any_trains(self, tower: TextModel | VisionModel, projection: str) -> bool:
-        """True if a parameter of a tower trains, or of the model's projection of its features, if it has one."""
-        modules = [tower, *(module for name, module in self.model.named_children() if name == projection)]
+    def _any_trains(self, tower: TextModel | VisionModel, heads: Sequence[str]) -> bool:
+        """True if a parameter of a tower trains, or of those of these modules that the model has."""
+        modules = [tower]
+        for part in (self.model, self.comparison.encoders):
+            modules += [module for name, module in part.named_children() if name in heads]
         return any(parameter.requires_grad for module in modules for parameter in module.parameters())
 
     @torch.no_grad()
@@ -200,16 +217,16 @@ class PromptedEncoders(PromptModel):
             **inputs: `pixel_values`, and whatever else `get_image_features` takes; other inputs are ignored.
 
         Returns:
-            batch × width, not normalised.
+            batch × width, not normalised; of models that find objects or segment, what their comparison keeps.
         """
         inputs_of_images = {name: value for name, value in inputs.items() if name in self.image_input_names}
         with self.without_prompts():
-            return self.model.get_image_features(**inputs_of_images).pooler_output
+            return self.comparison.encode_images(**inputs_of_images)
 
     @property
     def image_input_names(self) -> frozenset[str]:
-        """The names of what `get_image_features` takes."""
-        return frozenset(inspect.signature(self.model.get_image_features).parameters)
+        """The names of what `encode_images` takes."""
+        return self.comparison.image_input_names
 
     def _encode_texts(
         self,
@@ -230,7 +247,7 @@ class PromptedEncoders(PromptModel):
                 context = layer.active_context
             call = layer.using_context(context, None if name_ends is None else name_ends.repeat(images))
         with call:
-            features = self.model.get_text_features(
+            features = self.comparison.encoders.get_text_features(
                 input_ids=input_ids.repeat(images, 1),
                 attention_mask=None if attention_mask is None else attention_mask.repeat(images, 1),
             ).pooler_output
@@ -239,19 +256,6 @@ class PromptedEncoders(PromptModel):
     @property
     def _is_conditional(self) -> bool:
         return self.adapter is not None and self.active_config.conditional
-
-    @property
-    def _encodes_images(self) -> bool:
-        return isinstance(self.model, EncodesImages)
-
-    @property
-    def _encodes_texts(self) -> bool:
-        return isinstance(self.model, EncodesTexts)
-
-    @property
-    def _compares(self) -> bool:
-        """Whether the model compares images with texts."""
-        return self._encodes_images and self._encodes_texts
 
     @property
     def _text_tower(self) -> TextModel:

@@ -15,6 +15,7 @@ from ..text_tower import TEXT_TOWERS, TextModel, find_text_tower, kind_of, max_p
 from ..vision_tower import VisionModel, find_vision_tower
 from .classes import check_class_names, check_class_texts, tokenize_names
 from .classification import NameClassifier
+from .comparisons import find_comparison
 from .config import CLIPPromptConfig
 from .layer import PromptedEmbeddings
 from .text_layer import PromptedTextEmbeddings
@@ -28,8 +29,7 @@ class CLIPPromptModel(NameClassifier):
 
     Args:
         model: A `CLIPModel` or one like it (SigLIP, SigLIP 2, CLIPSeg, OWL-ViT, OWLv2, MetaCLIP 2), one of its towers,
-            or a model built on them, such as `CLIPForImageClassification`. (`CLIPSegForImageSegmentation` runs its
-            CLIPSeg without a graph: it uses prompts, and trains those of texts only through `conditional_embeddings`.)
+            or a model built on them, such as `CLIPForImageClassification` or `CLIPSegForImageSegmentation`.
         peft_config: A [`CLIPPromptConfig`].
         adapter_name: The adapter's name.
 
@@ -60,17 +60,22 @@ class CLIPPromptModel(NameClassifier):
 
     @property
     def _classifies(self) -> bool:
-        return self._compares
+        return self._comparison is not None
 
     def _prepare_adapter_config(self, peft_config: PeftConfig, model_config: dict) -> CLIPPromptConfig:
         """Find the towers that the tokens enter, and check that they can."""
         assert isinstance(peft_config, CLIPPromptConfig)
+        comparison = find_comparison(self.model, peft_config.task)
         for field in ("class_specific", "conditional"):
-            if getattr(peft_config, field) and not self._compares:
+            if getattr(peft_config, field) and comparison is None:
                 raise ValueError(
                     f"{field} is for classifying images by texts, but {type(self.model).__name__} does not compare "
                     f"them; use a CLIPModel, or the like, or drop {field}."
                 )
+        if comparison is not None:
+            if problem := comparison.problem(peft_config):
+                raise ValueError(problem)
+            peft_config.task = comparison.task
         text = self._text_tower if peft_config.num_text_tokens or peft_config.class_token_ids else None
         vision = self._vision_tower if peft_config.num_vision_tokens or peft_config.conditional else None
         self._check_origin(peft_config, text, vision)

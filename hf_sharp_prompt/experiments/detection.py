@@ -1,0 +1,194 @@
+"""Open-vocabulary detection: learn prompts from objects of base categories, find those of base, novel and all."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import datasets
+import numpy as np
+import torch
+from transformers import (
+    AutoConfig,
+    EvalPrediction,
+    Owlv2ForObjectDetection,
+    OwlViTForObjectDetection,
+    PreTrainedModel,
+)
+
+from .. import demo, metrics
+from ..data.detection import (
+    BOX_FORMATS,
+    DetectionCollator,
+    base_and_novel_categories,
+    category_names,
+    few_shot_objects,
+    load_detection_dataset,
+    only_categories,
+)
+from ..data.detection.categories import without_crowds
+from .arguments import CLIPPromptArguments, code_to_load, naming_model
+from .dense import SETS, DenseArguments, DenseExperiment, make_dense_defaults
+from .manuals.detection import MANUAL
+from .manuals.manual import option_field
+from .methods import ArgumentGroups
+from .protocol import one_per_data_set, run_protocol
+from .recipes import RECIPES
+from .results import Result
+from .smoke import CLASSES
+
+
+MODELS: Mapping[str, type[PreTrainedModel]] = {"owlvit": OwlViTForObjectDetection, "owlv2": Owlv2ForObjectDetection}
+"""The type of a checkpoint → the detector."""
+
+MOST_FOUND = 100
+"""The detections of an image that count, the best ones, as in COCO."""
+
+
+@dataclass
+class DetectionArguments(DenseArguments):
+    """The arguments of detection."""
+
+    model: str = option_field(MANUAL["model"], str(demo.OWLVIT_PATH))
+    box_format: str = option_field(MANUAL["box_format"])
+
+
+def argument_groups() -> ArgumentGroups[DetectionArguments, CLIPPromptArguments]:
+    """The arguments of the command line."""
+    defaults = {**make_dense_defaults(), "output_dir": MANUAL["output_dir"].default}
+    return ArgumentGroups(DetectionArguments, CLIPPromptArguments, defaults, RECIPES)
+
+
+class Detection(DenseExperiment):
+    """Learns from objects of base categories, and finds those of base, novel and all categories.
+
+    Results are the mean average precisions `base`, `novel`, `hm` and `all`, and those at an overlap of 0.5 and of 0.75
+    with the suffixes `50` and `75`.
+    """
+
+    protocol = "detection"
+    task = "object-detection"
+    columns = {
+        "base": "base",
+        "novel": "novel",
+        "HM": "hm",
+        "all": "all",
+        "base 50": "base50",
+        "novel 50": "novel50",
+        "HM 50": "hm50",
+        "all 50": "all50",
+    }
+    metrics = {"map": "", "map50": "50", "map75": "75"}
+    label_names = ("labels", "boxes", "crowds")
+    figure = "precision.png"
+
+    args: DetectionArguments
+
+    def check_model(self) -> None:
+        with naming_model(self.args.model):
+            kind = AutoConfig.from_pretrained(self.args.model).model_type
+        if kind not in MODELS:
+            raise ValueError(
+                f"--model {self.args.model} is a model of the type {kind!r}, but this experiment is of "
+                f"{' and '.join(MODELS)}, such as google/owlvit-base-patch32."
+            )
+        self.model_class = MODELS[kind]
+
+    def load_model(self) -> PreTrainedModel:
+        return self.model_class.from_pretrained(self.args.model).eval()
+
+    def code_of_model(self) -> list[str]:
+        return code_to_load(self.model_class.__name__, self.args.model, "OWLVIT_PATH", demo.OWLVIT_PATH)
+
+    def load_rows(self) -> datasets.DatasetDict:
+        splits = load_detection_dataset(self.dataset, self.args.box_format, self.args.class_names_to_read)
+        if not self.args.smoke:
+            return splits
+        first = range(min(CLASSES, len(category_names(splits["train"]))))
+        kept = {name: only_categories(split, first, keep_empty=False) for name, split in splits.items()}
+        return datasets.DatasetDict({name: split.select(range(min(8, len(split)))) for name, split in kept.items()})
+
+    @cached_property
+    def halves(self) -> dict[str, list[int]]:
+        """The labels of the categories of each of `SETS`."""
+        names = category_names(self.rows["train"])
+        base, novel = base_and_novel_categories(names, self.args.names_of("base"), self.args.names_of("novel"))
+        return dict(zip(SETS, (base, novel, [*base, *novel]), strict=True))
+
+    @cached_property
+    def names(self) -> Mapping[str, Sequence[str]]:
+        names = category_names(self.rows["train"])
+        return {half: [names[label] for label in labels] for half, labels in self.halves.items()}
+
+    def describe(self) -> str:
+        return (
+            f"{self.name}: {len(self.halves['base'])} base and {len(self.halves['novel'])} novel categories, learned "
+            f"from {self.args.shots} images of each base category. The boxes are those of the frozen head: only their "
+            "classification is learned, except by prompts in the image tower."
+        )
+
+    def rows_to_measure(self, name: str) -> datasets.Dataset:
+        return only_categories(self.rows[self.args.eval_split], self.halves[name])
+
+    def draw_rows(self, seed: int) -> datasets.Dataset:
+        base = without_crowds(only_categories(self.rows["train"], self.halves["base"]))
+        if not len(base):
+            raise ValueError(f"No training image of {self.name} has an object of a base category; add some.")
+        shots = self.args.number_of_shots
+        return base if shots is None else few_shot_objects(base, shots, seed)
+
+    def make_collator(self, name: str, measures: bool) -> DetectionCollator:
+        return DetectionCollator(self.processor)
+
+    def compress(self, logits: Any, labels: Any) -> tuple[torch.Tensor, ...]:
+        return best_detections(*logits)
+
+    def judge(self, name: str, prediction: EvalPrediction) -> Result:
+        found, sought = detections_and_objects(prediction)
+        results = metrics.load("mean_average_precision")._compute(found, sought, len(self.names[name]))
+        by_name = dict(zip(self.names[name], results.pop("per_class_ap"), strict=True))
+        return {**results, "per_class_ap": by_name}
+
+
+def best_detections(logits: torch.Tensor, boxes: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Keep the best detections of each image.
+
+    Args:
+        logits: images × patches × categories.
+        boxes: images × patches × 4.
+
+    Returns:
+        Their scores and categories, images × detections, and boxes, images × detections × 4. A patch may have several.
+    """
+    scores, categories = logits.sigmoid().flatten(1), logits.shape[-1]
+    best, places = scores.topk(min(MOST_FOUND, scores.shape[1]), dim=1)
+    patches = places.div(categories, rounding_mode="floor")
+    return best, places % categories, boxes.gather(1, patches[..., None].expand(-1, -1, 4))
+
+
+def detections_and_objects(prediction: EvalPrediction) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Return what was found and what there is, as the metric takes it, of each image."""
+    scores, categories, boxes = (np.asarray(each) for each in prediction.predictions)
+    labels, truths, crowds = (np.asarray(each) for each in prediction.label_ids)
+    found = [
+        {"boxes": _from_centres(boxes[image]), "scores": scores[image], "labels": categories[image]}
+        for image in range(len(scores))
+    ]
+    sought = []
+    for image, row in enumerate(labels):
+        kept = row >= 0
+        sought.append(
+            {"boxes": _from_centres(truths[image][kept]), "labels": row[kept], "crowds": crowds[image][kept]}
+        )
+    return found, sought
+
+
+def _from_centres(boxes: np.ndarray) -> np.ndarray:
+    return BOX_FORMATS["cxcywh"](boxes.astype(np.float64))
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the command; returns its exit code."""
+    return run_protocol(argument_groups(), one_per_data_set(Detection), MANUAL, argv)
