@@ -16,7 +16,7 @@ from datasets import ClassLabel, Dataset, DatasetDict, Image, IterableDatasetDic
 from ..class_names import read_class_names
 from ..demo import TASKS
 from . import catalogue, layouts
-from .bad_images import check_are_there, image_files, without_bad_images
+from .bad_images import SkippedImage, check_are_there, image_files, without_bad_images
 from .class_names import choose_names, with_named_labels
 from .columns import describe, find_image_column, find_label_column, require_column
 from .labels import check_labels, class_counts, shortened
@@ -42,6 +42,7 @@ def load_image_dataset(
     on_bad_image: OnBadImage = "raise",
     streaming: Literal[False] = False,
     needs_test_split: bool = True,
+    skipped: list[SkippedImage] | None = None,
 ) -> DatasetDict: ...
 
 
@@ -56,6 +57,7 @@ def load_image_dataset(
     *,
     streaming: Literal[True],
     needs_test_split: bool = True,
+    skipped: list[SkippedImage] | None = None,
 ) -> IterableDatasetDict: ...
 
 
@@ -68,6 +70,7 @@ def load_image_dataset(
     on_bad_image: OnBadImage = "raise",
     streaming: bool = False,
     needs_test_split: bool = True,
+    skipped: list[SkippedImage] | None = None,
 ) -> DatasetDict | IterableDatasetDict:
     """Load images and labels for classification, as the Trainer, samplers and protocols take them.
 
@@ -98,6 +101,7 @@ def load_image_dataset(
             too large to download. Nothing is checked before, and no split is held out. Labels must have names: a
             `ClassLabel`, or `class_names`.
         needs_test_split: Whether a test split is made where there is none. With `False` the splits stay as they are.
+        skipped: A list to which the images are added that `skip` leaves out, each with its split, path and reason.
 
     Returns:
         Splits `train` and `test`, and `validation` where there is one, each with an `image` column that is not yet
@@ -133,7 +137,7 @@ def load_image_dataset(
     splits = _without_empty_splits(splits, "labelled", dataset)
     _check_images_are_apart(splits, dataset)
     if on_bad_image == "skip":
-        splits = _without_empty_splits(without_bad_images(splits, dataset), "readable", dataset)
+        splits = _without_empty_splits(without_bad_images(splits, dataset, skipped), "readable", dataset)
     else:
         check_are_there(splits, dataset)
     if "train" in splits:
