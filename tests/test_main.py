@@ -2,6 +2,7 @@
 
 import os
 import runpy
+import signal
 import subprocess
 import sys
 from configparser import ConfigParser
@@ -233,6 +234,31 @@ def test_an_interrupted_command_says_whether_it_can_be_continued(name, consequen
     code, printed, said = run(name, "anything")
     assert (code, printed) == (130, "")
     assert without_progress(said) == f"Interrupted. {consequence}\n"
+
+
+@pytest.mark.parametrize("buffered", [True, False])
+def test_a_command_ends_quietly_when_nobody_reads_its_output(buffered):
+    """As of `sharp-prompt recipes | head -3`; pipelines tell by the exit code that not all was written."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    words = [sys.executable, *([] if buffered else ["-u"]), *COMMAND, "recipes"]
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    ended = subprocess.run(words, stdout=writer, stderr=subprocess.PIPE, cwd=ROOT, env=environment)
+    os.close(writer)
+    assert (ended.returncode, ended.stderr) == (128 + signal.SIGPIPE, b"")
+
+
+def test_another_pipe_that_breaks_is_an_error(monkeypatch, capfd):
+    """Such as a connection to the Hub."""
+
+    def break_pipe(argv):
+        raise BrokenPipeError("the connection is closed")
+
+    monkeypatch.setattr(command_line, "run", break_pipe)
+    monkeypatch.setattr(sys, "argv", ["sharp-prompt", "recipes"])
+    with pytest.raises(SystemExit) as ended:
+        command_line.main()
+    assert (ended.value.code, *capfd.readouterr()) == (2, "", "the connection is closed\n")
 
 
 def test_recipes_are_listed_with_a_line_on_each(run):
