@@ -144,8 +144,8 @@ def nearest(name: str, known: Iterable[str], likeness: float = 0.4) -> str:
     Args:
         name: The unknown name.
         known: The known names.
-        likeness: How like it a known name must be, from 0 to 1 for the same: what `difflib` calls the ratio. By default
-            the beginning of a name is enough, which is right for a name that is certainly meant to be one of the known.
+        likeness: How like it a known name must be, from 0 to 1 for the same: what `difflib` calls the ratio. By
+            default the beginning of a name is enough, as one of the known names must be meant.
     """
     matches = difflib.get_close_matches(name.lower(), list(known), n=1, cutoff=likeness)
     return f"; did you mean {matches[0]!r}?" if matches else "."
