@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -44,8 +45,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not args.source.is_dir() and args.base is None:
         parser.error("--base is needed: the CLIP that the prompt was trained on")
     # Only now, so that --help need not wait for torch.
+    from transformers.utils import logging
+
     from .conversion import adapter_from_checkpoint, checkpoint_from_adapter
 
+    logging.disable_progress_bar()
+    # PEFT asks transformers about its gradient checkpointing under the old name.
+    warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated", category=FutureWarning)
     try:
         if args.source.is_dir():
             checkpoint_from_adapter(args.source, args.target)
