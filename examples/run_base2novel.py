@@ -11,13 +11,10 @@ three seeds each. With a checkpoint and a data set of yours it is the papers' ex
 
 import sys
 
-from hf_sharp_prompt.experiments import base_to_novel
-from hf_sharp_prompt.experiments.failures import run_script
-
-
-def main() -> int:
-    return base_to_novel.main(sys.argv[1:])
-
 
 if __name__ == "__main__":
-    run_script(main)
+    # This is said before the import, so that --help does not wait for torch.
+    sys.argv[:1] = ["sharp-prompt", "base2novel"]
+    from hf_sharp_prompt.__main__ import main
+
+    main()

@@ -11,13 +11,10 @@ Without arguments everything is on board. With a checkpoint and data sets of you
 
 import sys
 
-from hf_sharp_prompt.experiments import domain_generalization
-from hf_sharp_prompt.experiments.failures import run_script
-
-
-def main() -> int:
-    return domain_generalization.main(sys.argv[1:])
-
 
 if __name__ == "__main__":
-    run_script(main)
+    # This is said before the import, so that --help does not wait for torch.
+    sys.argv[:1] = ["sharp-prompt", "domain_generalization"]
+    from hf_sharp_prompt.__main__ import main
+
+    main()

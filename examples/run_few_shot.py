@@ -10,13 +10,10 @@ Without arguments everything is on board. With a checkpoint and a data set of yo
 
 import sys
 
-from hf_sharp_prompt.experiments import few_shot
-from hf_sharp_prompt.experiments.failures import run_script
-
-
-def main() -> int:
-    return few_shot.main(sys.argv[1:])
-
 
 if __name__ == "__main__":
-    run_script(main)
+    # This is said before the import, so that --help does not wait for torch.
+    sys.argv[:1] = ["sharp-prompt", "few_shot"]
+    from hf_sharp_prompt.__main__ import main
+
+    main()

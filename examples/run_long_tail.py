@@ -12,13 +12,10 @@ second command's is CIFAR100-LT:
 
 import sys
 
-from hf_sharp_prompt.experiments import long_tail
-from hf_sharp_prompt.experiments.failures import run_script
-
-
-def main() -> int:
-    return long_tail.main(sys.argv[1:])
-
 
 if __name__ == "__main__":
-    run_script(main)
+    # This is said before the import, so that --help does not wait for torch.
+    sys.argv[:1] = ["sharp-prompt", "long_tail"]
+    from hf_sharp_prompt.__main__ import main
+
+    main()

@@ -138,9 +138,16 @@ class Registry(MutableMapping[str, type[Member]], Generic[Member]):
         return kind(*arguments, **hyperparameters)
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """Return the end of a sentence about an unknown name: the nearest known name, if one is near."""
-    matches = difflib.get_close_matches(name.lower(), list(known), n=1, cutoff=0.4)
+def nearest(name: str, known: Iterable[str], likeness: float = 0.4) -> str:
+    """Return the end of a sentence about an unknown name: the nearest known name, if one is near.
+
+    Args:
+        name: The unknown name.
+        known: The known names.
+        likeness: How like it a known name must be, from 0 to 1 for the same: what `difflib` calls the ratio. By
+            default the beginning of a name is enough, as one of the known names must be meant.
+    """
+    matches = difflib.get_close_matches(name.lower(), list(known), n=1, cutoff=likeness)
     return f"; did you mean {matches[0]!r}?" if matches else "."
 
 

@@ -51,7 +51,7 @@ def report(stage: str, done: int | None = None, total: int | None = None) -> Non
     """Say what is happening.
 
     Args:
-        stage: In a word: starting, reading, checking, encoding, training, measuring, predicting.
+        stage: In a word: starting, reading, checking, encoding, training, measuring, mapping, predicting.
         done: How much of it is done: images or steps; None if that is not known.
         total: How much there is to do; None if that is not known.
     """

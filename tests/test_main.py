@@ -1,5 +1,8 @@
 """The command line: `sharp-prompt COMMAND …` and `python -m hf_sharp_prompt`."""
 
+import os
+import runpy
+import signal
 import subprocess
 import sys
 from configparser import ConfigParser
@@ -44,21 +47,28 @@ def run(monkeypatch, capsys):
     return run
 
 
+COMMAND = ["-m", "hf_sharp_prompt"]
+
+
 @pytest.mark.parametrize(
     "words",
     [
-        ["--help"],
-        [],
-        ["recipes"],
-        ["recipes", "show", "gcscoop"],
-        *([name, "--help"] for name in ("predict", "evaluate", "summarize")),
-        *([name, "--help"] for name in TRAINING),
+        [*COMMAND, "--help"],
+        COMMAND,
+        [*COMMAND, "recipes"],
+        [*COMMAND, "recipes", "show", "gcscoop"],
+        *([*COMMAND, name, "--help"] for name in (*TRAINING, "predict", "evaluate", "summarize", "convert")),
+        *([f"examples/run_{name}.py", "--help"] for name in PROTOCOLS),
     ],
 )
 def test_help_and_recipes_do_not_wait_for_torch(words):
     """Its import takes seconds, and a list of commands should not."""
     finished = subprocess.run(
-        [sys.executable, "-X", "importtime", "-m", "hf_sharp_prompt", *words], capture_output=True, text=True, cwd=ROOT
+        [sys.executable, "-X", "importtime", *words],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
     )
     assert finished.returncode == 0
     assert finished.stdout
@@ -111,17 +121,21 @@ def test_help_names_every_command(run):
 
 
 @pytest.mark.parametrize("name", PROTOCOLS)
-def test_an_example_is_its_command(name):
+def test_an_example_is_its_command(name, monkeypatch, capsys):
     """What the scripts of a clone do, the command does for whoever installed the package."""
-    script = import_module(f"run_{name}")
+    script = ROOT / "examples" / f"run_{name}.py"
+    assert f"`sharp-prompt {name}` is the same command" in script.read_text()
     module = import_module(f"hf_sharp_prompt.{command_line.COMMANDS[name].module}")
-    assert module in vars(script).values()
-    assert f"`sharp-prompt {name}` is the same command" in script.__doc__
+    taken = []
+    monkeypatch.setattr(module, "main", lambda words: taken.append(words) or 3)
+    monkeypatch.setattr(sys, "argv", [str(script), "--seeds", "1"])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(str(script), run_name="__main__")
+    assert (ended.value.code, taken) == (3, [["--seeds", "1"]])
 
 
 @pytest.mark.parametrize("name", TRAINING)
 def test_a_commands_manual_is_that_of_its_module(name, run, monkeypatch):
-    """An example calls the module's `main`."""
     code, printed, _ = run(name, "--help")
     assert code == 0
     assert printed.startswith(f"usage: sharp-prompt {name} ")
@@ -220,6 +234,31 @@ def test_an_interrupted_command_says_whether_it_can_be_continued(name, consequen
     code, printed, said = run(name, "anything")
     assert (code, printed) == (130, "")
     assert without_progress(said) == f"Interrupted. {consequence}\n"
+
+
+@pytest.mark.parametrize("buffered", [True, False])
+def test_a_command_ends_quietly_when_nobody_reads_its_output(buffered):
+    """As of `sharp-prompt recipes | head -3`; pipelines tell by the exit code that not all was written."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    words = [sys.executable, *([] if buffered else ["-u"]), *COMMAND, "recipes"]
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    ended = subprocess.run(words, stdout=writer, stderr=subprocess.PIPE, cwd=ROOT, env=environment)
+    os.close(writer)
+    assert (ended.returncode, ended.stderr) == (128 + signal.SIGPIPE, b"")
+
+
+def test_another_pipe_that_breaks_is_an_error(monkeypatch, capfd):
+    """Such as a connection to the Hub."""
+
+    def break_pipe(argv):
+        raise BrokenPipeError("the connection is closed")
+
+    monkeypatch.setattr(command_line, "run", break_pipe)
+    monkeypatch.setattr(sys, "argv", ["sharp-prompt", "recipes"])
+    with pytest.raises(SystemExit) as ended:
+        command_line.main()
+    assert (ended.value.code, *capfd.readouterr()) == (2, "", "the connection is closed\n")
 
 
 def test_recipes_are_listed_with_a_line_on_each(run):

@@ -1,21 +1,21 @@
-"""The command line: `python -m hf_sharp_prompt.convert IN OUT --base MODEL`."""
+"""The command line: `sharp-prompt convert IN OUT --base MODEL`, or `python -m hf_sharp_prompt.convert`."""
 
 from __future__ import annotations
 
 import argparse
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
 from ..class_names import list_names
 from ..printable import printable
-from .conversion import adapter_from_checkpoint, checkpoint_from_adapter
 
 
 def make_parser() -> argparse.ArgumentParser:
     """Make the parser of the command line."""
     parser = argparse.ArgumentParser(
-        prog="python -m hf_sharp_prompt.convert",
+        prog="sharp-prompt convert",
         description="Convert prompts of CoOp, CoCoOp, KgCoOp, ProGrad, MaPLe, VPT and IVLP to adapters, and back.",
     )
     parser.add_argument("source", metavar="IN", type=Path, help="A model.pth.tar-N, or the directory of an adapter.")
@@ -44,6 +44,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     if not args.source.is_dir() and args.base is None:
         parser.error("--base is needed: the CLIP that the prompt was trained on")
+    # Only now, so that --help need not wait for torch.
+    from transformers.utils import logging
+
+    from .conversion import adapter_from_checkpoint, checkpoint_from_adapter
+
+    logging.disable_progress_bar()
+    # PEFT asks transformers about its gradient checkpointing under the old name.
+    warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated", category=FutureWarning)
     try:
         if args.source.is_dir():
             checkpoint_from_adapter(args.source, args.target)

@@ -3,6 +3,7 @@
 from . import catalogue, layouts
 from .augment import RandomResizedCropFlip
 from .auto_augment import CIFARAutoAugment
+from .bad_images import SkippedImage
 from .cifar import CIFAR_MEAN, CIFAR_STD, CIFARAugmentation, ResizeCenterCrop
 from .collator import ImageCollator
 from .features.dataset import ImageFeatures
@@ -26,6 +27,7 @@ __all__ = [
     "ImageFeatures",
     "RandomResizedCropFlip",
     "ResizeCenterCrop",
+    "SkippedImage",
     "base_to_novel",
     "canonical_name",
     "catalogue",

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, NamedTuple
 
 import PIL
 import pyarrow as pa
@@ -24,10 +24,28 @@ from .labels import shortened
 logger = logging.getLogger(__name__)
 
 LISTED = 20
-"""Number of images that a warning lists."""
+"""Number of images that a warning lists; `load_image_dataset(…, skipped=[])` collects all."""
 
 _ROWS = 256
 """Number of images that are read at a time."""
+
+
+class SkippedImage(NamedTuple):
+    """An image that was left out because it cannot be read.
+
+    Args:
+        dataset: The data set, as the user named it.
+        split: Its split.
+        row: Its place among the labelled images of the split, from 0.
+        path: The file's path, or the name that stands beside its bytes; None if it has none.
+        reason: Why it cannot be read: a sentence.
+    """
+
+    dataset: str
+    split: str
+    row: int
+    path: str | None
+    reason: str
 
 
 def check_are_there(splits: DatasetDict, dataset: str) -> None:
@@ -60,7 +78,7 @@ def check_are_there(splits: DatasetDict, dataset: str) -> None:
         )
 
 
-def without_bad_images(splits: DatasetDict, dataset: str) -> DatasetDict:
+def without_bad_images(splits: DatasetDict, dataset: str, skipped: list[SkippedImage] | None = None) -> DatasetDict:
     """Leave out the images that cannot be decoded; a warning counts and lists them.
 
     Every image is decoded once, by several threads: 1 to 5 ms of CPU time for a photo of 500 × 375 pixels. For files,
@@ -69,8 +87,31 @@ def without_bad_images(splits: DatasetDict, dataset: str) -> DatasetDict:
     Args:
         splits: Splits with an `image` column that is not decoded.
         dataset: The data set, for the warning.
+        skipped: A list to which the images that are left out are added.
     """
-    return DatasetDict({name: _without_bad_rows(split, name, dataset) for name, split in splits.items()})
+    found = {name: find_bad_images(split, name, dataset) for name, split in splits.items()}
+    if skipped is not None:
+        skipped.extend(image for images in found.values() for image in images)
+    return DatasetDict({name: _without(split, found[name], dataset) for name, split in splits.items()})
+
+
+def find_bad_images(split: Dataset, name: str, dataset: str) -> list[SkippedImage]:
+    """Find the images of a split that cannot be decoded.
+
+    Args:
+        split: A split with an `image` column that is not decoded.
+        name: Its name.
+        dataset: The data set, as the user named it.
+    """
+    bar = tqdm(_find_problems(split), f"Checking the {name} images", len(split), leave=False, unit=" images")
+    problems: dict[int, str] = {}
+    for row, problem in enumerate(bar):
+        progress.report("checking", row, len(split))
+        if problem:
+            problems[row] = problem
+    images = split.select_columns("image").with_format(None).select([*problems])["image"] if problems else []
+    paths = (None if image is None else image["path"] for image in images)
+    return [SkippedImage(dataset, name, row, path, problems[row]) for row, path in zip(problems, paths, strict=True)]
 
 
 def image_files(split: Dataset) -> list[str]:
@@ -97,21 +138,16 @@ def _size_of(path: str) -> int | None:
         return None
 
 
-def _without_bad_rows(split: Dataset, name: str, dataset: str) -> Dataset:
-    bar = tqdm(_find_problems(split), f"Checking the {name} images", len(split), leave=False, unit=" images")
-    problems: dict[int, str] = {}
-    for index, problem in enumerate(bar):
-        progress.report("checking", index, len(split))
-        if problem:
-            problems[index] = problem
-    if not problems:
+def _without(split: Dataset, bad: Sequence[SkippedImage], dataset: str) -> Dataset:
+    if not bad:
         return split
-    more = f" … and {len(problems) - LISTED} more." if len(problems) > LISTED else ""
+    more = f" … and {len(bad) - LISTED} more." if len(bad) > LISTED else ""
     logger.warning(
-        f"{len(problems)} of {len(split)} images in the {name} split of {dataset} cannot be read and are left out: "
-        f"{' '.join([*problems.values()][:LISTED])}{more}"
+        f"{len(bad)} of {len(split)} images in the {bad[0].split} split of {dataset} cannot be read and are left out: "
+        f"{' '.join(image.reason for image in bad[:LISTED])}{more}"
     )
-    return split.select([index for index in range(len(split)) if index not in problems])
+    rows = {image.row for image in bad}
+    return split.select([row for row in range(len(split)) if row not in rows])
 
 
 def _find_problems(split: Dataset) -> Iterator[str]:

@@ -7,7 +7,8 @@ import unicodedata
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
-from datasets import ClassLabel, DatasetDict, Value
+import pyarrow as pa
+from datasets import ClassLabel, Dataset, DatasetDict, Value
 
 from ..hyperparameters import nearest
 from .labels import shortened
@@ -24,6 +25,9 @@ JOINERS = "\u200c\u200d"
 
 NUMBER = re.compile(r"-?\d+")
 """A label that is a whole number, written as a string."""
+
+WHOLE_FLOAT = re.compile(r"-?\d+\.0+")
+"""A label that is a whole number, written as a string with a fraction of zero."""
 
 CODE = re.compile(r"n\d{8}|-?\d+(\.\d+)?")
 """A name that is no word: a WordNet id, as ImageNet's folders have, or a number."""
@@ -118,6 +122,8 @@ def _with_class_labels(splits: DatasetDict, class_names: ClassNames | None, data
     for name, split in splits.items():
         if split.features["label"] == Value("null"):  # none of its images has a label
             splits[name] = split.cast_column("label", label)
+    splits = DatasetDict({name: _with_whole_numbers(split, class_names) for name, split in splits.items()})
+    label = splits[first].features["label"]
     kind = _kind_of(label)
     if others := [name for name, split in splits.items() if _kind_of(split.features["label"]) != kind]:
         other = _kind_of(splits[others[0]].features["label"])
@@ -140,6 +146,21 @@ def _with_class_labels(splits: DatasetDict, class_names: ClassNames | None, data
         "class_names (a list by label, a dictionary from number to name, or a file of either), cast the column to a "
         "ClassLabel with names, or name a column of strings with label_column."
     )
+
+
+def _with_whole_numbers(split: Dataset, class_names: ClassNames | None) -> Dataset:
+    """Write floats without a fraction and booleans as whole numbers: pandas writes numbers as floats if some miss."""
+    label = split.features["label"]
+    if isinstance(label, Value) and (label.dtype.startswith("float") or label.dtype == "bool"):
+        try:
+            return split.cast_column("label", Value("int64"))
+        except pa.ArrowInvalid:  # of fractions
+            return split
+    labels = {each for each in split.unique("label") if each} if _kind_of(label) == "strings" else set()
+    has_names = isinstance(class_names, Mapping | Sequence) and not labels & {*class_names}
+    if labels and has_names and all(map(WHOLE_FLOAT.fullmatch, labels)):
+        return split.cast_column("label", Value("float64")).cast_column("label", Value("int64"))
+    return split
 
 
 def _kind_of(label: Any) -> str:

@@ -6,6 +6,7 @@ import dataclasses
 import logging
 import os
 from collections.abc import Mapping, Sequence
+from functools import cache
 from itertools import product
 from pathlib import Path
 from typing import Literal, get_args, overload
@@ -16,10 +17,10 @@ from datasets import ClassLabel, Dataset, DatasetDict, Image, IterableDatasetDic
 from ..class_names import read_class_names
 from ..demo import TASKS
 from . import catalogue, layouts
-from .bad_images import check_are_there, image_files, without_bad_images
+from .bad_images import SkippedImage, check_are_there, image_files, without_bad_images
 from .class_names import choose_names, with_named_labels
 from .columns import describe, find_image_column, find_label_column, require_column
-from .labels import check_labels, class_counts, shortened
+from .labels import check_labels, class_counts, labels_of, shortened
 from .layouts import Facts
 from .splits import with_test_split, with_usual_names, without_classes
 from .streaming import stream
@@ -42,6 +43,7 @@ def load_image_dataset(
     on_bad_image: OnBadImage = "raise",
     streaming: Literal[False] = False,
     needs_test_split: bool = True,
+    skipped: list[SkippedImage] | None = None,
 ) -> DatasetDict: ...
 
 
@@ -56,6 +58,7 @@ def load_image_dataset(
     *,
     streaming: Literal[True],
     needs_test_split: bool = True,
+    skipped: list[SkippedImage] | None = None,
 ) -> IterableDatasetDict: ...
 
 
@@ -68,6 +71,7 @@ def load_image_dataset(
     on_bad_image: OnBadImage = "raise",
     streaming: bool = False,
     needs_test_split: bool = True,
+    skipped: list[SkippedImage] | None = None,
 ) -> DatasetDict | IterableDatasetDict:
     """Load images and labels for classification, as the Trainer, samplers and protocols take them.
 
@@ -98,6 +102,7 @@ def load_image_dataset(
             too large to download. Nothing is checked before, and no split is held out. Labels must have names: a
             `ClassLabel`, or `class_names`.
         needs_test_split: Whether a test split is made where there is none. With `False` the splits stay as they are.
+        skipped: A list to which the images are added that `skip` leaves out, each with its split, path and reason.
 
     Returns:
         Splits `train` and `test`, and `validation` where there is one, each with an `image` column that is not yet
@@ -133,12 +138,15 @@ def load_image_dataset(
     splits = _without_empty_splits(splits, "labelled", dataset)
     check_images_are_apart(splits, dataset)
     if on_bad_image == "skip":
-        splits = _without_empty_splits(without_bad_images(splits, dataset), "readable", dataset)
+        splits = _without_empty_splits(without_bad_images(splits, dataset, skipped), "readable", dataset)
     else:
         check_are_there(splits, dataset)
     if "train" in splits:
         _warn_of_classes_without_images(splits["train"], dataset)
-    return with_test_split(splits, dataset) if needs_test_split else splits
+    if not needs_test_split:
+        return splits
+    _check_classes_are_alike(splits, dataset)
+    return with_test_split(splits, dataset)
 
 
 def canonical_name(dataset: str, data_root: str | Path | None = None) -> str:
@@ -271,14 +279,33 @@ def _labelled_rows(split: Dataset, name: str, dataset: str) -> Dataset:
 
 
 def check_images_are_apart(splits: DatasetDict, dataset: str) -> None:
-    """Check that no image file is in two splits."""
+    """Check that no image file is in two splits, also where one folder is a link to another."""
     split_of_file: dict[str, str] = {}
+    real_path = cache(os.path.realpath)
     for name, split in splits.items():
-        shared = [file for file in image_files(split) if split_of_file.setdefault(file, name) != name]
+        shared: list[tuple[str, str]] = []
+        for file in image_files(split):
+            folder, own_name = os.path.split(file)
+            if (other := split_of_file.setdefault(f"{real_path(folder)}/{own_name}", name)) != name:
+                shared.append((file, other))
         if shared:
+            file, other = shared[0]
             raise ValueError(
-                f"In {dataset}, {len(shared)} image files are in the {name} split and in the "
-                f"{split_of_file[shared[0]]} split as well, such as {shared[0]}; keep each image in one split."
+                f"In {dataset}, {len(shared)} image files are in the {name} split and in the {other} split as well, "
+                f"such as {file}; keep each image in one split."
+            )
+
+
+def _check_classes_are_alike(splits: DatasetDict, dataset: str) -> None:
+    """Check that what is learned can be measured, which it cannot where classes have other names in each split."""
+    labels = {name: set(labels_of(split).tolist()) for name, split in splits.items()}
+    for name in labels.keys() - {"train"} if "train" in labels else ():
+        if not labels[name] & labels["train"]:
+            names = splits[name].features["label"].names
+            learned, measured = (shortened([names[each] for each in sorted(labels[key])]) for key in ("train", name))
+            raise ValueError(
+                f"In {dataset}, the train split and the {name} split have no class in common: {learned} and "
+                f"{measured}; name classes in the same way in all splits."
             )
 
 

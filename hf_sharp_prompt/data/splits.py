@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from datasets import ClassLabel, Dataset, DatasetDict
 
+from .bad_images import image_files
+
 
 logger = logging.getLogger(__name__)
 
@@ -107,6 +109,11 @@ def with_test_split(splits: DatasetDict, dataset: str) -> DatasetDict:
 
 
 def _check_enough_to_hold_out(train: Dataset, dataset: str) -> None:
+    if repeated := [file for file, count in Counter(image_files(train)).items() if count > 1]:
+        raise ValueError(
+            f"{dataset} has no test split, and none can be held out, since {len(repeated)} of its images are listed "
+            f"more than once, such as {repeated[0]}; list each image once, or add a test split."
+        )
     counts = Counter(train["label"])
     label, count = min(counts.items(), key=lambda item: item[1])
     if count < 2 or math.ceil(HELD_OUT * len(train)) < len(counts):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, TypeVar
@@ -100,9 +100,9 @@ class TrainCLIP(CLIPExperiment):
         images = CLIPImages(dataset, args, training.dataloader_num_workers, self.load_splits)
         super().__init__(dataset, args, training, images)
 
-    def load_splits(self, dataset: str, args: TrainArguments) -> datasets.DatasetDict:
+    def load_splits(self, dataset: str, args: TrainArguments, **loading: Any) -> datasets.DatasetDict:
         """Load the splits, and remember what is measured on."""
-        splits, self.measured_on = load_with_something_to_measure(dataset, args)
+        splits, self.measured_on = load_with_something_to_measure(dataset, args, **loading)
         return with_few_images(splits) if args.smoke else splits
 
     @cached_property
@@ -135,7 +135,8 @@ class TrainViT(LongTail):
         if self.dataset == demo.LONG_TAIL_TASK.name:
             return super().load_splits()
         # No prompts are made of the classes' names here, so codes and numbers are accepted.
-        splits, self.measured_on = load_with_something_to_measure(self.dataset, self.args, class_names={})
+        loading = {**self.args.loading, "class_names": self.args.class_names or {}, "skipped": self.skipped}
+        splits, self.measured_on = load_with_something_to_measure(self.dataset, self.args, **loading)
         return self.with_long_tail(splits)
 
     def describe(self) -> str:
@@ -160,19 +161,18 @@ def say_how_to_predict(results: Results) -> str:
 
 
 def load_with_something_to_measure(
-    dataset: str, args: ExperimentArguments, class_names: Mapping[str, str] | None = None
+    dataset: str, args: ExperimentArguments, **loading: Any
 ) -> tuple[datasets.DatasetDict, str]:
     """Load a data set without holding training images out, which an adapter that is to be used had better learn from.
 
     Args:
         dataset: The data set, as the command line names it.
         args: The command's arguments.
-        class_names: As `load_image_dataset` takes them.
+        **loading: Arguments of `load_image_dataset`.
 
     Returns:
         The splits, with one to measure on, and what that is in words.
     """
-    loading = {**args.loading, "class_names": args.class_names or class_names}
     splits = load_image_dataset(dataset, **loading, needs_test_split=False)
     if args.eval_split not in (*splits, "test"):
         raise ValueError(f"{dataset} has no {args.eval_split} split; it has {', '.join(splits)}.")

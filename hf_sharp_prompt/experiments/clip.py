@@ -30,7 +30,15 @@ from transformers import (
 )
 
 from .. import demo, metrics, progress
-from ..data import ImageCollator, ImageFeatures, RandomResizedCropFlip, few_shot, load_image_dataset, template_of
+from ..data import (
+    ImageCollator,
+    ImageFeatures,
+    RandomResizedCropFlip,
+    SkippedImage,
+    few_shot,
+    load_image_dataset,
+    template_of,
+)
 from ..training.arguments import SharpPromptTrainingArguments
 from ..training.trainer import SharpPromptTrainer
 from ..tuners import CLIPPromptConfig
@@ -142,10 +150,12 @@ class CLIPImages:
         dataset: The data set, as the command line names it.
         args: The experiments' arguments.
         num_workers: How many workers decode images.
-        load: Loads the splits of the data set as the arguments say. Default: [`load_to_measure`].
+        load: Loads the splits of the data set with the arguments of `load_image_dataset` that it is called with.
+            Default: [`load_to_measure`].
 
     Attributes:
         splits: The data set's splits.
+        skipped: The images that were left out because they cannot be read.
         template: The hand-written prompt of zero-shot CLIP.
         cache: Where features are kept: in `memory`, on `disk`, or `no`, where there are none.
         views: The views of each training image whose features are cached; None where every step draws its own.
@@ -156,16 +166,17 @@ class CLIPImages:
         dataset: str,
         args: CLIPDataArguments,
         num_workers: int,
-        load: Callable[[str, Any], datasets.DatasetDict] | None = None,
+        load: Callable[..., datasets.DatasetDict] | None = None,
     ) -> None:
         self.args, self.num_workers = args, num_workers
+        self.skipped: list[SkippedImage] = []
         progress.report("reading")
         task, views = demo.TASKS.get(dataset), args.augmented_views
         self.cache = args.cache_features or ("memory" if task or views is not None else "no")
         self.views = None if self.cache == "no" else views if views is not None else 0 if task else VIEWS
         check_is_clip(args.model)
         with PartialState().main_process_first():
-            self.splits = load(dataset, args) if load else load_to_measure(dataset, args, **args.loading)
+            self.splits = (load or load_to_measure)(dataset, args, **args.loading, skipped=self.skipped)
             with naming_model(args.model):
                 self.processor = AutoProcessor.from_pretrained(args.model)
         self.template = find_template(dataset, args)
@@ -229,6 +240,7 @@ class CLIPExperiment(Experiment[CLIPPromptArguments, CLIPTrainer]):
         super().__init__(dataset, args, training)
         self.args = args
         self.images = images or CLIPImages(dataset, args, training.dataloader_num_workers)
+        self.skipped = self.images.skipped
         self._training_images: dict[tuple[int, bool], Images] = {}
 
     @property

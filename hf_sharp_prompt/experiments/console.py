@@ -68,6 +68,10 @@ class PlainConsole(Console):
         progress.hide()
         super().print(*objects, **options)
 
+    def on_broken_pipe(self) -> None:
+        """Leave it to the command's end that nobody reads what it prints."""
+        raise
+
     def render_str(self, text: str, **options: Any) -> Text:
         return super().render_str(printable_lines(text), **options)
 

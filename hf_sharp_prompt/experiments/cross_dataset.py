@@ -74,7 +74,8 @@ class CrossDataset(CLIPExperiment):
         with PartialState().main_process_first():
             for target in args.targets:
                 name = name_of_data(target)
-                self.targets[name] = self.choose_images(name, load_to_measure(target, args, **args.loading_of_others))
+                splits = load_to_measure(target, args, **args.loading_of_others, skipped=self.skipped)
+                self.targets[name] = self.choose_images(name, splits)
                 self._templates[name] = find_template(target, args)
         keys = {name: key_of(name) for name in self.targets}
         self.columns = {self.name: SOURCE, **keys, "mean of targets": MEAN}

@@ -18,6 +18,7 @@ from rich.table import Table
 from transformers import PreTrainedModel, set_seed
 
 from .. import progress
+from ..data import SkippedImage
 from ..training.arguments import SharpPromptTrainingArguments
 from ..training.trainer import SharpPromptTrainer
 from .arguments import ExperimentArguments, name_of_data
@@ -48,6 +49,7 @@ class Experiment(ABC, Generic[P, T]):
         figure: The name of the file that `draw` writes.
         name: What the data set is called.
         directory: Where results go; `METHOD/seedN` in it are the directories of runs.
+        skipped: The images that were left out because they cannot be read.
     """
 
     protocol: ClassVar[str]
@@ -60,6 +62,7 @@ class Experiment(ABC, Generic[P, T]):
         self.name = name_of_data(dataset)
         self.output_dir = Path(training.output_dir or "")
         self.directory = self.output_dir / self.name
+        self.skipped: list[SkippedImage] = []
 
     @abstractmethod
     def load_model(self) -> PreTrainedModel:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import select
 import sys
 from collections.abc import Callable
-from typing import NoReturn
+from typing import NoReturn, TextIO
 
 import yaml
 
@@ -13,8 +14,9 @@ from .. import progress
 from ..printable import printable
 
 
-FAILED, WRONG_ARGUMENTS, INTERRUPTED = 1, 2, 130
-"""Exit codes: a run failed, an argument is wrong and nothing has run, and Ctrl-C was pressed."""
+FAILED, WRONG_ARGUMENTS, INTERRUPTED, NOT_READ = 1, 2, 130, 141
+"""Exit codes: a run failed; an argument is wrong and nothing has run; Ctrl-C was pressed; and nobody reads the output
+any more, which in shells is 128 + SIGPIPE."""
 
 
 IN_WORKER = "in DataLoader worker process"
@@ -52,22 +54,44 @@ CONTINUES = "The same command continues where it stopped."
 def exit_code_of(main: Callable[[], int], when_interrupted: str = CONTINUES) -> int:
     """Run a script and show its progress; say what is wrong with its arguments in one sentence, once for all.
 
+    Nothing is said when nobody reads what it prints any more.
+
     Args:
         main: The script; it returns its exit code.
         when_interrupted: What Ctrl-C means for what it did so far.
     """
     try:
-        with progress.shown():
-            return main()
+        try:
+            with progress.shown():
+                return main()
+        finally:
+            sys.stdout.flush()
     except KeyboardInterrupt:
         message, code = f"Interrupted. {when_interrupted}".rstrip(), INTERRUPTED
     except Exception as error:
+        if isinstance(error, BrokenPipeError) and discard_what_is_not_read():
+            return NOT_READ
         if not isinstance(error, users_errors()):
             raise
         message, code = in_one_sentence(error), WRONG_ARGUMENTS
     if os.environ.get("RANK", "0") == "0":
         print(message, file=sys.stderr)
     return code
+
+
+def discard_what_is_not_read() -> bool:
+    """Let output whose reader has ended go nowhere, and tell whether there is any: other pipes may break, too."""
+    broken = [file for file in (sys.stdout, sys.stderr) if has_lost_its_reader(file)]
+    for file in broken:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), file.fileno())
+    return bool(broken)
+
+
+def has_lost_its_reader(file: TextIO) -> bool:
+    """Whether a file is a pipe whose other end is closed."""
+    poll = select.poll()
+    poll.register(file, 0)
+    return bool(poll.poll(0))
 
 
 def run_script(main: Callable[[], int], when_interrupted: str = CONTINUES) -> NoReturn:

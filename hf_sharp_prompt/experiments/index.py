@@ -9,6 +9,7 @@ from pathlib import Path
 from ..files import written_whole
 from ..printable import printable
 from .results import succeeded
+from .skipped import SKIPPED_NAME
 from .summary import Group, gather, make_tables
 from .table_formats import as_markdown
 
@@ -46,6 +47,9 @@ def index_of(output_dir: Path, groups: Sequence[Group]) -> str:
             methods = ", ".join(printable(name) for name, runs in group.results.items() if has_adapters(runs))
             title = printable(f"{group.protocol}, {group.title}")
             parts.append(f"- `{where}/METHOD/seedN`: adapters of {title}, each with its card. METHOD: {methods}.")
+    for path in sorted(output_dir.glob(f"*/{SKIPPED_NAME}")):
+        where = printable(path.relative_to(output_dir).as_posix())
+        parts.append(f"- `{where}`: the images that could not be read and were left out, one JSON object a line.")
     parts += ["", "Beside them, `summary.json` has every run's figures, `experiment.json` says what the runs have in"]
     parts += ["common, and figures are PNG files.", *how_to_load(output_dir, groups)]
     return "\n".join(parts).rstrip() + "\n"

@@ -174,7 +174,8 @@ class LongTail(Experiment[ViTPromptArguments, LongTailTrainer]):
             self.profile = find_profile(args, available)
             return demo.load_long_tail(self.make_counts(available))
         # No prompts are made of the classes' names here, so codes and numbers are accepted.
-        splits = load_image_dataset(self.dataset, **{**args.loading, "class_names": args.class_names or {}})
+        loading = {**args.loading, "class_names": args.class_names or {}}
+        splits = load_image_dataset(self.dataset, **loading, skipped=self.skipped)
         return self.with_long_tail(splits)
 
     def with_long_tail(self, splits: datasets.DatasetDict) -> datasets.DatasetDict:

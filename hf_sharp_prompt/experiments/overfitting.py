@@ -60,7 +60,7 @@ def main(argv: Sequence[str]) -> int:
         if method.name not in BY_EPOCH:
             method.training = dataclasses.replace(method.training, eval_strategy="no")  # It is measured at the end.
     directory = Path(methods[0].training.output_dir or "")
-    waiting = load_experiments(one_per_data_set(BaseToNovel), args, methods)
+    waiting = load_experiments(one_per_data_set(BaseToNovel), args, methods, console)
     command = command_line(["python", "examples/study_overfitting.py"], argv)
     title = f"mean of {len(waiting)} data sets" if len(waiting) > 1 else waiting[0].name
     results: dict[str, Results] = {}

@@ -19,6 +19,7 @@ from .methods import ArgumentGroups, Method, parse_methods
 from .publishing import Publication
 from .results import Results
 from .runs import check_directories, end_of
+from .skipped import SKIPPED_NAME, write_skipped
 from .smoke import NOTE
 from .summary import combined_tables
 from .tables import as_rich
@@ -47,11 +48,21 @@ def one_per_data_set(make_experiment: Callable[[str, A, SharpPromptTrainingArgum
     return lambda args, training: [make_experiment(dataset, args, training) for dataset in args.datasets]
 
 
-def load_experiments(make_experiments: Make[A, E], args: A, methods: Sequence[Method[Any]]) -> list[E]:
-    """Load the experiments of a command, and make sure that each can be run, before the first begins."""
+def load_experiments(
+    make_experiments: Make[A, E], args: A, methods: Sequence[Method[Any]], console: Console
+) -> list[E]:
+    """Load the experiments of a command, and make sure that each can be run, before the first begins.
+
+    Images that were left out are listed in a file for each data set, and the console says where.
+    """
     loaded = list(make_experiments(args, methods[0].training))
     for experiment in loaded:
         check_directories(experiment.list_runs(methods))
+    if PartialState().is_main_process:
+        for path, images in {each.output_dir / each.name / SKIPPED_NAME: each.skipped for each in loaded}.items():
+            write_skipped(path, images)
+            if images:
+                console.print(f"{path} lists {len(images)} images that are left out.", soft_wrap=True)
     return loaded
 
 
@@ -75,7 +86,7 @@ def run_protocol(
     args, methods, console = start(groups, manual.text, argv)
     if args.smoke:
         console.print(NOTE, soft_wrap=True)
-    waiting = load_experiments(make_experiments, args, methods)
+    waiting = load_experiments(make_experiments, args, methods, console)
     output_dir, protocol = waiting[0].output_dir, waiting[0].protocol
     command = command_line(["sharp-prompt", protocol], argv)
     results: list[Results] = []

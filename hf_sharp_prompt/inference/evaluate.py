@@ -40,7 +40,8 @@ def make_parser() -> Parser:
         "--format",
         choices=FORMATS,
         default=FORMATS[0],
-        help="A table for people, or one JSON object, in which shares are from 0 to 1. Default: %(default)s.",
+        help="A table for people, or one JSON object, in which shares are from 0 to 1 and all images that are left "
+        "out are listed. Default: %(default)s.",
     )
     parser.add_model_options("the data set")
     return parser
@@ -51,6 +52,7 @@ def main(argv: Sequence[str]) -> int:
     args = make_parser().parse_args(argv)
     class_names = names_or_file(args.class_names)
     # Only now, so that --help need not wait for torch.
+    from ..data import SkippedImage
     from ..experiments.console import make_console, prepare_process, use_all_cores
     from .classifier import has_head, read_config
     from .measuring import load_classifier_for, load_split, make_table, measure
@@ -61,14 +63,20 @@ def main(argv: Sequence[str]) -> int:
     # No prompts are made of the classes' names for a head, so codes and numbers are accepted there.
     accepts_codes = class_names is None and has_head(read_config(args.adapter))
     loading = {name: getattr(args, name) for name in LOADING}
-    split, images = load_split(args.dataset, args.split, class_names={} if accepts_codes else class_names, **loading)
+    skipped: list[SkippedImage] = []
+    names = {} if accepts_codes else class_names
+    split, images = load_split(args.dataset, args.split, class_names=names, skipped=skipped, **loading)
+    skipped = [image for image in skipped if image.split == split]
     classifier = load_classifier_for(images.features["label"].names, args.adapter, args.model, args.template)
     measured = {"adapter": args.adapter, "dataset": args.dataset, "split": split}
     measured |= measure(classifier, images, args.batch_size, args.num_workers)
     if args.format == "json":
+        measured["skipped_images"] = [image._asdict() for image in skipped]
         write(json.dumps(measured, indent=2, allow_nan=False) + "\n", sys.stdout)
     else:
         console = make_console()
         console.print(f"{args.adapter} on {args.dataset}, {split}: {len(images)} images, in percent", soft_wrap=True)
         console.print(make_table(measured))
+        if skipped:
+            console.print(f"{len(skipped)} images are left out; --format json lists them.")
     return 0

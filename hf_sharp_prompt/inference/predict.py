@@ -9,7 +9,6 @@ named there, the others go on, and the exit code is 1.
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
 
@@ -63,19 +62,15 @@ def main(argv: Sequence[str]) -> int:
     classifier = load_classifier(args.adapter, args.model, class_names, args.template)
     form = make_format(args.format, paths, classifier.class_names)
     failed = 0
-    try:
-        write(form.header(), sys.stdout)
-        answers = probabilities_in_order(classifier, paths, args.batch_size, args.num_workers)
-        for number, (path, answer) in enumerate(zip(paths, answers, strict=True), start=1):
-            if isinstance(answer, str):
-                failed += 1
-                write(f"{answer}\n", sys.stderr)
-            else:
-                write(form.lines(path, rank(answer.tolist(), classifier.class_names, args.top)), sys.stdout)
-            if number % args.batch_size == 0:
-                sys.stdout.flush()
-                progress.report("predicting", number, len(paths))
-        sys.stdout.flush()
-    except BrokenPipeError:  # Whoever reads, such as `head`, has enough.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    write(form.header(), sys.stdout)
+    answers = probabilities_in_order(classifier, paths, args.batch_size, args.num_workers)
+    for number, (path, answer) in enumerate(zip(paths, answers, strict=True), start=1):
+        if isinstance(answer, str):
+            failed += 1
+            write(f"{answer}\n", sys.stderr)
+        else:
+            write(form.lines(path, rank(answer.tolist(), classifier.class_names, args.top)), sys.stdout)
+        if number % args.batch_size == 0:
+            sys.stdout.flush()
+            progress.report("predicting", number, len(paths))
     return FAILED if failed else 0

@@ -60,9 +60,11 @@ def test_images_that_are_bytes_or_missing_are_left_out_too(tmp_path, caplog):
     rows = {"image": [each and {"bytes": each, "path": None} for each in images], "label": [0, 1] * 4}
     features = Features({"image": datasets.Image(), "label": ClassLabel(names=["cat", "dog"])})
     Dataset.from_dict(rows, features=features).save_to_disk(str(tmp_path / "saved"))
-    splits = load_image_dataset(str(tmp_path / "saved"), on_bad_image="skip")
+    skipped = []
+    splits = load_image_dataset(str(tmp_path / "saved"), on_bad_image="skip", skipped=skipped)
     assert sum(map(len, splits.values())) == 6
     assert "2 of 8 images in the train split" in caplog.text
+    assert [(each.split, each.row, each.path) for each in skipped] == [("train", 2, None), ("train", 3, None)]
 
 
 def test_a_missing_file_of_a_table_is_left_out_too(folder, caplog):

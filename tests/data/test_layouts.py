@@ -132,6 +132,12 @@ class TestCatalogue:
         with pytest.raises(ValueError, match="did you mean 'colour_shape_tint'"):
             load_image_dataset("color_shape_tint")
 
+    @pytest.mark.parametrize("name", ["path/to/images", "someone/pets", "photos", "dataset"])
+    def test_a_name_that_is_far_from_all_is_not_taken_for_a_misspelling(self, name):
+        """Whether imagenet is meant is no answer to a folder that is not there."""
+        with pytest.raises(ValueError, match=f"on the Hub '{name}'; as a path it was looked for at "):
+            load_image_dataset(name)
+
     def test_a_name_with_a_slash_is_refused(self):
         with pytest.raises(ValueError, match="named by one word without slashes, got 'a/b'"):
             catalogue.add(CatalogueEntry("a/b", source="x"))

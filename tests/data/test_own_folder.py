@@ -52,3 +52,38 @@ def test_underscores_in_names_are_spaces_by_every_way(folder, clip, tokenizer):
         ids.append(model.active_peft_config.class_token_ids)
         clip = model.unload()
     assert ids[0] == ids[1] == tokenizer(["a photo of a blue heart.", "a photo of a red star."])["input_ids"]
+
+
+def test_a_link_to_the_training_images_is_no_test_split(folder):
+    (folder.parent / "set").mkdir()
+    folder.rename(folder.parent / "set" / "train")
+    (folder.parent / "set" / "test").symlink_to(folder.parent / "set" / "train")
+    with pytest.raises(ValueError, match="12 image files are in the test split and in the train split as well"):
+        load_image_dataset(str(folder.parent / "set"))
+
+
+def test_splits_without_a_class_in_common_are_refused(folder):
+    """As where one split is written in capitals: nothing that is learned would be measured."""
+    root = folder.parent / "set"
+    for name in ("Red_Star", "Blue_Heart"):
+        (root / "test" / name).mkdir(parents=True)
+        Image.new("RGB", (48, 48)).save(root / "test" / name / "0.png")
+    folder.rename(root / "train")
+    with pytest.raises(ValueError, match="have no class in common: blue heart, red star and Blue Heart, Red Star; na"):
+        load_image_dataset(str(root))
+    assert len(load_image_dataset(str(root), needs_test_split=False)["test"]) == 2, "to measure on"
+
+
+def test_a_list_beside_one_folder_of_images_is_pointed_out(folder):
+    """`--dataset photos` instead of `--dataset photos/photos.csv`."""
+    (folder / "red_star").rename(folder.parent / "red_star")
+    (folder / "photos.csv").write_text("image,label\n")
+    with pytest.raises(ValueError, match=r"in one folder, 'blue_heart'; if photos.csv says .*give .*/photos.csv as"):
+        load_image_dataset(str(folder))
+
+
+def test_images_of_an_unknown_format_are_counted(folder, caplog):
+    """Photos of telephones would be missing, and nobody would know why."""
+    (folder / "red_star" / "IMG_1.HEIC").write_bytes(b"heic")
+    load_image_dataset(str(folder))
+    assert f"1 images of {folder} are of a format that is not read and are left out, such as IMG_1.HEIC" in caplog.text

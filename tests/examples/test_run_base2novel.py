@@ -9,12 +9,12 @@ import time
 from pathlib import Path
 
 import pytest
-import run_base2novel
 import transformers
 from hub.local_hub import LocalHub
 from support.progress import without_progress
 from two_processes.examples import metrics
 
+from hf_sharp_prompt.experiments import base_to_novel
 from hf_sharp_prompt.experiments.failures import exit_code_of
 
 
@@ -33,15 +33,14 @@ def launch(*arguments: object, launcher: tuple[str, ...] = ()) -> subprocess.Com
 
 @pytest.fixture
 def run(monkeypatch, capsys, caplog):
-    """Runs the script in this process, which is many times faster than to start Python for it."""
+    """Runs the command in this process, which is many times faster than to start Python for it."""
     monkeypatch.setenv("COLUMNS", "200")
     verbosity = transformers.utils.logging.get_verbosity()
 
     def run(*arguments: object, code: int = 0) -> tuple[str, str]:
         """What it prints, and what it says on stderr or logs."""
         caplog.clear()
-        monkeypatch.setattr(sys, "argv", [str(SCRIPT), *map(str, arguments)])
-        ended = exit_code_of(run_base2novel.main)
+        ended = exit_code_of(lambda: base_to_novel.main([*map(str, arguments)]))
         printed = capsys.readouterr()
         assert ended == code, printed.err + caplog.text
         return printed.out, printed.err + caplog.text
@@ -220,9 +219,8 @@ def test_a_corrupt_image_is_named(folder, run, tmp_path):
     assert f"The image {victim} cannot be decoded" in said
 
 
-def test_help_reads_like_a_manual(monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", [str(SCRIPT), "--help"])
-    assert run_base2novel.main() == 0
+def test_help_reads_like_a_manual(capsys):
+    assert base_to_novel.main(["--help"]) == 0
     text = capsys.readouterr().out
     assert "Base-to-novel generalisation" in text
     for flag in ("--model", "--dataset", "--shots", "--seeds", "--cache_features", "--output_dir", "--push_to_hub"):

@@ -1,8 +1,6 @@
 """The long-tailed experiment as a user types it, and its recipes."""
 
-import importlib.util
 import json
-import sys
 from pathlib import Path
 
 import pytest
@@ -16,32 +14,19 @@ from hf_sharp_prompt.experiments.methods import parse_methods
 from hf_sharp_prompt.experiments.recipes import RECIPES, read_recipe
 
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
-SCRIPT = str(EXAMPLES / "run_long_tail.py")
 NAMES = sorted(path.stem for path in (RECIPES / "long_tail").glob("*.yaml"))
 SMALL = ["--max_per_class", "10", "--imbalance_factor", "10", "--seeds", "1", "--num_train_epochs", "2"]
 SMALL += ["--eval_split", "validation", "--recipes", "vpt_imbsam", "rsam_pt", "--reweighting_epochs", "1"]
 
 
-@pytest.fixture(scope="module")
-def example():
-    """The script, as a module."""
-    spec = importlib.util.spec_from_file_location("run_long_tail", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["run_long_tail"] = module
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.fixture
-def run(example, monkeypatch, capsys):
-    """Runs the script with arguments and returns what it prints."""
+def run(monkeypatch, capsys):
+    """Runs the command with arguments and returns what it prints."""
     monkeypatch.setenv("COLUMNS", "200")
     verbosity = transformers.utils.logging.get_verbosity()
 
     def run(*arguments: object) -> str:
-        monkeypatch.setattr(sys, "argv", ["run_long_tail.py", *map(str, arguments), "--use_cpu"])
-        assert example.main() == 0
+        assert long_tail.main([*map(str, arguments), "--use_cpu"]) == 0
         return capsys.readouterr().out
 
     yield run

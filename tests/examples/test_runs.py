@@ -2,16 +2,14 @@
 
 import functools
 import json
-import sys
 from pathlib import Path
 
 import datasets
 import pytest
-import run_base2novel as example
 from support.demo_images import few_images
 
 from hf_sharp_prompt import demo
-from hf_sharp_prompt.experiments import clip, runs
+from hf_sharp_prompt.experiments import base_to_novel, clip, runs
 from hf_sharp_prompt.experiments.results import in_percent, write_json
 
 
@@ -33,9 +31,8 @@ def run(monkeypatch, tmp_path, capsys):
     load.setattr(clip, "load_image_dataset", load_few)
 
     def run(*arguments: object) -> tuple[int, str]:
-        words = ["run_base2novel.py", *SMALL, "--output_dir", str(tmp_path), *map(str, arguments)]
-        monkeypatch.setattr(sys, "argv", words)
-        return example.main(), capsys.readouterr().out
+        words = [*SMALL, "--output_dir", str(tmp_path), *map(str, arguments)]
+        return base_to_novel.main(words), capsys.readouterr().out
 
     yield run
     load.undo()
@@ -75,10 +72,8 @@ def test_a_failed_run_costs_no_other_and_is_reported(run, directory, monkeypatch
     assert "Traceback" in (directory / "coop" / "seed1" / "_error.txt").read_text()
 
     monkeypatch.undo()
-    monkeypatch.setattr(
-        sys, "argv", ["", *SMALL, "--output_dir", str(directory.parent), "--recipes", "coop", "--seeds", "1", "2"]
-    )
-    assert example.main() == 0, "the same command tries it again"
+    words = [*SMALL, "--output_dir", str(directory.parent), "--recipes", "coop", "--seeds", "1", "2"]
+    assert base_to_novel.main(words) == 0, "the same command tries it again"
     assert not (directory / "coop" / "seed1" / "_error.txt").exists()
 
 

@@ -98,6 +98,17 @@ def test_a_data_set_alone_stands_beside_the_published_mean(tmp_path):
     assert table[1][-1] == "82.7 / 63.2 / 71.7"
 
 
+def test_variants_of_imagenet_stand_beside_the_published_figures(tmp_path):
+    """In the columns of the variants that were measured."""
+    targets = {name: f"target {name}" for name in ("imagenet_r", "imagenetv2")}
+    columns = {"imagenet": "source", **targets, "mean of targets": "mean_of_targets"}
+    directory = make_experiment(tmp_path / "imagenet", "domain_generalization", columns)
+    add_run(directory, "cocoop", 1, dict.fromkeys(columns.values(), 0.5))
+    ((heading, row),) = tables_of(tmp_path).values()
+    assert heading[-1] == "published imagenet_r / imagenetv2 / mean of targets"
+    assert row[-1] == "76.2 / 64.1 / 59.9"
+
+
 def test_directories_of_the_same_experiment_are_one_table(tmp_path, caplog):
     """Seeds that ran on two machines belong together, and a seed that both have counts once."""
     for machine, seeds in (("one", (1, 2)), ("two", (2, 3))):

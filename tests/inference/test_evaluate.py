@@ -82,7 +82,9 @@ def test_images_that_cannot_be_read_are_left_out_if_that_is_asked_for(trained, r
     words = ["--on_bad_image", "skip", "--format", "json"]
     code, printed, said = run("evaluate", trained, "--dataset", folder, *words)
     assert code == 0, said
-    assert json.loads(printed)["images"] == 5
+    measured = json.loads(printed)
+    assert measured["images"] == 5
+    assert [(each["split"], each["path"]) for each in measured["skipped_images"]] == [("test", str(broken))]
     assert str(broken) in caplog.text
 
 

@@ -34,6 +34,28 @@ def test_without_a_test_split_all_images_are_learned_from(run, tmp_path):
     )
 
 
+def test_images_that_are_left_out_are_listed_in_a_file(run, tmp_path):
+    """A warning names the first twenty, which is not enough to repair a collection."""
+    folder = make_folder(tmp_path / "shapes", classes=3, train=2, test=1)
+    broken = [folder / "train" / "black_heart" / "0.png", folder / "test" / "black_cross" / "0.png"]
+    for path in broken:
+        path.write_text("no image")
+    words = ["--dataset", folder, "--recipes", "coop", "--output_dir", tmp_path / "runs", "--on_bad_image", "skip"]
+    _, printed, _ = run("train", *words, *SHORT)
+    listed = tmp_path / "runs" / "shapes" / "skipped_images.jsonl"
+    assert f"{listed} lists 2 images that are left out." in printed
+    images = [json.loads(line) for line in listed.read_text().splitlines()]
+    assert [each["path"] for each in images] == [*map(str, broken)]
+    assert images[0] == {
+        "dataset": str(folder),
+        "split": "train",
+        "row": 4,
+        "path": str(broken[0]),
+        "reason": f"The image {broken[0]} cannot be decoded (it is no image); repair or remove it.",
+    }
+    assert "- `shapes/skipped_images.jsonl`: " in (tmp_path / "runs" / "README.md").read_text()
+
+
 def test_each_seed_makes_an_adapter(folder, run, tmp_path):
     words = ["--dataset", folder, "--recipes", "coop", "--seeds", 1, 2, "--shots", 1, "--output_dir", tmp_path]
     _, printed, _ = run("train", *words, *SHORT)

@@ -2,8 +2,10 @@
 
 import pytest
 import torch
+from support.progress import progress_in
 from torch import nn
 
+from hf_sharp_prompt import progress
 from hf_sharp_prompt.sharpness import landscape
 
 
@@ -75,3 +77,12 @@ def test_bad_input_is_refused():
         landscape(Model(), BATCHES, loss=loss, span=0)
     with pytest.raises(ValueError, match="points must be at least 2"):
         landscape(Model(), BATCHES, loss=loss, points=1)
+
+
+def test_it_says_how_far_it_is(monkeypatch, capsys):
+    """Hundreds of losses over all images take minutes."""
+    monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 0.0)
+    with progress.shown():
+        landscape(Model(), BATCHES, loss=loss, points=2)
+    said = progress_in(capsys.readouterr().err)
+    assert said == [{"stage": "mapping", "done": done, "total": 4} for done in range(4)]

@@ -9,11 +9,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import run_base2novel
-import run_long_tail
 from support.demo_images import make_folder
 
 from hf_sharp_prompt import demo
+from hf_sharp_prompt.experiments import base_to_novel, long_tail
 
 
 PLAIN_LOOP = Path(__file__).parents[2] / "examples" / "plain_accelerate_loop.py"
@@ -34,15 +33,14 @@ def make_data(output_dir: Path) -> None:
 
 def run_base_to_novel(output_dir: Path, name: str, batch_size: int) -> None:
     arguments = ["--dataset", output_dir / "shapes", "--output_dir", output_dir / name, *BASE_TO_NOVEL]
-    sys.argv = ["run_base2novel.py", *map(str, arguments), "--per_device_train_batch_size", str(batch_size)]
-    assert run_base2novel.main() == 0
+    arguments += ["--per_device_train_batch_size", batch_size]
+    assert base_to_novel.main([*map(str, arguments)]) == 0
 
 
 def run_all(output_dir: Path) -> None:
     run_base_to_novel(output_dir, "two", batch_size=2)
     arguments = ["--dataset", output_dir / "tail", "--output_dir", output_dir / "two long-tailed", *LONG_TAIL]
-    sys.argv = ["run_long_tail.py", *map(str, arguments)]
-    assert run_long_tail.main() == 0
+    assert long_tail.main([*map(str, arguments)]) == 0
     sys.argv = [str(PLAIN_LOOP), "1"]
     runpy.run_path(sys.argv[0], run_name="__main__")  # which ends with its processes' connection
 

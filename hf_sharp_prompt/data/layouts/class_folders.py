@@ -21,6 +21,10 @@ from .split_names import named_splits
 logger = logging.getLogger(__name__)
 
 EXTENSIONS = frozenset(ImageFolderBuilder.EXTENSIONS)
+UNREADABLE = frozenset({".heic", ".heif", ".avif", ".jxl", ".svg", ".dng", ".nef", ".cr2", ".arw"}) - EXTENSIONS
+"""How names of images end that Pillow does not read."""
+LISTS = frozenset({".csv", ".tsv", ".json", ".jsonl", ".parquet", ".txt"})
+"""How names of files end that may list images and labels."""
 
 
 class ImageFile(NamedTuple):
@@ -58,8 +62,15 @@ class ClassFolders(Layout):
                 f"{entry.source} is no folder of images: there is no image file in it. It holds: "
                 f"{shortened(sorted(path.name for path in root.iterdir())) or 'nothing'}."
             )
+        _warn_of_other_images(root, entry.source)
         splits = without_wrappers(find_splits(images, entry.source))
         classes = find_classes(splits, entry.source)
+        lists = sorted(path.name for path in root.iterdir() if path.suffix.lower() in LISTS)
+        if len(classes) == 1 and lists:
+            raise ValueError(
+                f"{entry.source} has all its images in one folder, {next(iter(classes.values()))!r}; if {lists[0]} "
+                f"says their labels, give {entry.source.rstrip('/')}/{lists[0]} as the data set."
+            )
         label_of = {folders: label for label, folders in enumerate(classes)}
         items = {
             split: Items([f"{root}/{image.path}" for image in images], [label_of[image.folders] for image in images])
@@ -76,6 +87,20 @@ def find_images(root: Path) -> list[ImageFile]:
         folders = () if below == "." else tuple(below.split(os.sep))
         found += [ImageFile("/".join((*folders, name)), folders) for name in names]
     return sorted(found)
+
+
+def _warn_of_other_images(root: Path, source: str) -> None:
+    others = [
+        name
+        for _, _, names in os.walk(root, followlinks=True)
+        for name in names
+        if os.path.splitext(name)[1].lower() in UNREADABLE
+    ]
+    if others:
+        logger.warning(
+            f"{len(others)} images of {source} are of a format that is not read and are left out, such as "
+            f"{others[0]}; convert them to JPEG or PNG."
+        )
 
 
 def walk_images(root: Path) -> Iterator[tuple[str, list[str]]]:

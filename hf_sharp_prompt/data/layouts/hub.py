@@ -63,6 +63,8 @@ def _load(read: Callable[[], T], entry: CatalogueEntry) -> T:
 
 
 def _problem(entry: CatalogueEntry) -> str:
-    suggestion = nearest(entry.source, [*TASKS, *catalogue.names()]).removesuffix(".")
+    # Any word may be meant for a folder or an id, so that a name is only suggested for what is nearly its spelling.
+    name = entry.source.rstrip("/").rpartition("/")[2]
+    suggestion = nearest(name, [*TASKS, *catalogue.names()], likeness=0.75).removesuffix(".")
     place = f"; as a path it was looked for at {os.path.abspath(Path(entry.source).expanduser())}"
     return f"There is no file, folder, demo task or data set on the Hub {entry.source!r}{suggestion}{place}"

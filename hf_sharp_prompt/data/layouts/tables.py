@@ -11,14 +11,20 @@ from typing import Any
 
 import pyarrow as pa
 from datasets import Dataset, DatasetDict, Value, concatenate_datasets, load_dataset
+from datasets.data_files import SPLIT_KEYWORDS
 from datasets.utils.file_utils import is_local_path
 
 from ..catalogue import CatalogueEntry
 from ..columns import describe, find_image_column, require_column
+from ..labels import shortened
 from .class_folders import is_image
 from .image_files import absolute
 from .layout import Layout, load
 from .split_names import files_by_split, named_splits
+
+
+SPLIT = "split"
+"""The column that may say the split of each row."""
 
 
 class Tables(Layout):
@@ -28,7 +34,7 @@ class Tables(Layout):
     folder in it that is called `images` or as the table without its ending; it may lead out of the folder. Labels are
     strings, or whole numbers with `class_names`. CSV and TSV files start with the names of the columns; empty cells
     are missing values; which of comma, semicolon and tab is between cells is seen in the first line. JSON files hold
-    a list of objects, or one object on each line.
+    a list of objects, or one object on each line. A column `split` says which split each row of a table is of.
     """
 
     description = (
@@ -42,7 +48,9 @@ class Tables(Layout):
 
     def read(self, entry: CatalogueEntry) -> DatasetDict:
         path = absolute(entry.source)
-        by_split = {"train": [path]} if path.is_file() else files_by_split(find_tables(path), entry.source)
+        if path.is_file():
+            return _by_split(_read(path, entry), path)
+        by_split = files_by_split(find_tables(path), entry.source)
         return DatasetDict(
             {split: _join([_read(file, entry) for file in files], files) for split, files in by_split.items()}
         )
@@ -76,6 +84,25 @@ def _read(file: Path, entry: CatalogueEntry) -> Dataset:
     completed = table.add_column("absolute path", paths, feature=Value("string"))
     completed = completed.remove_columns(column).rename_column("absolute path", column)
     return completed.select_columns(table.column_names)
+
+
+def _by_split(table: Dataset, file: Path) -> DatasetDict:
+    """Sort the rows of a table by its column `split`; without it, all are for training."""
+    values = table[SPLIT] if SPLIT in table.column_names else []
+    splits_of = {value: named_splits(str(value)) for value in {*values}}
+    if not any(splits_of.values()):
+        return DatasetDict(train=table)
+    if unclear := [str(value) for value, splits in splits_of.items() if len(splits) != 1]:
+        raise ValueError(
+            f"{file} has rows whose {SPLIT} is {shortened(unclear)}; write train, validation or test in each."
+        )
+    return DatasetDict(
+        {
+            split: table.select([row for row, value in enumerate(values) if splits_of[value] == [split]])
+            for split in map(str, SPLIT_KEYWORDS)
+            if [split] in splits_of.values()
+        }
+    )
 
 
 def absolute_paths(paths: Sequence[str | None], folders: Sequence[Path]) -> list[str | None]:

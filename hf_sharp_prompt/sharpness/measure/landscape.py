@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 import torch
 from torch import nn
 
+from ... import progress
 from ..vectors import EPSILON, filter_norms
 from .surface import Loss, LossSurface, open_surface
 
@@ -85,8 +87,11 @@ def landscape(
     with open_surface(model, loader, loss, parameters, seed) as surface:
         first, second = _draw_directions(surface, seed) if directions is None else _check(directions, surface)
         coordinates = torch.linspace(-span, span, points, dtype=torch.float64)
-        losses = [[surface.loss(a * first + b * second) for b in coordinates.tolist()] for a in coordinates.tolist()]
-        return Landscape(torch.tensor(losses, dtype=torch.float64), coordinates, (first, second))
+        losses = torch.empty(points, points, dtype=torch.float64)
+        for number, (i, j) in enumerate(product(range(points), repeat=2)):
+            progress.report("mapping", number, points**2)
+            losses[i, j] = surface.loss(float(coordinates[i]) * first + float(coordinates[j]) * second)
+        return Landscape(losses, coordinates, (first, second))
 
 
 def _draw_directions(surface: LossSurface, seed: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -216,3 +216,33 @@ def test_numbers_that_pandas_wrote_as_floats_are_no_names(folder):
         ValueError, match=r"named by a code or number, and prompts need words: 0\.0, 1\.0\. Pass class_"
     ):
         load_image_dataset(written(folder / "a.csv", "image,label\n0.png,0.0\n1.png,1.0\n"))
+
+
+def test_numbers_that_pandas_wrote_as_floats_are_numbers_with_names(folder):
+    """It writes them so in columns where some are missing."""
+    rows = "".join(f"{name},{int(label == 'great dane')}.0\n" for name, label in ROWS)
+    path = written(folder / "a.csv", f"image,label\n{rows}")
+    assert found(load_image_dataset(path, class_names=["cat", "great dane"])) == {*ROWS}
+    table = {"image": [name for name, _ in ROWS], "label": [float(label == "great dane") for _, label in ROWS]}
+    pq.write_table(pa.table(table), folder / "a.parquet")
+    assert found(load_image_dataset(str(folder / "a.parquet"), class_names=["cat", "great dane"])) == {*ROWS}
+
+
+def test_a_column_of_splits_is_followed(folder):
+    """Otherwise test images are trained on, and nobody notices."""
+    rows = [f"{name},{label},{'train' if number < 5 else 'val'}" for number, (name, label) in enumerate(ROWS)]
+    path = written(folder / "a.csv", "\n".join(["image,label,split", *rows]))
+    splits = load_image_dataset(path)
+    assert {name: len(split) for name, split in splits.items()} == {"train": 5, "test": 3}
+    assert found(splits) == {*ROWS}
+    written(folder / "a.csv", "\n".join(["image,label,split", *rows, "0.png,cat,fold3"]))
+    with pytest.raises(ValueError, match=r"a.csv has rows whose split is fold3; write train, validation or test in"):
+        load_image_dataset(path)
+
+
+def test_images_that_are_listed_twice_are_not_held_out(folder):
+    """Some would be trained on and tested on."""
+    rows = "".join(f"{name},{label}\n" for name, label in ROWS)
+    path = written(folder / "a.csv", f"image,label\n{rows}{rows}")
+    with pytest.raises(ValueError, match=r"none can be held out, since 8 of its images are listed more than once"):
+        load_image_dataset(path)

@@ -3,6 +3,7 @@
 import io
 import json
 import tarfile
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -70,6 +71,20 @@ def test_shards_are_streamed(shards):
     assert Image.open(io.BytesIO(rows[1]["image"]["bytes"])).getpixel((0, 0)) == (1, 0, 0)
 
 
+@pytest.mark.parametrize("streaming", [False, True])
+@pytest.mark.parametrize("first", ["png", "JPG"])
+def test_images_of_several_formats_are_read(tmp_path, first, streaming):
+    """As of scraped photos. `datasets` refuses the archive, or loses what is not as the first five images are."""
+    endings = [first, *["png"] * 6, "JPEG", "jpg", "webp"]
+    write_shard(tmp_path / "a.tar", [{end: picture(n), "cls": b"%d" % (n % 2)} for n, end in enumerate(endings)])
+    load = partial(load_image_dataset, str(tmp_path / "a.tar"), class_names=["cat", "dog"], needs_test_split=False)
+    for column in (None, "jpg"):
+        rows = [*load(streaming=streaming, image_column=column)["train"]]
+        assert [row["label"] for row in rows] == [0, 1] * 5
+        assert streaming or [row["image"]["path"].rpartition(".")[2] for row in rows] == endings
+        assert [Image.open(io.BytesIO(row["image"]["bytes"])).getpixel((0, 0))[0] for row in rows] == [*range(10)]
+
+
 def test_numbers_need_names(tmp_path):
     write_shard(tmp_path / "a.tar", [{"png": picture(n), "cls": b"%d" % (n % 2)} for n in range(4)])
     for streaming in (False, True):
@@ -87,8 +102,10 @@ def test_what_is_no_web_dataset_is_refused(tmp_path, content):
         path.write_bytes(b"<html>")
     elif content == "no labels":
         write_shard(path, [{"png": picture(0)}])
-        message = r"a.tar has no label column; name the one to use with label_column. Its columns are: .*png \(Image\)"
+        message = (
+            r"a.tar has no label column; name the one to use with label_column. Its columns are: .*image \(Image\)"
+        )
     else:
-        write_shard(path, [{"png": picture(0), "cls": b"0"}, {"jpg": picture(0), "cls": b"1"}])
+        write_shard(path, [{"png": picture(0), "cls": b"0"}, {"png": picture(0), "txt": b"1"}])
     with pytest.raises(ValueError, match=message):
         load_image_dataset(str(path))
