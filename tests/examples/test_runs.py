@@ -11,7 +11,7 @@ import run_base2novel as example
 from support.demo_images import few_images
 
 from hf_sharp_prompt import demo
-from hf_sharp_prompt.experiments import clip, runs
+from hf_sharp_prompt.experiments import base_to_novel, clip, runs
 from hf_sharp_prompt.experiments.results import in_percent, write_json
 
 
@@ -31,6 +31,7 @@ def run(monkeypatch, tmp_path, capsys):
     monkeypatch.setenv("COLUMNS", "200")
     load = pytest.MonkeyPatch()
     load.setattr(clip, "load_image_dataset", load_few)
+    load.setattr(base_to_novel.BaseToNovel, "draw", lambda *_: None)  # test_run_base2novel.py has its figure
 
     def run(*arguments: object) -> tuple[int, str]:
         words = ["run_base2novel.py", *SMALL, "--output_dir", str(tmp_path), *map(str, arguments)]
