@@ -5,7 +5,7 @@ import os
 import socket
 import sys
 from collections.abc import Callable
-from multiprocessing.context import ForkProcess
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import torch
@@ -13,9 +13,13 @@ from accelerate.state import AcceleratorState, GradientState
 from torch.multiprocessing import start_processes
 
 
-def start_fork(function: Callable[..., object], *args: object) -> ForkProcess:
-    """Start a process that calls the function; it can be killed and waited for like any other."""
-    process = multiprocessing.get_context("fork").Process(target=_call, args=(function, args, {}))
+def start_fork(function: Callable[..., object], *args: object) -> BaseProcess:
+    """Start a process that calls the function; it can be killed and waited for like any other.
+
+    A process that has used CUDA cannot be forked, so that `benchmarks/gpu_check.py`'s tests start a new one.
+    """
+    method = "spawn" if torch.cuda.is_initialized() else "fork"
+    process = multiprocessing.get_context(method).Process(target=_call, args=(function, args, {}))
     process.start()
     return process
 
