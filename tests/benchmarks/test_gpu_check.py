@@ -1,9 +1,9 @@
 """The check for a GPU works as far as a CPU can show it: its report, its exit code and its limit of time."""
 
 import re
-import subprocess
-import sys
 from pathlib import Path
+
+from support.scripts import run_script
 
 
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "gpu_check.py"
@@ -11,10 +11,8 @@ SCRIPT = Path(__file__).parents[2] / "benchmarks" / "gpu_check.py"
 
 def check(report: Path, *arguments: str) -> tuple[int, str]:
     """The exit code, and the report."""
-    command = [sys.executable, SCRIPT, "--device", "cpu", "--report", report, *arguments]
-    finished = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    assert report.exists(), finished.stderr[-3000:]
-    return finished.returncode, report.read_text()
+    code = run_script(SCRIPT, "--device", "cpu", "--report", report, *arguments)
+    return code, report.read_text()
 
 
 def test_it_reports_what_differs_between_devices(tmp_path: Path):

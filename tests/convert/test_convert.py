@@ -3,7 +3,7 @@
 import json
 import os
 import pickle
-import subprocess
+import runpy
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -448,13 +448,18 @@ def test_nothing_is_half_written(base: str, tmp_path: Path, monkeypatch: pytest.
 # The command line
 
 
-def test_command_line_in_a_process_of_its_own(base: str, clip: CLIPModel, tmp_path: Path) -> None:
+@pytest.mark.filterwarnings("ignore:.*found in sys.modules")  # as this file imports it, too
+def test_the_module_runs_as_a_program(
+    base: str, clip: CLIPModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As `python -m hf_sharp_prompt.convert` does."""
     learned = maple()
     file = save(tmp_path / "model.pth.tar-5", with_what_stands_still("maple", learned, clip))
     (tmp_path / "names.txt").write_text("\n".join(NAMES) + "\n")
-    command = [sys.executable, "-m", "hf_sharp_prompt.convert", file, tmp_path / "maple", "--base", base]
-    done = subprocess.run([*command, "--class_names", tmp_path / "names.txt"], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    words = [file, tmp_path / "maple", "--base", base, "--class_names", tmp_path / "names.txt"]
+    monkeypatch.setattr(sys, "argv", ["convert", *map(str, words)])
+    with pytest.raises(SystemExit, match="0"):
+        runpy.run_module("hf_sharp_prompt.convert", run_name="__main__")
     model = PeftModel.from_pretrained(clip, tmp_path / "maple")
     config = model.active_peft_config
     assert (config.class_names, config.class_template) == (["blue heart", "red star", "cat"], "of a {}.")

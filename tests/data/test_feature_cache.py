@@ -1,9 +1,5 @@
 """Features kept in a file: those of these very images, weights and crops, or made again."""
 
-import os
-import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,11 +7,13 @@ from pathlib import Path
 import datasets
 import pytest
 import torch
+from accelerate import PartialState
 from datasets import ClassLabel, Dataset, Features
 from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
-from transformers import CLIPConfig, CLIPModel
+from support.forks import run_two_forks, start_fork
+from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel
 
 from hf_sharp_prompt import ImageEncoder
 from hf_sharp_prompt.data import ImageCollator, ImageFeatures, RandomResizedCropFlip
@@ -349,68 +347,49 @@ def test_opening_does_not_read_the_features(encoder, image_processor, tmp_path):
     assert resident(path)[1] >= 20_000_000, "and they are read when they are used"
 
 
-PROGRAM = """
-import sys, time
-import torch
-from accelerate import PartialState
-from datasets import load_from_disk
-from transformers import CLIPImageProcessor, CLIPModel
-from hf_sharp_prompt import ImageEncoder
-from hf_sharp_prompt.data import ImageCollator, ImageFeatures, RandomResizedCropFlip
+MADE = {"views": 2, "seed": 3, "batch_size": 2}
 
-world_size, data, checkpoint, out, *slow = sys.argv[1:]
-state = PartialState(cpu=True)
-assert state.num_processes == int(world_size), state
 
-class Counting(ImageEncoder):
-    def __call__(self, pixels):
-        self.count += len(pixels)
-        time.sleep(len(slow))
-        return super().__call__(pixels)
+def make_in_process(data: Path, checkpoint: str, out: Path, seconds: float = 0) -> None:
+    """Make features in a file and in memory, and keep what this process has; encoding each batch may take a while."""
+    state = PartialState(cpu=True)
+    datasets.enable_progress_bars()  # whatever tests before have done
+    encoder = Slow(CLIPModel.from_pretrained(checkpoint))
+    encoder.seconds = seconds
+    collator = ImageCollator(CLIPImageProcessor.from_pretrained(checkpoint), RandomResizedCropFlip(SIZE))
+    for kind, make, where in (
+        ("file", ImageFeatures.cached, {"cache_dir": out / "cache"}),
+        ("memory", ImageFeatures.compute, {}),
+    ):
+        encoder.count = 0
+        made = make(datasets.load_from_disk(data), encoder, collator, num_workers=1, **MADE, **where)
+        kept = (encoder.count, made.features, made.labels, made.class_names)
+        torch.save(kept, out / f"{kind}{state.process_index}.pt")
+    state.destroy_process_group()  # else a process may abort on its way out
 
-encoder = Counting(CLIPModel.from_pretrained(checkpoint))
-collator = ImageCollator(CLIPImageProcessor.from_pretrained(checkpoint), RandomResizedCropFlip(48))
-for kind, made in (("file", ImageFeatures.cached), ("memory", ImageFeatures.compute)):
-    encoder.count = 0
-    where = {"cache_dir": out + "/cache"} if kind == "file" else {}
-    made = made(load_from_disk(data), encoder, collator, views=2, seed=3, batch_size=2, num_workers=1, **where)
-    torch.save((encoder.count, made.features, made.labels, made.class_names), f"{out}/{kind}{state.process_index}.pt")
-state.destroy_process_group()  # else a process may abort on its way out
-"""
+
+class Slow(Counting):
+    seconds = 0.0
+
+    def __call__(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        time.sleep(self.seconds)
+        return super().__call__(pixel_values)
 
 
 @pytest.fixture
-def start(dataset, checkpoint, tmp_path):
-    """Start the program in a number of processes."""
-    (tmp_path / "program.py").write_text(PROGRAM)
+def data(dataset, tmp_path) -> Path:
+    """The data set on disk: processes that read the same file know the same fingerprint."""
     dataset.save_to_disk(tmp_path / "data")
-
-    def start(processes: int, *slow: str) -> subprocess.Popen:
-        launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
-        arguments = [tmp_path / "program.py", processes, tmp_path / "data", checkpoint, tmp_path, *slow]
-        return subprocess.Popen(
-            [sys.executable, *(launcher if processes > 1 else []), *map(str, arguments)],
-            env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])},
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-
-    return start
+    return tmp_path / "data"
 
 
-def finish(process: subprocess.Popen) -> str:
-    _, errors = process.communicate(timeout=200)
-    assert process.returncode == 0, errors[-3000:]
-    return errors
-
-
-def test_two_processes_make_what_one_makes(start, encoder, augmenting, tmp_path):
+def test_two_processes_make_what_one_makes(data, checkpoint, encoder, augmenting, tmp_path):
     """Otherwise results depend on the number of processes, or images are left out or taken twice."""
-    errors = finish(start(2))
-    bars = errors.count("Encoding images:   0%")
+    printed = run_two_forks(make_in_process, data, checkpoint, tmp_path, output_dir=tmp_path)
+    bars = printed.count("Encoding images:   0%")
     assert bars == 2, "one for the file and one for memory, both the main process's"
-    alone = {"dataset": datasets.load_from_disk(tmp_path / "data"), "encode": encoder, "collator": augmenting}
-    expected = ImageFeatures.cached(**alone, views=2, seed=3, batch_size=2, cache_dir=tmp_path / "alone")
+    alone = {"dataset": datasets.load_from_disk(data), "encode": encoder, "collator": augmenting}
+    expected = ImageFeatures.cached(**alone, **MADE, cache_dir=tmp_path / "alone")
     assert files(tmp_path / "cache") == files(tmp_path / "alone")
     for kind in ("file", "memory"):
         shares = [torch.load(tmp_path / f"{kind}{process}.pt") for process in range(2)]
@@ -422,17 +401,16 @@ def test_two_processes_make_what_one_makes(start, encoder, augmenting, tmp_path)
             assert names == CLASSES
 
 
-def test_a_kill_in_the_middle_does_no_harm(start, encoder, augmenting, tmp_path):
+def test_a_kill_in_the_middle_does_no_harm(data, checkpoint, encoder, augmenting, tmp_path):
     """A run that is killed while it encodes leaves nothing that a later run could take for features."""
-    process = start(1, "slow")
+    process = start_fork(make_in_process, data, checkpoint, tmp_path, 1)
     deadline = time.monotonic() + 120
     while not list((tmp_path / "cache").glob("*.unfinished")) and time.monotonic() < deadline:
         time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
+    process.kill()
+    process.join()
     assert [Path(name).suffix for name in files(tmp_path / "cache")] == [".unfinished"]
-    again = {"dataset": datasets.load_from_disk(tmp_path / "data"), "encode": encoder, "collator": augmenting}
-    again |= {"views": 2, "seed": 3, "batch_size": 2}
+    again = {"dataset": datasets.load_from_disk(data), "encode": encoder, "collator": augmenting, **MADE}
     kept = ImageFeatures.cached(**again, cache_dir=tmp_path / "cache")
     assert [Path(name).suffix for name in files(tmp_path / "cache")] == [".safetensors"]
     assert encoder.count == 14

@@ -23,7 +23,8 @@ def scenes(count: int, styles=tuple(STYLES)) -> list[Scene]:
 
 def test_same_integers_give_the_same_bits_in_another_process():
     program = (
-        "import sys; from hf_sharp_prompt.demo.world import Scene, render;"
+        "import sys; sys.argv = ['sharp-prompt'];"  # which imports the package without torch
+        "from hf_sharp_prompt.demo.world import Scene, render;"
         f"sys.stdout.buffer.write(render([{HEART!r}], [(1, 2, 3)]).tobytes())"
     )
     elsewhere = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True).stdout

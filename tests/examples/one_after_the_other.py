@@ -4,9 +4,14 @@ The argument is JSON: for each example its path and its arguments.
 """
 
 import json
+import os
 import runpy
 import sys
 from pathlib import Path
+
+import torch
+
+from hf_sharp_prompt.experiments import console
 
 
 def main() -> None:
@@ -19,6 +24,15 @@ def main() -> None:
         except SystemExit as ended:
             code = ended.code
         print(f"{Path(script).stem} ended with {code}", flush=True)
+    show_threads()
+
+
+def show_threads() -> None:
+    """Print how many threads torch has here, and how many where no limit is set."""
+    before = torch.get_num_threads()
+    del os.environ["OMP_THREAD_LIMIT"]
+    console.use_all_cores()
+    print(f"threads: {before}, then {torch.get_num_threads()}", flush=True)
 
 
 if __name__ == "__main__":

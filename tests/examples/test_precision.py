@@ -1,4 +1,4 @@
-"""Every example in half precision, under `accelerate launch`: it ends well and warns of nothing.
+"""Every example in half precision, under `accelerate launch`: it ends well, warns of nothing and uses all cores.
 
 In single precision each has other tests.
 """
@@ -42,8 +42,13 @@ def finished(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> subproce
         capture_output=True,
         text=True,
         timeout=300,
-        env=os.environ | {"OMP_THREAD_LIMIT": "1"},
+        env=os.environ | {"OMP_NUM_THREADS": "1", "OMP_THREAD_LIMIT": "1"},
     )
+
+
+def test_a_lone_process_uses_all_cores(finished):
+    """accelerate launch sets OMP_NUM_THREADS=1 if nobody else does, and 7 of a laptop's 8 cores would idle."""
+    assert f"threads: 1, then {os.cpu_count()}\n" in finished.stdout
 
 
 @pytest.mark.parametrize("script", ARGUMENTS)

@@ -1,19 +1,25 @@
-"""The main job as a user types it: in separate processes, on a folder of images."""
+"""The main job as a user types it, on a folder of images."""
 
 import json
-import os
-import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import transformers
+from hub.client import connect
 from hub.local_hub import LocalHub
+from peft import PeftModel
+from support.forks import start_fork
 from support.progress import without_progress
+from transformers import AutoProcessor, CLIPModel
 from two_processes.examples import metrics
 
+from hf_sharp_prompt import demo
+from hf_sharp_prompt.data import ImageCollator, load_image_dataset
 from hf_sharp_prompt.experiments import base_to_novel
 from hf_sharp_prompt.experiments.failures import exit_code_of
 
@@ -23,12 +29,21 @@ SCRIPT = ROOT / "examples" / "run_base2novel.py"
 SMALL = ["--shots", "4", "--seeds", "1", "--num_train_epochs", "3", "--augmented_views", "1"]
 
 
-def launch(*arguments: object, launcher: tuple[str, ...] = ()) -> subprocess.CompletedProcess:
-    command = [sys.executable, *launcher, str(SCRIPT), *map(str, arguments)]
-    environment = os.environ | {"OMP_THREAD_LIMIT": "1", "COLUMNS": "200"}
-    finished = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment, cwd=ROOT)
-    assert finished.returncode == 0, finished.stderr[-3000:]
-    return finished
+@pytest.fixture(scope="module")
+def typed(folder, tmp_path_factory) -> Iterator[SimpleNamespace]:
+    """What the script has done as a process of its own: where its runs are, what it printed, and the Hub."""
+    output_dir, home = tmp_path_factory.mktemp("runs"), tmp_path_factory.mktemp("home")
+    command = [sys.executable, SCRIPT, "--dataset", folder, "--output_dir", output_dir, *SMALL, "--push_to_hub"]
+    with LocalHub() as hub:
+        finished = subprocess.run(
+            [*map(str, command)],
+            capture_output=True,
+            text=True,
+            timeout=300,
+            env=hub.environment(home) | {"OMP_THREAD_LIMIT": "1", "COLUMNS": "200"},
+        )
+        assert finished.returncode == 0, finished.stderr[-3000:]
+        yield SimpleNamespace(output_dir=output_dir, printed=finished.stdout, said=finished.stderr, hub=hub)
 
 
 @pytest.fixture
@@ -49,15 +64,11 @@ def run(monkeypatch, capsys, caplog):
     transformers.utils.logging.set_verbosity(verbosity)
 
 
-def test_a_folder_of_images_is_all_it_takes(folder, run, tmp_path):
-    """Run, look at the results, run again: nothing is computed twice, and nothing of another run is overwritten."""
-    accelerate = ("-m", "accelerate.commands.launch", "--num_processes", "1", "--num_machines", "1")
-    accelerate += ("--mixed_precision", "no", "--dynamo_backend", "no")
-    first = launch("--dataset", folder, "--output_dir", tmp_path, *SMALL, launcher=accelerate)
-    assert all(method in first.stdout for method in ("zero-shot", "coop", "coop_sam", "gcscoop"))
-    assert "Every adapter was loaded back" in first.stdout
-    assert without_progress(first.stderr) == "", "nothing is warned of"
-    summary = next(tmp_path.glob("*/summary.json"))
+def test_a_folder_of_images_is_all_it_takes(typed):
+    assert all(method in typed.printed for method in ("zero-shot", "coop", "coop_sam", "gcscoop"))
+    assert "Every adapter was loaded back" in typed.printed
+    assert without_progress(typed.said) == "", "nothing is warned of"
+    summary = next(typed.output_dir.glob("*/summary.json"))
     results = json.loads(summary.read_text())
     for method, of_method in results.items():
         for result in of_method:
@@ -66,14 +77,18 @@ def test_a_folder_of_images_is_all_it_takes(folder, run, tmp_path):
             assert method == "zero-shot" or len(result["history"]["base"]) == 3
             assert method == "zero-shot" or Path(result["adapter"], "adapter_model.safetensors").is_file()
     assert (summary.parent / "accuracy_by_epoch.png").read_bytes().startswith(b"\x89PNG")
-    assert not list(tmp_path.rglob("checkpoint-*"))
-    saved = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("adapter_model.safetensors")}
+    assert not list(typed.output_dir.rglob("checkpoint-*"))
 
-    _, said = run("--dataset", folder, "--output_dir", tmp_path, *SMALL)
+
+def test_nothing_is_computed_twice_and_nothing_of_another_run_is_overwritten(typed, folder, run):
+    """Run, look at the results, run again."""
+    saved = {path: path.stat().st_mtime_ns for path in typed.output_dir.rglob("adapter_model.safetensors")}
+    assert len(saved) == 3
+    _, said = run("--dataset", folder, "--output_dir", typed.output_dir, *SMALL)
     assert said.count("is finished and not run again") == 3
-    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("adapter_model.safetensors")} == saved
+    assert {path: path.stat().st_mtime_ns for path in saved} == saved
 
-    _, said = run("--dataset", folder, "--output_dir", tmp_path, *SMALL, "--shots", "3", code=2)
+    _, said = run("--dataset", folder, "--output_dir", typed.output_dir, *SMALL, "--shots", "3", code=2)
     assert "holds another run: shots was 4 and is now 3. Choose another --output_dir or delete it." in said
 
 
@@ -81,18 +96,12 @@ def test_a_killed_run_continues_and_ends_the_same(folder, run, tmp_path):
     """SIGKILL in the middle of training costs at most an epoch."""
     arguments = ["--dataset", folder, *SMALL, "--recipes", "gcscoop", "--num_train_epochs", "15"]
     run(*arguments, "--output_dir", tmp_path / "whole")
-    killed = subprocess.Popen(
-        [sys.executable, str(SCRIPT), *map(str, arguments), "--output_dir", str(tmp_path / "killed")],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        cwd=ROOT,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-    )
+    killed = start_fork(run, *arguments, "--output_dir", tmp_path / "killed")
     deadline = time.monotonic() + 120
     while not list((tmp_path / "killed").rglob("checkpoint-*/trainer_state.json")) and time.monotonic() < deadline:
         time.sleep(0.02)
-    killed.send_signal(signal.SIGKILL)
-    killed.wait()
+    killed.kill()
+    killed.join()
     assert list((tmp_path / "killed").rglob("checkpoint-*"))
     assert not list((tmp_path / "killed").rglob("metrics.json"))
     run(*arguments, "--output_dir", tmp_path / "killed")
@@ -131,51 +140,25 @@ def test_what_learns_in_the_image_tower_sees_pixels(where, folder, run, tmp_path
     }
 
 
-def test_adapters_are_pushed_with_their_card_and_load_by_name(folder, tmp_path):
+def test_adapters_are_pushed_with_their_card_and_load_by_name(typed, folder, tmp_path, monkeypatch):
     """The prompts are of use to others only once they come back from the Hub by their name."""
     repository = "me/prompts-shapes-gcscoop-seed1"
-    arguments = ["--dataset", folder, "--output_dir", tmp_path / "runs", *SMALL, "--recipes", "gcscoop"]
-    words = [str(SCRIPT), *map(str, arguments), "--push_to_hub"]
-    program = f"""
-import runpy
-import sys
-sys.argv = {words!r}
-try:
-    runpy.run_path(sys.argv[0], run_name="__main__")
-except SystemExit as ended:
-    assert ended.code == 0
+    files = typed.hub.files(repository)
+    assert {"adapter_model.safetensors", "adapter_config.json", "README.md"} <= set(files)
+    assert not any(name.startswith(("checkpoint", "_")) for name in files)
+    assert str(folder) not in "".join(files[name].decode() for name in files if name.endswith((".json", ".md")))
+    card = files["README.md"].decode()
+    (measured,) = metrics(next(typed.output_dir.rglob("gcscoop"))).values()
+    assert "GCSAM(rho=0.1, low=0.5, high=0.8)" in card
+    assert f"| base\\_accuracy | {measured['base']:.4f} |" in card
+    assert f'PeftModel.from_pretrained(clip, "{repository}")' in card
 
-from hf_sharp_prompt import demo
-from hf_sharp_prompt.data import ImageCollator, load_image_dataset
-from peft import PeftModel
-from transformers import AutoProcessor, CLIPModel
-splits = load_image_dataset({str(folder)!r})
-test = splits["test"].filter(lambda label: label < 2, input_columns="label")
-model = PeftModel.from_pretrained(CLIPModel.from_pretrained(demo.CLIP_PATH), {repository!r}).eval()
-batch = ImageCollator(AutoProcessor.from_pretrained(demo.CLIP_PATH))(list(test))
-predicted = model(pixel_values=batch["pixel_values"]).logits.argmax(-1)
-print("accuracy", (predicted == batch["labels"]).float().mean().item())
-"""
-    with LocalHub() as hub:
-        finished = subprocess.run(
-            [sys.executable, "-c", program],
-            capture_output=True,
-            text=True,
-            env=hub.environment(tmp_path / "home") | {"OMP_THREAD_LIMIT": "1"},
-            cwd=tmp_path,
-            timeout=300,
-        )
-        assert finished.returncode == 0, finished.stderr[-3000:]
-        files = hub.files(repository)
-        assert {"adapter_model.safetensors", "adapter_config.json", "README.md"} <= set(files)
-        assert not any(name.startswith(("checkpoint", "_")) for name in files)
-        assert str(folder) not in "".join(files[name].decode() for name in files if name.endswith((".json", ".md")))
-        card = files["README.md"].decode()
-        run = next(iter(metrics(tmp_path / "runs").values()))
-        assert "GCSAM(rho=0.1, low=0.5, high=0.8)" in card
-        assert f"| base\\_accuracy | {run['base']:.4f} |" in card
-        assert f'PeftModel.from_pretrained(clip, "{repository}")' in card
-        assert f"accuracy {run['base']}" in finished.stdout
+    connect(typed.hub, tmp_path, monkeypatch)
+    model = PeftModel.from_pretrained(CLIPModel.from_pretrained(demo.CLIP_PATH), repository).eval()
+    test = load_image_dataset(str(folder))["test"].filter(lambda label: label < 2, input_columns="label")
+    batch = ImageCollator(AutoProcessor.from_pretrained(demo.CLIP_PATH))(list(test))
+    predicted = model(pixel_values=batch["pixel_values"]).logits.argmax(-1)
+    assert (predicted == batch["labels"]).float().mean().item() == measured["base"]
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from hf_sharp_prompt.experiments.recipes import RECIPES, read_recipe
 
 
 NAMES = sorted(path.stem for path in (RECIPES / "long_tail").glob("*.yaml"))
-SMALL = ["--max_per_class", "10", "--imbalance_factor", "10", "--seeds", "1", "--num_train_epochs", "2"]
+SMALL = ["--max_per_class", "4", "--imbalance_factor", "4", "--seeds", "1", "--num_train_epochs", "2"]
 SMALL += ["--eval_split", "validation", "--recipes", "vpt_imbsam", "rsam_pt", "--reweighting_epochs", "1"]
 
 
@@ -65,8 +65,8 @@ def test_the_demo_runs_and_its_adapters_are_what_was_measured(run, tmp_path, cap
     assert caplog.text.count("is finished and not run again") == 2
     assert json.loads((directory / "summary.json").read_text()) == results
 
-    with pytest.raises(ValueError, match=r"holds another run: .*counts was \[10, "):
-        run(*SMALL, "--output_dir", tmp_path, "--imbalance_factor", "5")
+    with pytest.raises(ValueError, match=r"holds another run: .*counts was \[4, "):
+        run(*SMALL, "--output_dir", tmp_path, "--imbalance_factor", "2")
 
 
 @pytest.mark.parametrize("recipe", NAMES)
@@ -135,12 +135,13 @@ def test_classes_that_are_imbalanced_as_they_come_keep_their_images(tmp_path):
 
 def test_runs_know_the_profile_that_was_found_and_not_how_it_was_asked_for(tmp_path):
     """Otherwise a directory of the demo's exponential profile could not be continued by default."""
-    arguments = ["--output_dir", str(tmp_path), "--use_cpu"]
+    balanced = ["--output_dir", str(tmp_path), "--use_cpu", "--max_per_class", "5"]
+    arguments = [*balanced, "--imbalance_factor", "5"]
     found, asked = make_experiment(arguments), make_experiment([*arguments, "--profile", "exponential"])
     assert found.identity == asked.identity
-    assert found.setting() == asked.setting() == {"exponential imbalance": "100"}
-    assert (found.counts[0], found.counts[-1]) == (100, 1)
-    assert found.identity != make_experiment([*arguments, "--profile", "none"]).identity
+    assert found.setting() == asked.setting() == {"exponential imbalance": "5"}
+    assert (found.counts[0], found.counts[-1]) == (5, 1)
+    assert found.identity != make_experiment([*balanced, "--profile", "none"]).identity
 
 
 @pytest.mark.parametrize(

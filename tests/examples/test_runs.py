@@ -29,6 +29,7 @@ def run(monkeypatch, tmp_path, capsys):
     monkeypatch.setenv("COLUMNS", "200")
     load = pytest.MonkeyPatch()
     load.setattr(clip, "load_image_dataset", load_few)
+    load.setattr(base_to_novel.BaseToNovel, "draw", lambda *_: None)  # test_run_base2novel.py has its figure
 
     def run(*arguments: object) -> tuple[int, str]:
         words = [*SMALL, "--output_dir", str(tmp_path), *map(str, arguments)]

@@ -14,7 +14,7 @@ from support.demo_images import few_images
 
 from hf_sharp_prompt import demo
 from hf_sharp_prompt.data import only_classes, template_of
-from hf_sharp_prompt.experiments import clip
+from hf_sharp_prompt.experiments import base_to_novel, clip
 
 
 SMALL = ["--max_steps", "2", "--use_cpu", "--save_strategy", "no", "--recipes", "coop"]
@@ -41,6 +41,7 @@ def run(monkeypatch, tmp_path, capsys) -> Callable[..., str]:
     monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.setattr(clip, "load_image_dataset", load_few)
     monkeypatch.setattr(clip, "template_of", template_of_demo)
+    monkeypatch.setattr(base_to_novel.BaseToNovel, "draw", lambda *_: None)  # test_run_base2novel.py has its figure
     verbosity = transformers.utils.logging.get_verbosity()
 
     def run(protocol: ModuleType, *arguments: object, output_dir: Path = tmp_path / "out") -> str:

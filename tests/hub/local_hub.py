@@ -8,7 +8,7 @@ The real `huggingface_hub` client talks to it, and with it `Trainer.push_to_hub`
         assert "adapter_model.safetensors" in hub.files("me/pets")
 
 The client reads `HF_ENDPOINT` once, when it is imported, and transformers and peft take no other endpoint: hence the
-subprocess. In the test's own process only the methods of `HfApi(endpoint=hub.endpoint, token=hub.token)` come here.
+subprocess. `hub.client.connect` makes the test's own process a client, which saves the seconds of its imports.
 
 Repositories start with an empty commit (the Hub's holds a `.gitattributes`); anyone may read them, and the token
 writes in every namespace. Every file is a regular one, sent inside the commit: it is the server that asks the client

@@ -7,9 +7,12 @@ from pathlib import Path
 from textwrap import dedent
 
 import pytest
+from hub.client import connect
 from hub.local_hub import LocalHub
 
 
+Run = Callable[[str], str]
+PREAMBLE = "from huggingface_hub import HfApi\napi = HfApi()\n"
 TINY_VIT = """
 import torch
 from peft import AutoPeftModelForFeatureExtraction, LoraConfig, PeftModel, get_peft_model
@@ -76,10 +79,16 @@ def hub() -> Iterator[LocalHub]:
 
 
 @pytest.fixture
-def run(hub: LocalHub, tmp_path: Path) -> Callable[..., str]:
-    """Runs a script that begins with a client of the hub."""
-    preamble = "from huggingface_hub import HfApi\napi = HfApi()\n"
-    return lambda script: run_script(preamble + dedent(script), hub, tmp_path)
+def run(hub: LocalHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Runs a script that begins with a client of the hub, in `tmp_path` in this process; returns what it prints."""
+    connect(hub, tmp_path / "home", monkeypatch)
+    monkeypatch.chdir(tmp_path)
+
+    def run(script: str) -> str:
+        exec(PREAMBLE + dedent(script), {})
+        return capsys.readouterr().out.strip()
+
+    return run
 
 
 def run_script(script: str, hub: LocalHub, tmp_path: Path) -> str:
@@ -233,14 +242,14 @@ def test_a_repository_is_created_once_and_its_card_must_be_readable(hub, run):
     assert hub.files("me/pets") == {}
 
 
-def test_settings_of_the_calling_process_do_not_reach_the_script(monkeypatch, run):
+def test_settings_of_the_calling_process_do_not_reach_the_script(hub, tmp_path, monkeypatch):
     for name in ("http_proxy", "HTTP_PROXY", "ALL_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     monkeypatch.setenv("no_proxy", "example.org")
     for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_HUB_DISABLE_IMPLICIT_TOKEN"):
         monkeypatch.setenv(name, "1")
     monkeypatch.setenv("HUGGING_FACE_HUB_TOKEN", "hf_wrong")
-    assert run("print(api.whoami()['name'])") == "me"
+    assert run_script(PREAMBLE + "print(api.whoami()['name'])", hub, tmp_path) == "me"
 
 
 @pytest.fixture(scope="module")

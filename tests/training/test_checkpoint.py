@@ -7,15 +7,13 @@ import os
 import random
 import shutil
 import signal
-import subprocess
-import sys
-import traceback
 from pathlib import Path
 
 import pytest
 import safetensors.torch
 import torch
 from sharpness.every_rule import DRAWS, REMEMBERS
+from support.forks import run_fork
 from support.rotation import rotate
 from training.small_runs import make_data, make_model, make_trainer, prompt_of, train
 from transformers import TrainerCallback
@@ -83,43 +81,23 @@ def test_a_resumed_run_ends_on_the_same_bits(rule, accumulation, tmp_path):
 KILLED = [("fsam", 2), ("gnm", 1), ("saf", 2)]
 
 
-@pytest.fixture(scope="module")
-def killed_and_resumed(tmp_path_factory) -> dict[str, list[torch.Tensor]]:
-    """Prompts of runs that were killed and resumed, and of runs that were not, all by forks of one process."""
-    output_dir = tmp_path_factory.mktemp("killed")
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
-    command = [sys.executable, __file__, str(output_dir)]
-    finished = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240)
-    assert finished.returncode == 0, finished.stderr[-3000:]
-    return torch.load(output_dir / "prompts.pt", weights_only=True)
-
-
 @pytest.mark.parametrize(("rule", "accumulation"), KILLED)
-def test_a_run_that_was_killed_ends_on_the_same_bits(rule, accumulation, killed_and_resumed):
+def test_a_run_that_was_killed_ends_on_the_same_bits(rule, accumulation, tmp_path):
     """Preempted jobs get SIGKILL, in the middle of whatever they do."""
-    resumed, uninterrupted = killed_and_resumed[f"{rule} {accumulation}"]
+    run = functools.partial(run_with_checkpoints, rule=rule, accumulation=accumulation)
+    killed, whole = tmp_path / "killed", tmp_path / "whole"
+    forward_passes = random.Random(rule).randint(7, 14)
+    assert run_fork(run, killed, forward_passes) == -signal.SIGKILL
+    assert get_last_checkpoint(killed)
+    assert run_fork(run, killed) == 0
+    run(whole)
+    resumed, uninterrupted = (torch.load(folder / "prompt.pt") for folder in (killed, whole))
     assert torch.equal(resumed, uninterrupted)
     assert not torch.equal(resumed, prompt_of(make_model()))
 
 
-def kill_and_resume(output_dir: str) -> None:
-    """Each run once with a kill in a random forward pass, and once without."""
-    chosen, prompts = random.Random(0), {}
-    for rule, accumulation in KILLED:
-        run = functools.partial(run_with_checkpoints, rule=rule, accumulation=accumulation)
-        killed, whole = (Path(output_dir, f"{rule}-{accumulation}-{end}") for end in ("killed", "whole"))
-        assert fork(run, killed, forward_passes=chosen.randint(7, 14)) == -signal.SIGKILL
-        assert get_last_checkpoint(killed)
-        assert fork(run, killed, resume=True) == 0
-        assert fork(run, whole) == 0
-        prompts[f"{rule} {accumulation}"] = [torch.load(folder / "prompt.pt") for folder in (killed, whole)]
-    torch.save(prompts, Path(output_dir, "prompts.pt"))
-
-
-def run_with_checkpoints(
-    folder: Path, rule: str, accumulation: int, forward_passes: float = math.inf, resume: bool = False
-) -> None:
-    """A run that saves every second step, and dies after so many forward passes."""
+def run_with_checkpoints(folder: Path, forward_passes: float = math.inf, *, rule: str, accumulation: int) -> None:
+    """A run that continues from what is there, saves every second step, and dies after so many forward passes."""
     trainer = make_trainer(
         folder,
         sharpness=rule,
@@ -139,20 +117,8 @@ def run_with_checkpoints(
         return compute_loss(*args, **kwargs)
 
     trainer.compute_loss = die_in_time
-    trainer.train(resume_from_checkpoint=resume)
+    trainer.train(resume_from_checkpoint=any(folder.glob("checkpoint-*")))
     torch.save(prompt_of(trainer.model), folder / "prompt.pt")
-
-
-def fork(function, *args, **kwargs) -> int:
-    """The exit code of a child that calls the function."""
-    if child := os.fork():
-        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    try:
-        function(*args, **kwargs)
-        os._exit(0)
-    except BaseException:
-        traceback.print_exc()
-    os._exit(1)
 
 
 def test_rule_state_is_in_the_checkpoint_and_restored(tmp_path, stateful_rule):
@@ -339,7 +305,3 @@ def test_a_checkpoint_of_more_processes_is_refused(two_checkpoints):
     """Their shares of the batches and their random numbers are others."""
     with pytest.raises(ValueError, match="are not those of 2 processes"):
         choose_checkpoint(two_checkpoints / "checkpoint-4", [two_checkpoints], processes=2)
-
-
-if __name__ == "__main__":
-    kill_and_resume(sys.argv[1])

@@ -4,18 +4,15 @@ import json
 import logging
 import os
 import socket
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import huggingface_hub
 import pytest
 import torch
-import transformers.utils.hub
+from hub.client import connect
 from hub.local_hub import LocalHub
-from huggingface_hub import HfApi
-from peft import PeftModel, get_peft_model
+from peft import AutoPeftModel, PeftModel, get_peft_model
 from transformers import AutoProcessor, CLIPModel
 
 from hf_sharp_prompt import CLIPPromptConfig, SharpPromptTrainer, SharpPromptTrainingArguments
@@ -29,13 +26,10 @@ CREATION, COMMIT = "POST /api/repos/create", "POST /api/models/.*/commit/"
 
 
 @pytest.fixture
-def hub(monkeypatch) -> Iterator[LocalHub]:
-    """A Hub that the Trainer of this process pushes to, trying again without waiting."""
+def hub(tmp_path, monkeypatch) -> Iterator[LocalHub]:
+    """A Hub that this process pushes to and loads from, trying again without waiting."""
     with LocalHub() as hub:
-        api = HfApi(endpoint=hub.endpoint, token=hub.token)
-        monkeypatch.setattr(transformers.utils.hub, "_hf_api", api)
-        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
-        monkeypatch.setattr("peft.utils.save_and_load.check_file_exists_on_hf_hub", lambda *_: None)
+        connect(hub, tmp_path / "cache", monkeypatch)
         monkeypatch.setattr("time.sleep", lambda _: None)
         yield hub
 
@@ -163,51 +157,29 @@ def test_a_push_that_a_user_asks_for_says_what_was_not_pushed(request_, status, 
     assert "adapter_model.safetensors" in hub.files("me/pets")
 
 
-PROGRAM = """
-import sys, time
-time.sleep = lambda seconds: None  # a failing Hub is asked again at once
-import torch
-from huggingface_hub import HfApi
-from transformers import AutoProcessor, CLIPModel
-import hf_sharp_prompt
-from hf_sharp_prompt import CLIPPromptConfig
-from peft import AutoPeftModel, PeftModel
-
-adapter, base = sys.argv[1:]
-HfApi().create_repo("me/clip")
-HfApi().upload_folder(repo_id="me/clip", folder_path=base)
-HfApi().create_repo("me/pets")
-HfApi().create_repo("me/no-config")
-HfApi().upload_folder(repo_id="me/pets", folder_path=adapter)
-images = torch.ones(1, 3, 48, 48)
-logits = [AutoPeftModel.from_pretrained(each).eval()(pixel_values=images).logits for each in (adapter, "me/pets")]
-assert torch.equal(*logits)
-assert AutoProcessor.from_pretrained("me/pets", subfolder="processor").tokenizer("a cat").input_ids
-CLIPPromptConfig.from_pretrained("me/pets")
-for name in ("me/none", "me/no-config", "me/failing"):
-    try:
-        CLIPPromptConfig.from_pretrained(name)
-    except (ValueError, OSError) as error:
-        print(type(error).__name__, error)
-"""
-
-
-def test_auto_peft_model_loads_what_the_trainer_saves_from_disk_and_hub(hub, clip_path, tmp_path):
+def test_auto_peft_model_loads_what_the_trainer_saves_from_disk_and_hub(hub, clip_path):
     trainer = make_trainer(clip_path, hub, push_to_hub=False)
     trainer.train()
     trainer.save_model()
-    path = Path(trainer.args.output_dir, "adapter_config.json")
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"base_model_name_or_path": "me/clip"}))
+    adapter = Path(trainer.args.output_dir)
+    config = json.loads((adapter / "adapter_config.json").read_text())
+    (adapter / "adapter_config.json").write_text(json.dumps(config | {"base_model_name_or_path": "me/clip"}))
+    for name, folder in (("me/clip", clip_path), ("me/pets", adapter)):
+        huggingface_hub.create_repo(name)
+        huggingface_hub.upload_folder(repo_id=name, folder_path=folder)
+    images = torch.ones(1, 3, 48, 48)
+    logits = [AutoPeftModel.from_pretrained(each).eval()(pixel_values=images).logits for each in (adapter, "me/pets")]
+    assert torch.equal(*logits)
+    assert AutoProcessor.from_pretrained("me/pets", subfolder="processor").tokenizer("a cat").input_ids
+    assert CLIPPromptConfig.from_pretrained("me/pets").num_text_tokens == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "error", "status"),
+    [("none", ValueError, 404), ("no-config", FileNotFoundError, 404), ("failing", ValueError, 500)],
+)
+def test_a_config_that_cannot_be_loaded_is_said_with_the_hubs_answer(name, error, status, hub):
+    huggingface_hub.create_repo("me/no-config")
     hub.fail(".*/me/failing/", 500, times=99)
-    finished = subprocess.run(
-        [sys.executable, "-c", PROGRAM, trainer.args.output_dir, str(clip_path)],
-        env=hub.environment(tmp_path / "cache"),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert finished.returncode == 0, finished.stderr[-3000:]
-    no_repository, no_config, failing = finished.stdout.splitlines()
-    assert "ValueError Can't find 'adapter_config.json' at 'me/none': the Hub answered 404" in no_repository
-    assert "FileNotFoundError Can't find 'adapter_config.json' at 'me/no-config': the Hub answered 404" in no_config
-    assert "ValueError Can't find 'adapter_config.json' at 'me/failing': the Hub answered 500" in failing
+    with pytest.raises(error, match=rf"Can't find 'adapter_config.json' at 'me/{name}': the Hub answered {status}"):
+        CLIPPromptConfig.from_pretrained(f"me/{name}")

@@ -1,5 +1,7 @@
 """SubPT in one call of train(): an early stage, its subspace, and a run from the start within it."""
 
+import functools
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -8,7 +10,7 @@ from sklearn.decomposition import PCA
 from training.small_runs import accuracy, make_data, make_model, make_trainer, prompt_of
 from transformers import TrainerCallback
 
-from hf_sharp_prompt import SharpPromptTrainingArguments, sharpness
+from hf_sharp_prompt import SharpPromptTrainer, SharpPromptTrainingArguments, sharpness
 
 
 SUBPT = {"num_train_epochs": 6, "subspace_epochs": 5, "subspace_rank": 3, "lr_scheduler_type": "linear"}
@@ -72,25 +74,36 @@ def test_the_prompt_moves_in_the_subspace_only(tmp_path):
     assert trainer.state.global_step == 24, "and it is a whole run"
 
 
+def in_micro_batches(accumulation: int) -> dict[str, object]:
+    """The arguments of a run whose steps are the same, from so many micro-batches each."""
+    batch = {"gradient_accumulation_steps": accumulation, "per_device_train_batch_size": 6 // accumulation}
+    return SUBPT | batch | {"sharpness": "fsam"}
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> Callable[[int], SharpPromptTrainer]:
+    """Trains without a stop, once for each number of micro-batches."""
+
+    @functools.cache
+    def train(accumulation: int) -> SharpPromptTrainer:
+        trainer = make_trainer(tmp_path_factory.mktemp("whole"), **in_micro_batches(accumulation))
+        trainer.train()
+        return trainer
+
+    return train
+
+
 @pytest.mark.parametrize(("stage", "step", "accumulation"), [(1, 3, 1), (1, 7, 2), (2, 1, 2), (2, 7, 1)])
-def test_a_run_resumed_in_either_stage_ends_on_the_same_bits(stage, step, accumulation, tmp_path):
+def test_a_run_resumed_in_either_stage_ends_on_the_same_bits(stage, step, accumulation, whole, tmp_path):
     """The early stage is minutes of work on a real task, and a preemption in it must not change the subspace."""
-    arguments = SUBPT | {
-        "sharpness": "fsam",
-        "gradient_accumulation_steps": accumulation,
-        "per_device_train_batch_size": 6 // accumulation,
-        "save_strategy": "steps",
-        "save_steps": 2,
-    }
-    whole = make_trainer(tmp_path / "whole", **arguments)
-    whole.train()
+    arguments = in_micro_batches(accumulation) | {"save_strategy": "steps", "save_steps": 2}
     stopped = make_trainer(tmp_path / "parts", trainer_arguments={"callbacks": [StopAt(stage, step)]}, **arguments)
     with pytest.raises(KeyboardInterrupt):
         stopped.train()
     resumed = make_trainer(tmp_path / "parts", **arguments)
     resumed.train(resume_from_checkpoint=True)
-    assert torch.equal(prompt_of(resumed.model), prompt_of(whole.model))
-    assert torch.equal(resumed.subspace.components, whole.subspace.components)
+    assert torch.equal(prompt_of(resumed.model), prompt_of(whole(accumulation).model))
+    assert torch.equal(resumed.subspace.components, whole(accumulation).subspace.components)
     assert not (tmp_path / "parts" / "_early").exists()
     assert (tmp_path / "parts" / "checkpoint-24" / "subspace.safetensors").is_file()
 

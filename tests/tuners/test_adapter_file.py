@@ -64,10 +64,10 @@ def refuse(kind: str, path: Path, match: str, **options: Any) -> None:
     prompted = get_peft_model(other, CONFIGS[kind]())
     for model, load in ((base, load_first), (prompted, load_second)):
         before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-        start = time.perf_counter()
+        start = time.process_time()
         with pytest.raises(ValueError, match=match) as caught:
             load()
-        assert time.perf_counter() - start < 1
+        assert time.process_time() - start < 1
         assert str(caught.value).count("\n") == 0
         after = model.state_dict()
         assert before.keys() == after.keys()
@@ -176,9 +176,9 @@ def test_any_wrong_value_of_any_field_is_refused_by_name_or_harmless(kind, tmp_p
         for value in WRONG:
             (tmp_path / "adapter_config.json").write_text(json.dumps(fields | {field: value}))
             base = BASES[kind]()
-            start = time.perf_counter()
+            start = time.process_time()
             message = error_of(lambda: PeftModel.from_pretrained(base, tmp_path))  # noqa: B023 (called at once)
-            assert time.perf_counter() - start < 1, (field, value)
+            assert time.process_time() - start < 1, (field, value)
             if message is not None:
                 refused += 1
                 assert message.strip(), (field, value)

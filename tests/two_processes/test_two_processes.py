@@ -8,10 +8,10 @@ import pytest
 import torch
 from accelerate import Accelerator
 from sharpness.slow_m_sharpness import reference
+from support.forks import run_two_forks
 from training import detection_runs, long_tail_runs, segmentation_runs
 from training.small_runs import KINDS, make_data, make_samples, train
 from two_processes import examples, rules, runs
-from two_processes.launch import run_in_two_processes
 from two_processes.runs import AS_DASSL, DETECTION, KEEPING_CLOSE, LONG_TAILS, OTHER_SHARES, SEGMENTATION
 
 
@@ -20,8 +20,7 @@ def output_dir(tmp_path_factory) -> Path:
     """Where two processes have written what they made, and what they printed."""
     output_dir = tmp_path_factory.mktemp("two")
     examples.make_data(output_dir)
-    printed = run_in_two_processes(__file__, output_dir, ACCELERATE_USE_CPU="0")
-    (output_dir / "printed.txt").write_text(printed)
+    (output_dir / "printed.txt").write_text(run_two_forks(make_all, output_dir, output_dir=output_dir))
     return output_dir
 
 
@@ -152,13 +151,9 @@ def test_the_plain_loop_runs_in_two_processes(output_dir):
     assert examples.plain_loops((output_dir / "printed.txt").read_text(), processes=2) == ["none", "sam"]
 
 
-def main(output_dir: Path) -> None:
+def make_all(output_dir: Path) -> None:
     """What each of the two processes runs."""
     made = dict(runs.train_all(output_dir)) | dict(rules.train_each())
     torch.save(made, output_dir / f"{torch.distributed.get_rank()}.pt")
     examples.run_all(output_dir)
     Accelerator(cpu=True).end_training()  # else a process may abort on its way out
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]))
