@@ -18,16 +18,18 @@ from hf_sharp_prompt.experiments import (
     all_classes,
     base_to_novel,
     cross_dataset,
+    detection,
     domain_generalization,
     few_shot,
     long_tail,
 )
+from hf_sharp_prompt.experiments.manuals.dense import SCENE_TASKS
 from hf_sharp_prompt.experiments.manuals.shared import DEMO_TASKS
 from hf_sharp_prompt.experiments.recipes import RECIPES, read_recipe
 
 
 ROOT = Path(__file__).parents[1]
-PROTOCOLS = ["base2novel", "few_shot", "cross_dataset", "domain_generalization", "long_tail"]
+PROTOCOLS = ["base2novel", "few_shot", "cross_dataset", "domain_generalization", "detection", "long_tail"]
 TRAINING = ["train", *PROTOCOLS]
 
 
@@ -152,12 +154,13 @@ def manual_of(name):
         ("few_shot", few_shot.FewShotArguments),
         ("cross_dataset", cross_dataset.CrossDatasetArguments),
         ("domain_generalization", domain_generalization.DomainGeneralizationArguments),
+        ("detection", detection.DetectionArguments),
         ("long_tail", long_tail.LongTailArguments),
     ],
 )
 def test_the_manual_shows_the_defaults_that_are_used(name, kind):
     """`--help` does not wait for torch, so it is not made from the arguments themselves."""
-    in_words = (None, str(demo.CLIP_PATH), str(demo.VIT_PATH))
+    in_words = (None, str(demo.CLIP_PATH), str(demo.OWLVIT_PATH), str(demo.VIT_PATH))
     used = vars(kind())
     for option, description in manual_of(name).options.items():
         if option in used and used[option] in in_words:
@@ -173,12 +176,16 @@ def test_the_manuals_know_the_demos_tasks():
     assert (*demo.TASKS,) == DEMO_TASKS
     assert manual_of("base2novel")["dataset"].default == manual_of("train")["dataset"].default == [demo.DEFAULT_TASK]
     assert manual_of("long_tail")["dataset"].default == [demo.LONG_TAIL_TASK.name]
+    assert (*demo.SCENE_TASKS,) == SCENE_TASKS
+    assert manual_of("detection")["dataset"].default == [demo.DEFAULT_SCENE_TASK]
     assert {*manual_of("cross_dataset")["targets"].default, *manual_of("domain_generalization")["targets"].default} < {
         *DEMO_TASKS
     }
 
 
-@pytest.mark.parametrize("module", [base_to_novel, few_shot, cross_dataset, domain_generalization, long_tail])
+@pytest.mark.parametrize(
+    "module", [base_to_novel, few_shot, cross_dataset, domain_generalization, detection, long_tail]
+)
 def test_the_manual_names_the_directory_of_results_that_is_used(module):
     text = " ".join(module.MANUAL.format().split())
     assert f"Default: {module.argument_groups().training['output_dir']}." in text

@@ -26,6 +26,12 @@ from .arguments import SharpPromptTrainingArguments
 from .push import make_public
 
 
+PIPELINE_TAGS = {
+    "image-classification": "zero-shot-image-classification",
+    "object-detection": "zero-shot-object-detection",
+}
+"""The task of a prompt → the Hub's tag of the pipeline that takes the prompted model, where that is another word."""
+
 TEMPLATE = files("hf_sharp_prompt") / "model_card_template.md"
 MAX_CLASSES_LISTED = 100
 TOLD_AS_METHOD = ("sharpness", "sharpness_args", "objectives", "subspace_epochs", "subspace_rank")
@@ -157,7 +163,8 @@ def _words_for_clip(config: CLIPPromptConfig) -> dict[str, Any]:
     return {
         "tower": "clip",
         "some_model": "a CLIP model",
-        "pipeline_tag": "zero-shot-image-classification",
+        "pipeline_tag": PIPELINE_TAGS.get(config.task or "image-classification", config.task),
+        "frozen_boxes": config.task == "object-detection" and not config.num_vision_tokens,
         "prompted_text": _prompted_text(config),
         "initialisation": f"initialised with “{escape(config.text_init)}”" if config.text_init else "random at first",
         "template": _in_code(config.class_template),
