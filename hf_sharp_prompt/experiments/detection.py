@@ -143,19 +143,29 @@ class Detection(DenseExperiment):
         return DetectionCollator(self.processor)
 
     def compress(self, logits: Any, labels: Any) -> tuple[torch.Tensor, ...]:
-        """Keep the best detections of each image: their scores, categories and boxes."""
-        scores, boxes = logits
-        found = scores.sigmoid().flatten(1)
-        best, places = found.topk(min(MOST_FOUND, found.shape[1]), dim=1)
-        patches = torch.div(places, scores.shape[-1], rounding_mode="floor")
-        chosen = boxes.gather(1, patches[..., None].expand(-1, -1, 4))
-        return best, places % scores.shape[-1], chosen
+        return best_detections(*logits)
 
     def judge(self, name: str, prediction: EvalPrediction) -> Result:
         found, sought = detections_and_objects(prediction)
         results = metrics.load("mean_average_precision")._compute(found, sought, len(self.names[name]))
         by_name = dict(zip(self.names[name], results.pop("per_class_ap"), strict=True))
         return {**results, "per_class_ap": by_name}
+
+
+def best_detections(logits: torch.Tensor, boxes: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Keep the best detections of each image.
+
+    Args:
+        logits: images × patches × categories.
+        boxes: images × patches × 4.
+
+    Returns:
+        Their scores and categories, images × detections, and boxes, images × detections × 4. A patch may have several.
+    """
+    scores, categories = logits.sigmoid().flatten(1), logits.shape[-1]
+    best, places = scores.topk(min(MOST_FOUND, scores.shape[1]), dim=1)
+    patches = places.div(categories, rounding_mode="floor")
+    return best, places % categories, boxes.gather(1, patches[..., None].expand(-1, -1, 4))
 
 
 def detections_and_objects(prediction: EvalPrediction) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:

@@ -5,7 +5,9 @@ from itertools import permutations, product
 import pytest
 import torch
 from peft import PeftModel, get_peft_model
+from PIL import Image
 from torch.nn.functional import binary_cross_entropy_with_logits
+from transformers import Owlv2ImageProcessor, OwlViTImageProcessor, pipeline
 from transformers.image_transforms import center_to_corners_format
 from tuners.clip_models import clip_tokenizer, make_model, text_inputs
 
@@ -204,6 +206,33 @@ class TestFrozenImages:
 def test_a_context_conditioned_on_images_is_refused():
     with pytest.raises(ValueError, match="conditional shifts the context by the feature of a whole image"):
         prompted(DETECTORS[0], design="cocoop")
+
+
+@pytest.mark.parametrize("name", DETECTORS)
+def test_the_zero_shot_pipeline_finds_the_same_objects(name):
+    """Transformers' own pipeline reads the texts behind the learned context, and needs nothing of this package."""
+    model = prompted(name, torch.float32)
+    processors = {"OwlViTForObjectDetection": OwlViTImageProcessor, "Owlv2ForObjectDetection": Owlv2ImageProcessor}
+    processor = processors[name](size={"height": 48, "width": 48})
+    detect = pipeline(
+        "zero-shot-object-detection",
+        model=model.get_base_model(),
+        tokenizer=clip_tokenizer(),
+        image_processor=processor,
+    )
+    image = Image.effect_noise((60, 60), 80).convert("RGB")
+    found = detect(image, candidate_labels=NAMES, threshold=0.0)
+    with torch.no_grad():
+        ours = model(pixel_values=processor(image, return_tensors="pt")["pixel_values"])
+    for label, class_name in enumerate(NAMES):
+        scores = [each["score"] for each in found if each["label"] == class_name]
+        expected = ours.logits[0, :, label].sigmoid().sort(descending=True).values
+        torch.testing.assert_close(torch.tensor(scores), expected, rtol=1e-4, atol=1e-6)
+    best = max(found, key=lambda each: each["score"])
+    patch = int(ours.logits[0, :, NAMES.index(best["label"])].argmax())
+    centre_x, centre_y, width, height = (60 * ours.pred_boxes[0, patch]).tolist()
+    assert best["box"]["xmin"] == pytest.approx(centre_x - width / 2, abs=1)
+    assert best["box"]["ymax"] == pytest.approx(centre_y + height / 2, abs=1)
 
 
 def test_a_saved_adapter_finds_the_same_objects(tmp_path):

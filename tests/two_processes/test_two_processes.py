@@ -8,11 +8,11 @@ import pytest
 import torch
 from accelerate import Accelerator
 from sharpness.slow_m_sharpness import reference
-from training import long_tail_runs
+from training import detection_runs, long_tail_runs
 from training.small_runs import KINDS, make_data, make_samples, train
 from two_processes import examples, rules, runs
 from two_processes.launch import run_in_two_processes
-from two_processes.runs import AS_DASSL, KEEPING_CLOSE, LONG_TAILS, OTHER_SHARES
+from two_processes.runs import AS_DASSL, DETECTION, KEEPING_CLOSE, LONG_TAILS, OTHER_SHARES
 
 
 @pytest.fixture(scope="module")
@@ -110,6 +110,14 @@ def test_two_processes_train_a_long_tail_as_one(name, tmp_path, of_two_processes
     alone = long_tail_runs.train(tmp_path, per_device_train_batch_size=10, **LONG_TAILS[name])
     for process in of_two_processes:
         torch.testing.assert_close(process[f"long tail, {name}"], alone, rtol=1e-10, atol=1e-12)
+
+
+def test_two_processes_find_objects_as_one(tmp_path, of_two_processes):
+    """Objects count, of which images have none to three; and every image is measured once, however many there are."""
+    learned, measured = detection_runs.train(tmp_path, **{**DETECTION, "per_device_train_batch_size": 6})
+    alone = torch.cat([learned.flatten(), measured])
+    for process in of_two_processes:
+        torch.testing.assert_close(process["detection"], alone, rtol=1e-10, atol=1e-12)
 
 
 def test_base_to_novel_measures_what_one_process_does(output_dir, monkeypatch, capsys):

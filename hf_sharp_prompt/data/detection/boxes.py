@@ -59,8 +59,8 @@ class Boxes:
             box_format: How boxes are written, a key of `BOX_FORMATS`.
 
         Raises:
-            ValueError: Values that are not finite; boxes in another format, which is named; boxes that are beside
-                their image, or have a negative size.
+            ValueError: Values that are not finite; boxes in another format, which is named if it fits; boxes that
+                are beside their image, or have a negative size.
         """
         if box_format not in BOX_FORMATS:
             raise ValueError(f"box_format must be one of {', '.join(BOX_FORMATS)}, got {box_format!r}.")
@@ -98,18 +98,18 @@ class Boxes:
         return np.concatenate([starts, ends - starts], axis=1)
 
     def _suggest(self, box_format: str) -> None:
-        """Name the format in which all boxes lie in their images, if there is one and this is not.
+        """Name the formats in which all boxes lie in their images, if there are some.
 
         Raises:
-            ValueError: There is one.
+            ValueError: There are some.
         """
         fitting = [name for name, convert in BOX_FORMATS.items() if self._fit(convert(self.values)).all()]
         if fitting:
             wrong = self.count_beyond(box_format)
             raise ValueError(
                 f"{wrong} of {len(self.values)} boxes of {self.where} are outside their images as {WORDS[box_format]} "
-                f"({box_format}), and all are inside as {WORDS[fitting[0]]}: read them with "
-                f"box_format={fitting[0]!r}."
+                f"({box_format}), and all are inside as {' or as '.join(WORDS[name] for name in fitting)}: read them "
+                f"with box_format={' or '.join(map(repr, fitting))}."
             )
 
     def _refuse(self, wrong: Any, problem: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import mmap
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,10 +17,11 @@ PATTERNS = (
     "instances_*.json",
     "*/_annotations.coco.json",
     "_annotations.coco.json",
-    "annotations/*.json",
-    "*.json",
 )
-"""Where annotations are, in the order in which they are looked for."""
+"""What files of annotations are called, in the order in which they are looked for."""
+
+OTHER_PATTERNS = ("annotations/*.json", "*.json")
+"""Where files of other names are looked for that have annotations."""
 
 SPLITS = {"train": "train", "val": "validation", "dev": "validation", "test": "test"}
 """What the name of a file or its folder has → the split."""
@@ -34,8 +36,8 @@ def find_annotations(root: Path) -> dict[str, Path]:
     Raises:
         ValueError: Several files are of one split.
     """
-    for pattern in PATTERNS:
-        files = [path for path in sorted(root.glob(pattern)) if _is_of_coco(path)]
+    for pattern in PATTERNS + OTHER_PATTERNS:
+        files = [path for path in sorted(root.glob(pattern)) if pattern in PATTERNS or _has_objects(path)]
         found: dict[str, Path] = {}
         for path in files:
             split = _split_of(path, root)
@@ -124,12 +126,12 @@ def _read(path: Path) -> dict[str, Any]:
     return content
 
 
-def _is_of_coco(path: Path) -> bool:
-    """Tell whether a JSON file may be of annotations, by its first bytes: those of captions and keypoints are not."""
-    if path.name.startswith(("captions", "person_keypoints", "image_info", "panoptic", "stuff")):
+def _has_objects(path: Path) -> bool:
+    """Tell whether a JSON file has annotations of categories; those of captions have none. It is not parsed."""
+    if not path.stat().st_size:
         return False
-    with path.open("rb") as file:
-        return file.read(64).lstrip().startswith(b"{")
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        return all(content.find(key) >= 0 for key in (b'"annotations"', b'"categories"', b'"bbox"'))
 
 
 def _split_of(path: Path, root: Path) -> str:
