@@ -170,19 +170,22 @@ def best_detections(logits: torch.Tensor, boxes: torch.Tensor) -> tuple[torch.Te
 
 def detections_and_objects(prediction: EvalPrediction) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Return what was found and what there is, as the metric takes it, of each image."""
-    scores, categories, boxes = (np.asarray(each) for each in prediction.predictions)
-    labels, truths, crowds = (np.asarray(each) for each in prediction.label_ids)
-    found = [
-        {"boxes": _from_centres(boxes[image]), "scores": scores[image], "labels": categories[image]}
-        for image in range(len(scores))
-    ]
-    sought = []
-    for image, row in enumerate(labels):
-        kept = row >= 0
-        sought.append(
-            {"boxes": _from_centres(truths[image][kept]), "labels": row[kept], "crowds": crowds[image][kept]}
-        )
-    return found, sought
+    found, sought = ((np.asarray(each) for each in of) for of in (prediction.predictions, prediction.label_ids))
+    return (
+        [detections_of_image(*of_image) for of_image in zip(*found, strict=True)],
+        [objects_of_image(*of_image) for of_image in zip(*sought, strict=True)],
+    )
+
+
+def detections_of_image(scores: np.ndarray, categories: np.ndarray, boxes: np.ndarray) -> dict[str, Any]:
+    """Return what was found in an image, as the metric takes it; arguments as `best_detections` returns them."""
+    return {"boxes": _from_centres(boxes), "scores": scores, "labels": categories}
+
+
+def objects_of_image(labels: np.ndarray, boxes: np.ndarray, crowds: np.ndarray) -> dict[str, Any]:
+    """Return the objects of an image, as the metric takes them; arguments as `DetectionCollator` makes them."""
+    kept = labels >= 0
+    return {"boxes": _from_centres(boxes[kept]), "labels": labels[kept], "crowds": crowds[kept]}
 
 
 def _from_centres(boxes: np.ndarray) -> np.ndarray:
