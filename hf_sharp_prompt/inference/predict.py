@@ -61,8 +61,9 @@ def make_parser() -> Parser:
         "--format",
         choices=FORMATS,
         default=FORMATS[0],
-        help="A line for each image (table), a row for each image and class, object or segment (csv), or a JSON object "
-        "for each image (jsonl). Boxes are left, top, right and bottom in pixels of the image. Default: %(default)s.",
+        help="A line for each image (table), a row for each image and class, object or segment (csv), or an "
+        "object for each image (jsonl). Boxes are left, top, right and bottom in pixels of the image. Default: "
+        "%(default)s.",
     )
     parser.add_model_options("the adapter")
     return parser
