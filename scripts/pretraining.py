@@ -1,4 +1,4 @@
-"""The optimisation and the saving that the pre-training of the demo's CLIP and ViT share."""
+"""The optimisation and the saving that the pre-training of the demo's models share."""
 
 import shutil
 import tempfile
@@ -44,13 +44,22 @@ def waves(side: int, width: int) -> torch.Tensor:
     return torch.cat([wave(angle) for angle in angles for wave in (torch.sin, torch.cos)], dim=1)
 
 
+def draw_weights(*layers: torch.nn.Linear) -> None:
+    """Draw initial weights that keep the size of what comes in.
+
+    Some heads of transformers start with a standard deviation of 1, which saturates all that follows.
+    """
+    for layer in layers:
+        torch.nn.init.normal_(layer.weight, std=layer.in_features**-0.5)
+
+
 def train(
     args: OptimizationArguments,
     model: PreTrainedModel,
     batches: IterableDataset,
     loss_of: Callable[[Any], torch.Tensor],
 ) -> None:
-    """Train `model` in place.
+    """Train in place what of `model` takes gradients.
 
     Args:
         args: how long to train, and how fast.
@@ -59,8 +68,9 @@ def train(
         loss_of: batch → its loss, a scalar.
     """
     # A plain vision transformer learns shapes and textures slowly; Muon took fewer images than AdamW.
-    matrices = [p for name, p in model.named_parameters() if ".layers." in name and p.ndim == 2]
-    others = [p for name, p in model.named_parameters() if ".layers." not in name or p.ndim != 2]
+    trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+    matrices = [p for name, p in trained.items() if ".layers." in name and p.ndim == 2]
+    others = [p for name, p in trained.items() if ".layers." not in name or p.ndim != 2]
     muon = torch.optim.Muon(
         matrices, lr=args.muon_learning_rate, weight_decay=args.weight_decay, adjust_lr_fn="match_rms_adamw"
     )

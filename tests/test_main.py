@@ -18,6 +18,7 @@ from hf_sharp_prompt.experiments import (
     all_classes,
     base_to_novel,
     cross_dataset,
+    detection,
     domain_generalization,
     few_shot,
     long_tail,
@@ -27,7 +28,7 @@ from hf_sharp_prompt.experiments.recipes import RECIPES, read_recipe
 
 
 ROOT = Path(__file__).parents[1]
-PROTOCOLS = ["base2novel", "few_shot", "cross_dataset", "domain_generalization", "long_tail"]
+PROTOCOLS = ["base2novel", "few_shot", "cross_dataset", "domain_generalization", "detection", "long_tail"]
 TRAINING = ["train", *PROTOCOLS]
 
 
@@ -152,6 +153,7 @@ def manual_of(name):
         ("few_shot", few_shot.FewShotArguments),
         ("cross_dataset", cross_dataset.CrossDatasetArguments),
         ("domain_generalization", domain_generalization.DomainGeneralizationArguments),
+        ("detection", detection.DetectionArguments),
         ("long_tail", long_tail.LongTailArguments),
     ],
 )
@@ -178,7 +180,9 @@ def test_the_manuals_know_the_demos_tasks():
     }
 
 
-@pytest.mark.parametrize("module", [base_to_novel, few_shot, cross_dataset, domain_generalization, long_tail])
+@pytest.mark.parametrize(
+    "module", [base_to_novel, few_shot, cross_dataset, domain_generalization, detection, long_tail]
+)
 def test_the_manual_names_the_directory_of_results_that_is_used(module):
     text = " ".join(module.MANUAL.format().split())
     assert f"Default: {module.argument_groups().training['output_dir']}." in text

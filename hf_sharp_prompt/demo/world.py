@@ -47,6 +47,7 @@ class Stream(IntEnum):
     TASK_IMAGE = 4
     PRETRAIN_OBJECTS = 5
     TASK_OBJECTS = 6
+    PRETRAIN_OBJECTS_IMAGE = 7
 
 
 @dataclass(frozen=True)

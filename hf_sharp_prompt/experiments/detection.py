@@ -43,6 +43,9 @@ from .smoke import CLASSES
 MODELS: Mapping[str, type[PreTrainedModel]] = {"owlvit": OwlViTForObjectDetection, "owlv2": Owlv2ForObjectDetection}
 """The type of a checkpoint → the detector."""
 
+DEMO = {"learning_rate": 0.1}
+"""What recipes say on the demo is for its CLIP. The gradients of the focal loss of its OWL-ViT are smaller."""
+
 MOST_FOUND = 100
 """The detections of an image that count, the best ones, as in COCO."""
 
@@ -58,7 +61,7 @@ class DetectionArguments(DenseArguments):
 def argument_groups() -> ArgumentGroups[DetectionArguments, CLIPPromptArguments]:
     """The arguments of the command line."""
     defaults = {**make_dense_defaults(), "output_dir": MANUAL["output_dir"].default}
-    return ArgumentGroups(DetectionArguments, CLIPPromptArguments, defaults, RECIPES)
+    return ArgumentGroups(DetectionArguments, CLIPPromptArguments, defaults, RECIPES, DEMO)
 
 
 class Detection(DenseExperiment):

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, NoReturn, TypeVar
 
@@ -45,12 +45,14 @@ class ArgumentGroups(Generic[A, P]):
         prompt: The dataclass of a prompt's arguments.
         training: Defaults of the training arguments, by name.
         recipes: The directory where the protocol's recipes have names.
+        demo: Values that replace every recipe's where all is on the embedded demo.
     """
 
     experiment: type[A]
     prompt: type[P]
     training: dict[str, Any]
     recipes: Path
+    demo: Mapping[str, Any] = field(default_factory=dict)
 
 
 def parse_methods(groups: ArgumentGroups[A, P], description: str, argv: Sequence[str]) -> tuple[A, list[Method[P]]]:
@@ -75,7 +77,8 @@ def parse_methods(groups: ArgumentGroups[A, P], description: str, argv: Sequence
     methods: list[Method[P]] = []
     for name in args.recipes:
         recipe = read_recipe(name, groups.recipes)
-        parser = make_parser(groups, recipe.resolve(args.on_demo), description)
+        values = {**recipe.resolve(args.on_demo), **(groups.demo if args.on_demo else {})}
+        parser = make_parser(groups, values, description)
         try:
             _, prompt, training = parser.parse_args_into_dataclasses(list(argv), look_for_args_file=False)
         except TypeError as error:

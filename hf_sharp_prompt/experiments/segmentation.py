@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from math import isnan
 from typing import Any
 
 import datasets
@@ -27,7 +28,7 @@ from ..data.segmentation import (
     value_names,
     with_classes,
 )
-from ..metrics.segmentation import class_map
+from ..metrics.segmentation import class_map, iou_of_counts
 from ..plots import plot_segmentations
 from ..tuners import CLIPPromptConfig
 from .arguments import CLIPPromptArguments, code_to_load, naming_model
@@ -88,8 +89,8 @@ class SegmentationTrainer(DenseTrainer):
 class Segmentation(DenseExperiment):
     """Learns from pixels of base classes, and segments base, novel and all classes.
 
-    Results are the mean intersections over union `base`, `novel`, `hm` and `all`, and the pixel accuracies with the
-    suffix `_pixels`.
+    Results are the mean intersections over union `base`, `novel`, `hm` and `all`, the pixel accuracies with the suffix
+    `_pixels`, and those of each class and of background in `details`.
     """
 
     protocol = "segmentation"
@@ -185,7 +186,10 @@ class Segmentation(DenseExperiment):
         return super().make_config(pixel_loss=self.args.pixel_loss, **prompt)
 
     def judge(self, name: str, prediction: EvalPrediction) -> Result:
-        return metrics.segmentation_scores(prediction)
+        scores = metrics.segmentation_scores(prediction)
+        background, (by_class, *_) = scores.pop("background_iou"), iou_of_counts(prediction)
+        named = zip([*self.names[name], "background"], [*by_class, background], strict=True)
+        return {**scores, "per_class_iou": {each: None if isnan(iou) else float(iou) for each, iou in named}}
 
     def draw(self, results: Results) -> None:
         """Draw a bar for each method, and what the methods' first seeds answer for a few images."""

@@ -2,10 +2,13 @@
 
 import copy
 
+import numpy as np
 import pytest
 import torch
 from peft import PeftModel, get_peft_model
+from PIL import Image
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, interpolate, normalize
+from transformers import CLIPSegProcessor, SegformerImageProcessorPil, ViTImageProcessorPil, pipeline
 from tuners.clip_models import clip_tokenizer, image_inputs, make_model
 
 from hf_sharp_prompt import CLIPPromptConfig
@@ -325,3 +328,38 @@ def test_masks_that_keep_their_own_sizes_are_padded_without_an_effect():
         model(pixel_values=PIXELS[i : i + 1], labels=each[None]).loss * each.numel() for i, each in enumerate(labels)
     )
     torch.testing.assert_close(loss, total / sum(each.numel() for each in labels))
+
+
+@pytest.fixture(scope="module")
+def segformer_processor():
+    """The image processor of transformers that turns logits into masks; CLIP's and CLIPSeg's do not."""
+    return SegformerImageProcessorPil(size={"height": 48, "width": 48})
+
+
+@pytest.mark.parametrize("name", [SEGMENTING, "CLIPModel"])
+def test_the_image_segmentation_pipeline_names_the_classes(name, segformer_processor):
+    """The pipeline logs that it does not know the model, and then answers all the same."""
+    model = prompted(name).float()
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 255, (60, 80, 3), np.uint8))
+    segment = pipeline("image-segmentation", model=model.get_base_model(), image_processor=segformer_processor)
+    found = {each["label"]: np.asarray(each["mask"]) for each in segment(image)}
+    assert found.keys() <= {*NAMES}
+    assert (sum(mask > 0 for mask in found.values()) == 1).all()
+    inputs = segformer_processor(image, return_tensors="pt")
+    with torch.no_grad():
+        outputs = model(**inputs)
+    (classes,) = segformer_processor.post_process_semantic_segmentation(outputs, target_sizes=[(60, 80)])
+    assert all((classes.numpy() == NAMES.index(label))[mask > 0].all() for label, mask in found.items())
+
+
+def test_clipsegs_processor_and_model_answer_with_the_prompts(segformer_processor):
+    """One image for each text, as in transformers' documentation."""
+    model = prompted().float()
+    processor = CLIPSegProcessor(ViTImageProcessorPil(size={"height": 48, "width": 48}), clip_tokenizer())
+    image = Image.new("RGB", (60, 80), "red")
+    texts = [f"{name}." for name in NAMES]
+    inputs = processor(text=texts, images=[image] * 3, padding=True, return_tensors="pt")
+    with torch.no_grad():
+        stock = model.get_base_model()(**inputs).logits
+        all_at_once = model(pixel_values=inputs["pixel_values"][:1]).logits[0]
+    torch.testing.assert_close(stock, all_at_once, rtol=1e-4, atol=1e-4)

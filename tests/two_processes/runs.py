@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
-from training import detection_runs, long_tail_runs
+from training import detection_runs, long_tail_runs, segmentation_runs
 from training.small_runs import KINDS, make_data, make_samples, make_trainer, prompt_of
 
 
@@ -24,6 +24,7 @@ OTHER_SHARES = {
 
 
 DETECTION = {"per_device_train_batch_size": 3, "per_device_eval_batch_size": 2}
+SEGMENTATION = {"per_device_train_batch_size": 3, "per_device_eval_batch_size": 2}
 AS_DASSL = {
     "epoch_schedule": "cosine",
     "first_epoch_learning_rate": 1e-3,
@@ -59,6 +60,7 @@ def train_all(output_dir: Path) -> Iterator[tuple[str, torch.Tensor]]:
     yield "resumed", train_as_one_of_two_processes(output_dir / "whole", resume=checkpoint, **arguments)
     yield "views", record_views(output_dir)
     yield "detection", torch.cat([each.flatten() for each in detection_runs.train(output_dir, **DETECTION)])
+    yield "segmentation", segmentation_runs.train_and_measure(output_dir, **SEGMENTATION)
     for name, arguments in LONG_TAILS.items():
         yield f"long tail, {name}", long_tail_runs.train(output_dir, per_device_train_batch_size=5, **arguments)
 

@@ -8,11 +8,11 @@ import pytest
 import torch
 from accelerate import Accelerator
 from sharpness.slow_m_sharpness import reference
-from training import detection_runs, long_tail_runs
+from training import detection_runs, long_tail_runs, segmentation_runs
 from training.small_runs import KINDS, make_data, make_samples, train
 from two_processes import examples, rules, runs
 from two_processes.launch import run_in_two_processes
-from two_processes.runs import AS_DASSL, DETECTION, KEEPING_CLOSE, LONG_TAILS, OTHER_SHARES
+from two_processes.runs import AS_DASSL, DETECTION, KEEPING_CLOSE, LONG_TAILS, OTHER_SHARES, SEGMENTATION
 
 
 @pytest.fixture(scope="module")
@@ -118,6 +118,13 @@ def test_two_processes_find_objects_as_one(tmp_path, of_two_processes):
     alone = torch.cat([learned.flatten(), measured])
     for process in of_two_processes:
         torch.testing.assert_close(process["detection"], alone, rtol=1e-10, atol=1e-12)
+
+
+def test_two_processes_segment_as_one(tmp_path, of_two_processes):
+    """Pixels count, of which images have different numbers; and every image is measured once."""
+    alone = segmentation_runs.train_and_measure(tmp_path, **{**SEGMENTATION, "per_device_train_batch_size": 6})
+    for process in of_two_processes:
+        torch.testing.assert_close(process["segmentation"], alone, rtol=1e-8, atol=1e-12)
 
 
 def test_base_to_novel_measures_what_one_process_does(output_dir, monkeypatch, capsys):
