@@ -80,7 +80,7 @@ def draw_masks(
     table = np.zeros((len(names) + 1, 3), dtype=np.uint8)
     table[: len(names)] = colours
     is_shown = np.isin(values, shown)[..., None]
-    mixed = np.where(is_shown, pixels // 2 + table[values] // 2, pixels).astype(np.uint8)
+    mixed = np.where(is_shown, pixels // 2 + table[np.clip(values, -1, None)] // 2, pixels).astype(np.uint8)
     picture, _ = _enlarged(Image.fromarray(mixed))
     return with_legend(picture, {names[value]: colours[value] for value in shown})
 

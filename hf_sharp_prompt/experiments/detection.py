@@ -10,6 +10,7 @@ from typing import Any
 import datasets
 import numpy as np
 import torch
+from PIL import Image
 from transformers import (
     AutoConfig,
     EvalPrediction,
@@ -19,6 +20,7 @@ from transformers import (
 )
 
 from .. import demo, metrics
+from ..data.decoding import decode
 from ..data.detection import (
     BOX_FORMATS,
     DetectionCollator,
@@ -29,6 +31,8 @@ from ..data.detection import (
     only_categories,
 )
 from ..data.detection.categories import without_crowds
+from ..drawing import Box, beside, colours_of, draw_boxes
+from ..metrics.detection import suppress_overlaps
 from .arguments import CLIPPromptArguments, code_to_load, naming_model
 from .dense import SETS, DenseArguments, DenseExperiment, make_dense_defaults
 from .manuals.detection import MANUAL
@@ -45,6 +49,9 @@ MODELS: Mapping[str, type[PreTrainedModel]] = {"owlvit": OwlViTForObjectDetectio
 
 DEMO = {"learning_rate": 0.1}
 """What recipes say on the demo is for its CLIP. The gradients of the focal loss of its OWL-ViT are smaller."""
+
+SHOWN_OVERLAP = 0.5
+"""Of boxes of a category that overlap by more, a picture shows the best one alone."""
 
 MOST_FOUND = 100
 """The detections of an image that count, the best ones, as in COCO."""
@@ -147,6 +154,34 @@ class Detection(DenseExperiment):
 
     def compress(self, logits: Any, labels: Any) -> tuple[torch.Tensor, ...]:
         return best_detections(*logits)
+
+    def picture(self, model: Any, rows: Sequence[dict[str, Any]]) -> Image.Image:
+        """Draw the objects, and as many of the best detections that do not overlap."""
+        truths, answers = [], []
+        for row in rows:
+            image, objects = decode(row["image"]), row["objects"]
+            corners = [(left, top, left + width, top + height) for left, top, width, height in objects["bbox"]]
+            truths.append(self._draw(image, corners, objects["category"]))
+            outputs = model(pixel_values=self.make_collator("all", True)([row])["pixel_values"].to(model.device))
+            found = self.processor.image_processor.post_process_object_detection(
+                outputs, threshold=0.0, target_sizes=[(image.height, image.width)]
+            )[0]
+            order = found["scores"].argsort(descending=True, stable=True)
+            boxes, labels, scores = (found[name][order].cpu() for name in ("boxes", "labels", "scores"))
+            best = suppress_overlaps(boxes, labels, SHOWN_OVERLAP)[: max(1, len(objects["category"]))].flip(0)
+            answers.append(
+                self._draw(
+                    image, boxes[best].tolist(), labels[best].tolist(), [f" {each:.0%}" for each in scores[best]]
+                )
+            )
+        return beside({"truth": truths, "predicted": answers})
+
+    def _draw(
+        self, image: Image.Image, boxes: Sequence[Box], labels: Sequence[int], scores: Sequence[str] | None = None
+    ) -> Image.Image:
+        names, colours = self.names["all"], colours_of(len(self.names["all"]))
+        texts = [names[label] + score for label, score in zip(labels, scores or [""] * len(labels), strict=True)]
+        return draw_boxes(image, list(zip(boxes, texts, [colours[label] for label in labels], strict=True)))
 
     def judge(self, name: str, prediction: EvalPrediction) -> Result:
         found, sought = detections_and_objects(prediction)

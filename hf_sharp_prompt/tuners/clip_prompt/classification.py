@@ -20,6 +20,9 @@ from .encoders import CLASSES, PromptedEncoders
 
 CLASS_FEATURES = "class_features"
 
+BACKGROUND_NAME = "background"
+"""What pixels are called that show none of the classes."""
+
 
 class NameClassifier(PromptedEncoders, PromptedClassifier):
     """The part of a [`CLIPPromptModel`] that classifies images by the texts of class names."""
@@ -239,11 +242,15 @@ class NameClassifier(PromptedEncoders, PromptedClassifier):
 
     @property
     def _class_names(self) -> Sequence[str] | None:
-        """The names of the active adapter; without prompts the images are compared with the same ones."""
+        """The names of the active adapter; without prompts the images are compared with the same ones.
+
+        Where pixels may be of none of them, a name follows for these, so that pipelines can name such pixels.
+        """
         name = next(iter(self.active_adapters), None)
         if name is None or name not in self.peft_config or self._comparison is None:
             return None
-        return self._config_of(name).class_names
+        names = self._config_of(name).class_names
+        return names if names is None or not self._comparison.knows_background else [*names, BACKGROUND_NAME]
 
     def _forward_or_classify(
         self,

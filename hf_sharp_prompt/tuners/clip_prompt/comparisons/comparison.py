@@ -40,6 +40,7 @@ class Comparison(ABC):
         targets: The names of the inputs that the loss takes.
         labels_images: True if an image has one label. Otherwise `labels` has one for each object or pixel.
         normalizes_classes: True if `predict` takes normalised features of the classes; False for those as they are.
+        knows_background: Whether it can answer that a pixel shows none of the classes: by logits below 0.
         own_inputs: The inputs to which the model's own `forward` answers, not `classify`.
         output_class: What `classify` returns: a `loss`, what `predict` returns, and `class_features`.
         config: The config of the adapter that answers the call; None where there is none.
@@ -50,6 +51,7 @@ class Comparison(ABC):
     targets: ClassVar[tuple[str, ...]] = ("labels",)
     labels_images: ClassVar[bool] = False
     normalizes_classes: ClassVar[bool] = True
+    knows_background: ClassVar[bool] = False
     own_inputs: ClassVar[tuple[str, ...]] = ("input_ids",)
     output_class: ClassVar[type[ModelOutput]]
     config: CLIPPromptConfig | None = None
