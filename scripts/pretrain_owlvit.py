@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from pretraining import OptimizationArguments, draw_weights, save, train
+from pretraining import OptimizationArguments, save, train
 from scene_batches import SceneBatch, SceneBatches, tower_configs, tower_weights
 from scipy.optimize import linear_sum_assignment
 from torch.nn.functional import logsigmoid
@@ -80,8 +80,9 @@ def build_model() -> OwlViTForObjectDetection:
         for linear, value in ((model.class_head.logit_scale, 9.0), (model.class_head.logit_shift, -0.5)):
             linear.weight.zero_()
             linear.bias.fill_(value)
-        # At first a patch's box is the patch.
-        draw_weights(model.box_head.dense0, model.box_head.dense1)
+        # At first a patch's box is the patch. Stock initial weights have a deviation of 1, which saturates all boxes.
+        for linear in (model.box_head.dense0, model.box_head.dense1):
+            linear.weight.normal_(std=linear.in_features**-0.5)
         model.box_head.dense2.weight.zero_()
     for frozen in (model.owlvit.text_model, model.owlvit.text_projection, model.owlvit.visual_projection):
         frozen.requires_grad_(False)

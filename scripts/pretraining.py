@@ -44,15 +44,6 @@ def waves(side: int, width: int) -> torch.Tensor:
     return torch.cat([wave(angle) for angle in angles for wave in (torch.sin, torch.cos)], dim=1)
 
 
-def draw_weights(*layers: torch.nn.Linear) -> None:
-    """Draw initial weights that keep the size of what comes in.
-
-    Some heads of transformers start with a standard deviation of 1, which saturates all that follows.
-    """
-    for layer in layers:
-        torch.nn.init.normal_(layer.weight, std=layer.in_features**-0.5)
-
-
 def train(
     args: OptimizationArguments,
     model: PreTrainedModel,

@@ -372,9 +372,13 @@ def _sharpness_summary(log_history: Sequence[dict[str, Any]]) -> str:
 
 
 def _measured_classes(own: Sequence[str] | None, measured: Mapping[str, Sequence[str]]) -> list[tuple[str, str]]:
-    """Return the names of the measured sets and their classes, where these are others than the adapter's."""
-    others = {name: list(names) for name, names in measured.items() if list(names) != list(own or ())}
-    return [(escape(name), _classes(names)) for name, names in others.items()]
+    """Return the names of the measured sets and their classes; sets without a class that is not told yet are left out."""
+    told, listed = {*(own or ())}, []
+    for name, names in measured.items():
+        if not told.issuperset(names):
+            listed.append((escape(name), _classes(list(names))))
+            told |= {*names}
+    return listed
 
 
 def _classes(names: list[str] | None) -> str:

@@ -17,7 +17,7 @@ from transformers import (
     pipeline,
 )
 
-from hf_sharp_prompt.demo import CLIP_PATH, TASKS
+from hf_sharp_prompt.demo import CLIP_PATH, CLIPSEG_PATH, OWLVIT_PATH, TASKS, VIT_PATH
 from hf_sharp_prompt.demo.shapes import SHAPES
 from hf_sharp_prompt.demo.textures import TEXTURES
 from hf_sharp_prompt.demo.world import COLOURS, Scene, render
@@ -41,9 +41,9 @@ def tokenizer() -> CLIPTokenizer:
     return AutoTokenizer.from_pretrained(CLIP_PATH)
 
 
-def test_the_demo_is_small():
-    files = [path for path in CLIP_PATH.parent.rglob("*") if path.is_file() and "__pycache__" not in path.parts]
-    assert sum(path.stat().st_size for path in files) < 8e6
+@pytest.mark.parametrize("path", [CLIP_PATH, VIT_PATH, OWLVIT_PATH, CLIPSEG_PATH], ids=lambda path: path.name)
+def test_a_shipped_checkpoint_is_small(path):
+    assert sum(file.stat().st_size for file in path.iterdir()) < 6e6
 
 
 def test_weights_are_stored_in_half_and_loaded_in_single_precision(clip):
