@@ -297,6 +297,11 @@ class DenseExperiment(Experiment[CLIPPromptArguments, DenseTrainer]):
             datasets.DatasetDict({name: self.rows[name] for name in ("train", self.args.eval_split)})
         )
 
+    @property
+    def repository_parts(self) -> tuple[str, ...]:
+        """With the protocol, since the same data may have boxes and masks."""
+        return self.protocol, *super().repository_parts
+
     def decodes_images(self, method: CLIPMethod) -> bool:
         return self.args.cache_features == "no" or method.prompt.learns_in_image_tower
 
