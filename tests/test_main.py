@@ -23,6 +23,7 @@ from hf_sharp_prompt.experiments import (
     few_shot,
     long_tail,
 )
+from hf_sharp_prompt.experiments.manuals.dense import SCENE_TASKS
 from hf_sharp_prompt.experiments.manuals.shared import DEMO_TASKS
 from hf_sharp_prompt.experiments.recipes import RECIPES, read_recipe
 
@@ -159,7 +160,7 @@ def manual_of(name):
 )
 def test_the_manual_shows_the_defaults_that_are_used(name, kind):
     """`--help` does not wait for torch, so it is not made from the arguments themselves."""
-    in_words = (None, str(demo.CLIP_PATH), str(demo.VIT_PATH))
+    in_words = (None, str(demo.CLIP_PATH), str(demo.OWLVIT_PATH), str(demo.VIT_PATH))
     used = vars(kind())
     for option, description in manual_of(name).options.items():
         if option in used and used[option] in in_words:
@@ -175,6 +176,8 @@ def test_the_manuals_know_the_demos_tasks():
     assert (*demo.TASKS,) == DEMO_TASKS
     assert manual_of("base2novel")["dataset"].default == manual_of("train")["dataset"].default == [demo.DEFAULT_TASK]
     assert manual_of("long_tail")["dataset"].default == [demo.LONG_TAIL_TASK.name]
+    assert (*demo.SCENE_TASKS,) == SCENE_TASKS
+    assert manual_of("detection")["dataset"].default == [demo.DEFAULT_SCENE_TASK]
     assert {*manual_of("cross_dataset")["targets"].default, *manual_of("domain_generalization")["targets"].default} < {
         *DEMO_TASKS
     }

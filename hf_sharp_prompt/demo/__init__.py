@@ -1,4 +1,7 @@
-"""A rendered world, a CLIP and a ViT trained on it, and tasks in styles that they have never seen, all offline.
+"""A rendered world, models trained on it, and tasks in styles that they have never seen, all offline.
+
+A CLIP and a ViT for images of one object, to be classified; an OWL-ViT and a CLIPSeg for scenes of several objects, to
+be found and to be outlined.
 
 ```python
 from transformers import CLIPModel
@@ -7,6 +10,17 @@ from hf_sharp_prompt.demo import CLIP_PATH, DEFAULT_TASK, load_task
 
 clip = CLIPModel.from_pretrained(CLIP_PATH)
 splits = load_task(DEFAULT_TASK)
+```
+
+The same for scenes:
+
+```python
+from transformers import OwlViTForObjectDetection
+
+from hf_sharp_prompt.demo import DEFAULT_SCENE_TASK, OWLVIT_PATH, load_scene_task
+
+owlvit = OwlViTForObjectDetection.from_pretrained(OWLVIT_PATH)
+splits = load_scene_task(DEFAULT_SCENE_TASK)
 ```
 """
 

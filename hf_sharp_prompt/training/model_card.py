@@ -189,11 +189,11 @@ def _words_for_clip(config: CLIPPromptConfig, model: Any) -> dict[str, Any]:
     return {
         "reader": "tokenizer" if task == "image-segmentation" else "processor",
         "knows_background": task == "image-segmentation" and model.comparison.knows_background,
-        "learns_in_image_tower": bool(config.num_vision_tokens),
         "tower": "clip",
         "some_model": "a CLIP model",
         "task": task,
         "pipeline_tag": PIPELINE_TAGS.get(task, task),
+        "frozen_boxes": task == "object-detection" and not config.num_vision_tokens,
         "prompted_text": _prompted_text(config),
         "initialisation": f"initialised with “{escape(config.text_init)}”" if config.text_init else "random at first",
         "template": _in_code(config.class_template),

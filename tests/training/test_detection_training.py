@@ -103,6 +103,16 @@ def test_objectives_over_class_features_are_minimised(tmp_path):
     assert (prompt_of(trainer.model) - plain).abs().max() > 1e-4
 
 
+@pytest.mark.parametrize("vision_tokens", [0, 1])
+def test_the_card_says_what_was_learned(vision_tokens, tmp_path):
+    model = make_detector(num_vision_tokens=vision_tokens)
+    make_trainer(tmp_path, model, make_scenes(6, pixels=True), max_steps=1).train()
+    model.save_pretrained(tmp_path / "adapter")
+    card = (tmp_path / "adapter" / "README.md").read_text()
+    assert "pipeline_tag: zero-shot-object-detection" in card
+    assert ("Boxes are those of the frozen model's head" in card) == (not vision_tokens)
+
+
 def test_subpts_early_stage_finds_a_subspace(tmp_path):
     trainer = make_trainer(tmp_path, subspace_epochs=2, subspace_rank=1, num_train_epochs=3)
     trainer.train()
