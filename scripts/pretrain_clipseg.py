@@ -6,7 +6,7 @@ scenes in the seen styles only. Each image is shown with captions of its own obj
 Prompts that are images (`conditional_pixel_values`) are not trained, and do not work.
 
 ```bash
-python scripts/pretrain_clipseg.py                                # remakes the shipped checkpoint, in half an hour
+python scripts/pretrain_clipseg.py                                # remakes the shipped checkpoint, in ten minutes
 python scripts/pretrain_clipseg.py --output my_clipseg --steps 9  # tries it
 ```
 """

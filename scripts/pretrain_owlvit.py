@@ -5,7 +5,7 @@ on scenes of 1 to 4 objects of all colours, textures and shapes, in the seen sty
 varied words. So it knows every word of the tasks' classes, but has never seen their styles.
 
 ```bash
-python scripts/pretrain_owlvit.py                               # remakes the shipped checkpoint, in half an hour
+python scripts/pretrain_owlvit.py                               # remakes the shipped checkpoint, in 20 minutes
 python scripts/pretrain_owlvit.py --output my_owlvit --steps 9  # tries it
 ```
 """
