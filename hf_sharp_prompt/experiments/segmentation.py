@@ -51,6 +51,9 @@ MODELS: Mapping[str, type[PreTrainedModel]] = {
 }
 """The type of a checkpoint → the model."""
 
+DEMO = {"learning_rate": 1.0, "num_train_epochs": 10, "per_device_train_batch_size": 8}
+"""What recipes say on the demo is for its CLIP. The gradients of the mean over pixels and classes are smaller."""
+
 PICTURED = 4
 """How many images are drawn."""
 
@@ -60,6 +63,7 @@ class SegmentationArguments(DenseArguments):
     """The arguments of segmentation."""
 
     model: str = option_field(MANUAL["model"], str(demo.CLIPSEG_PATH))
+    shots: str = option_field(MANUAL["shots"])
     mask_column: str | None = option_field(MANUAL["mask_column"])
     ignored_value: int = option_field(MANUAL["ignored_value"])
     image_size: int | None = option_field(MANUAL["image_size"])
@@ -69,7 +73,7 @@ class SegmentationArguments(DenseArguments):
 def argument_groups() -> ArgumentGroups[SegmentationArguments, CLIPPromptArguments]:
     """The arguments of the command line."""
     defaults = {**make_dense_defaults(), "output_dir": MANUAL["output_dir"].default}
-    return ArgumentGroups(SegmentationArguments, CLIPPromptArguments, defaults, RECIPES)
+    return ArgumentGroups(SegmentationArguments, CLIPPromptArguments, defaults, RECIPES, DEMO)
 
 
 class SegmentationTrainer(DenseTrainer):

@@ -40,6 +40,7 @@ MANUAL = Manual(
             "A file with the name of each pixel value of the masks, one on each line from 0. 'background' names "
             "pixels of no class, 'unlabelled' those that do not count. Default: the data set's own."
         ),
+        "shots": DENSE["shots"].with_default("8"),
         "mask_column": Option("The column of the masks. Default: one with a usual name that holds pictures."),
         "ignored_value": Option("The pixel value that does not count.", 255),
         "image_size": Option(
