@@ -372,7 +372,7 @@ def _sharpness_summary(log_history: Sequence[dict[str, Any]]) -> str:
 
 
 def _measured_classes(own: Sequence[str] | None, measured: Mapping[str, Sequence[str]]) -> list[tuple[str, str]]:
-    """Return the names of the measured sets and their classes; sets without a class that is not told yet are left out."""
+    """Return the names of the measured sets and their classes, without sets all of whose classes are told before."""
     told, listed = {*(own or ())}, []
     for name, names in measured.items():
         if not told.issuperset(names):
