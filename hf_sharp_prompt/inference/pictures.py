@@ -8,11 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from accelerate import PartialState
-
 from ..data.decoding import decode
 from ..files import written_whole
 from ..printable import printable
+from .output import is_first_process
 from .predictor import Predictor
 
 
@@ -46,13 +45,13 @@ class Pictures:
         except OSError as error:
             raise ValueError(f"--output_dir {directory} cannot be made ({error.strerror}); choose another.") from error
         labels = predictor.labels_of_files()
-        if labels is not None and PartialState().is_main_process:
+        if labels is not None and is_first_process():
             with written_whole(self.directory / CLASSES_NAME) as unfinished:
                 unfinished.write_text("".join(f"{printable(label)}\n" for label in labels), encoding="utf-8")
 
     def write(self, path: str, answer: Any) -> None:
         """Write the pictures of an image's answer."""
-        if PartialState().is_main_process:
+        if is_first_process():
             for ending, picture in self.predictor.files(answer, decode(path)).items():
                 with written_whole(self.directory / f"{self.names[path]}{ending}.png") as unfinished:
                     picture.save(unfinished, format="PNG")
