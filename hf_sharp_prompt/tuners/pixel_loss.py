@@ -15,7 +15,7 @@ BACKGROUND = -1
 """The label of pixels that show none of the classes."""
 
 BINARY, MULTI_CLASS = "binary", "multi_class"
-PIXEL_LOSSES = (BINARY, MULTI_CLASS)
+PIXEL_LOSSES = (MULTI_CLASS, BINARY)
 
 BYTES = 2**28
 """How many bytes of scaled logits are held at a time; of more images the backward pass scales the logits again."""

@@ -1,7 +1,5 @@
 """CLIPSeg and dense CLIP with prompts: against the stock models, and slow versions of their equations."""
 
-import copy
-
 import numpy as np
 import pytest
 import torch
@@ -218,7 +216,7 @@ def test_the_losses_are_their_equations(kind, background):
 
 
 def test_the_binary_loss_is_that_of_the_stock_model():
-    model = prompted()
+    model = prompted(pixel_loss="binary")
     labels = torch.randint(-1, 3, (2, 48, 48))
     targets = (labels.unsqueeze(1) == torch.arange(3).view(1, 3, 1, 1)).double()
     losses = []
@@ -279,7 +277,7 @@ def test_the_stock_call_with_labels_trains_and_divides_by_the_whole_batch():
         (SEGMENTING, {"conditional": True}, "segmentation compares pixels; use conditional=False"),
         ("CLIPModel", {"conditional": True}, "segmentation compares pixels; use conditional=False"),
         ("CLIPModel", {"pixel_loss": "binary"}, "pixel_loss='binary' is not for CLIPModel"),
-        (SEGMENTING, {"pixel_loss": "dice"}, "pixel_loss must be one of binary, multi_class or None"),
+        (SEGMENTING, {"pixel_loss": "dice"}, "pixel_loss must be one of multi_class, binary or None"),
         (SEGMENTING, {"task": "image-classification"}, "task='image-classification' is not one that CLIPSegFor"),
         ("SiglipModel", {}, "task='image-segmentation' is not one that SiglipModel"),
     ],
@@ -311,10 +309,9 @@ def test_oblong_images_are_refused_by_clipsegs_decoder():
 
 def test_the_loss_is_chosen_by_the_config():
     labels = labels_of()
-    model = prompted(pixel_loss="multi_class")
-    outputs = model(pixel_values=PIXELS, labels=labels)
-    torch.testing.assert_close(outputs.loss, pixel_loss(outputs.logits, labels, "multi_class", True))
-    assert copy.deepcopy(model).active_peft_config.pixel_loss == "multi_class"
+    for kind, chosen in ((None, "multi_class"), ("binary", "binary")):
+        outputs = prompted(pixel_loss=kind)(pixel_values=PIXELS, labels=labels)
+        torch.testing.assert_close(outputs.loss, pixel_loss(outputs.logits, labels, chosen, True))
 
 
 def test_masks_that_keep_their_own_sizes_are_padded_without_an_effect():

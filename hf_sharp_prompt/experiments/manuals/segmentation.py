@@ -49,7 +49,7 @@ MANUAL = Manual(
         ),
         "pixel_loss": Option(
             "The loss of pixels: binary, a sigmoid for each class, or multi_class, a softmax over the classes. "
-            "Default: binary for CLIPSeg, multi_class for a CLIP.",
+            "Default: multi_class; a CLIP has no other.",
             None,
             {"choices": ["binary", "multi_class"]},
         ),

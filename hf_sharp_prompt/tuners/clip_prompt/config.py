@@ -51,7 +51,7 @@ class CLIPPromptConfig(PromptConfig):
             means classification.
         pixel_loss (`str`, *optional*):
             How labels of pixels are compared with logits: `"binary"`, a sigmoid for each class, or `"multi_class"`, a
-            softmax over the classes. By default CLIPSeg's is binary, as it was trained, and dense CLIP's multi-class.
+            softmax over the classes and background. Multi-class by default; dense CLIP has no other.
         num_text_tokens (`int`, defaults to 4):
             Number n of context tokens at the text input; 0 leaves texts as they are. CoOp uses 4 with
             `text_init="a photo of a"` or 16 with random initialisation.

@@ -24,7 +24,8 @@ class CLIPSeg(Pixels):
 
     Logits are those of the model's own `forward` for the same texts, but all classes are compared with each image, and
     with gradients, which `forward` does not have. They are images × classes × height × width of `pixel_values`. The
-    default loss is binary, as CLIPSeg was trained; pixels of background are negative for every class.
+    default loss is multi-class, as what is asked of a pixel is which class it shows; with the binary one, which
+    CLIPSeg was trained with, most pixels are negative for most classes, and prompts learn to find less.
 
     Features of images are the tapped hidden states of the vision tower, each reduced by the decoder's own linear
     layer: images × taps × (1 + patches) × reduce_dim. No text changes them. With CLIPSeg's published sizes they take
