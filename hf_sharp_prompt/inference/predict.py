@@ -42,7 +42,8 @@ def make_parser() -> Parser:
     parser.add_argument(
         "--threshold",
         type=share,
-        help="The score above which an object is found, from 0 to 1. Default: 0.1, as in transformers.",
+        help="The score above which an object is found, or a pixel is not background, from 0 to 1. Default: 0.1 for "
+        "objects, as in transformers, and 0.5 for pixels.",
     )
     parser.add_argument(
         "--nms",

@@ -21,7 +21,6 @@ from .loading import LoadedAdapter
 Read = TypeVar("Read")
 Answer = TypeVar("Answer")
 
-
 Size = tuple[int, int]
 """Height and width in pixels."""
 
@@ -32,7 +31,7 @@ class Settings:
 
     Args:
         top: How many predictions of an image to name, at most.
-        threshold: The score above which an object counts, or a pixel is none of background.
+        threshold: The score above which an object counts, or a pixel is not background.
         nms: The overlap (IoU) above which, of two boxes of a class, that of the lower score is dropped.
         image_size: Height and width that images are scaled to.
         output_dir: Where pictures are written.

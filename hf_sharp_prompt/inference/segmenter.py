@@ -19,6 +19,9 @@ from .loading import LoadedAdapter
 from .predictor import Predictor, Settings, Size, read_with_size
 
 
+THRESHOLD = 0.5
+"""The probability above which a pixel is of a class by default, where it may be of none."""
+
 BACKGROUND_NAME = "background"
 
 
@@ -43,17 +46,26 @@ class Segmenter(Predictor[tuple[torch.Tensor, Size], np.ndarray]):
 
     The answer is height × width of the image, turned upright: the class of the largest logit, which are scaled
     bilinearly, as transformers' `post_process_semantic_segmentation` does; -1 for pixels of none of the classes, which
-    a model may answer whose classes have a sigmoid each: where none is above one half.
+    a model may answer whose classes have a sigmoid each: where none is above `threshold`, by default one half.
     """
 
     does = "segments images"
-    settings_read = frozenset({"top", "image_size", "output_dir"})
+    settings_read = frozenset({"top", "threshold", "image_size", "output_dir"})
     prediction = Segment
 
     def __init__(self, adapter: LoadedAdapter, settings: Settings) -> None:
         super().__init__(adapter, settings)
         prompted: Any = self.model  # PEFT forwards what a tuner has, unseen by type checkers.
         self.knows_background: bool = prompted.comparison.knows_background
+        if settings.threshold is not None and not self.knows_background:
+            model_class = type(self.model.get_base_model()).__name__
+            raise ValueError(
+                f"--threshold says which pixels are background, but {model_class} gives every pixel one of the "
+                "classes; drop it."
+            )
+        self.lowest_logit = float(
+            torch.logit(torch.tensor(THRESHOLD if settings.threshold is None else settings.threshold), eps=1e-6)
+        )
         side = settings.image_size
         self.collator = SegmentationCollator(
             self.image_processor, self.class_names, size=None if side is None else (side, side)
@@ -71,7 +83,7 @@ class Segmenter(Predictor[tuple[torch.Tensor, Size], np.ndarray]):
     @torch.no_grad()
     def answer(self, batch: Sequence[tuple[torch.Tensor, Size]]) -> list[np.ndarray]:
         pixel_values = torch.stack([pixels for pixels, _ in batch]).to(PartialState().device)
-        logits = self.model(pixel_values=pixel_values).logits
+        logits = self.model(pixel_values=pixel_values).logits - self.lowest_logit
         return [
             class_map(each, size, self.knows_background).to(torch.int32).cpu().numpy()
             for each, (_, size) in zip(logits, batch, strict=True)

@@ -118,6 +118,17 @@ def test_pixels_are_those_of_the_model(name, saved, photos, run, tmp_path):
     }
 
 
+def test_pixels_below_the_threshold_are_background(saved, photos, run):
+    shares = []
+    for threshold in (0, 0.5, 0.9, 1):
+        words = ["--threshold", threshold, "--format", "jsonl"]
+        _, printed, _ = run("predict", saved(SEGMENTERS[0]).adapter, photos / "a", *words)
+        found = json.loads(printed)["predictions"]
+        shares.append(sum(each["share"] for each in found if each["label"] == "background"))
+    assert shares == sorted(shares)
+    assert shares[1] < shares[2]
+
+
 def test_boxes_are_drawn_for_every_image(saved, photos, run, tmp_path):
     (photos / "broken.png").write_text("no image")
     words = ["--output_dir", tmp_path / "out", "--threshold", "0.3", "--class_names", "a cat", "a dog"]
@@ -147,6 +158,7 @@ def test_classes_and_templates_of_the_command_are_asked_for(saved, photos, run):
     [
         (SEGMENTERS[0], ["--nms", "0.5"], "--nms is not for an adapter that segments images; drop it."),
         (DETECTORS[0], ["--image_size", "96"], "--image_size is not for an adapter that finds objects; drop it."),
+        (SEGMENTERS[1], ["--threshold", "0.5"], "but CLIPModel gives every pixel one of the classes; drop it."),
         (DETECTORS[0], ["--threshold", "2"], "Argument --threshold: it must be a number from 0 to 1, got '2'"),
         (DETECTORS[0], ["--output_dir", "PHOTOS/a"], "has images to predict"),
         (DETECTORS[0], ["--output_dir", "PHOTOS/turned.jpg"], "cannot be made"),
