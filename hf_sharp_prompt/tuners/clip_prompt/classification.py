@@ -36,12 +36,12 @@ class NameClassifier(PromptedEncoders, PromptedClassifier):
         """Set the classes that the active adapter classifies into; they are saved with it.
 
         Args:
-            names: At least two different class names.
+            names: Different class names: at least two, or one where background is beside it (a detector, CLIPSeg).
             tokenizer: The CLIP model's tokenizer, or the processor that holds it.
             template: The text around a name, e.g. `"{}."`, which follows the learned context tokens.
 
         Raises:
-            ValueError: Fewer than two names, an empty or repeated one, names of the same tokens, a template without
+            ValueError: Too few names, an empty or repeated one, names of the same tokens, a template without
                 exactly one `{}`, a name too long for the position table, a tokenizer of another model, a model without
                 an image tower.
         """
@@ -64,7 +64,7 @@ class NameClassifier(PromptedEncoders, PromptedClassifier):
                 "others; use an adapter with class_specific=False to classify by other names."
             )
         tower = self._text_tower
-        check_class_names(names)
+        check_class_names(names, self._comparison.fewest_classes)
         token_ids, name_ends = tokenize_names(names, tokenizer, template, tower)
         check_class_texts(names, token_ids, config.num_text_tokens, tower)
         return {
