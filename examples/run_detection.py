@@ -11,13 +11,10 @@ task of the embedded demo, three seeds each. With a checkpoint and data of yours
 
 import sys
 
-from hf_sharp_prompt.experiments import detection
-from hf_sharp_prompt.experiments.failures import run_script
-
-
-def main() -> int:
-    return detection.main(sys.argv[1:])
-
 
 if __name__ == "__main__":
-    run_script(main)
+    # This is said before the import, so that --help does not wait for torch.
+    sys.argv[:1] = ["sharp-prompt", "detection"]
+    from hf_sharp_prompt.__main__ import main
+
+    main()

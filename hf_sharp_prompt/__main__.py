@@ -47,7 +47,7 @@ COMMANDS = {
     "train": training_command("all_classes", "train", "learn prompts from all classes of a data set, for use"),
     "predict": Command(
         "inference.predict",
-        "classify images with a trained adapter",
+        "classify images, find objects or segment with a trained adapter",
         when_interrupted="What was predicted is on standard output; the same command starts with the first image.",
     ),
     "evaluate": Command("inference.evaluate", "measure a trained adapter on a data set"),

@@ -32,7 +32,15 @@ from hf_sharp_prompt.experiments.recipes import RECIPES, read_recipe
 
 
 ROOT = Path(__file__).parents[1]
-PROTOCOLS = ["base2novel", "few_shot", "cross_dataset", "domain_generalization", "detection", "long_tail"]
+PROTOCOLS = [
+    "base2novel",
+    "few_shot",
+    "cross_dataset",
+    "domain_generalization",
+    "detection",
+    "long_tail",
+    "segmentation",
+]
 TRAINING = ["train", *PROTOCOLS]
 
 

@@ -7,6 +7,7 @@ how predictions are judged.
 from __future__ import annotations
 
 import dataclasses
+import io
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ import datasets
 import torch
 from accelerate import PartialState
 from peft import PeftModel, get_peft_model
+from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 from transformers import AutoProcessor, EvalPrediction, PrinterCallback, set_seed
 
@@ -49,6 +51,9 @@ from .smoke import IMAGES
 
 
 CLIPMethod = Method[CLIPPromptArguments]
+
+PICTURED = 3
+"""How many images a card's picture shows."""
 
 SETS = (*HALVES, "all")
 """What is measured on: base categories among their own names, novel ones among theirs, and all among all names."""
@@ -256,6 +261,25 @@ class DenseExperiment(Experiment[CLIPPromptArguments, DenseTrainer]):
     def judge(self, name: str, prediction: EvalPrediction) -> Result:
         """Return the `metrics` of predictions for all images of one of `SETS`."""
 
+    @abstractmethod
+    def picture(self, model: Any, rows: Sequence[dict[str, Any]]) -> Image.Image:
+        """Draw the truth and a model's predictions of all categories beside each other.
+
+        Args:
+            model: The model with an adapter, on the process's device, which compares with all categories.
+            rows: The images.
+        """
+
+    def picture_for_card(self, model: Any) -> bytes:
+        """Return the picture that a card shows, of the first images that are measured on, as a PNG file."""
+        split = self.rows_to_measure("all")
+        rows = list(split.select(range(min(PICTURED, len(split)))))
+        file = io.BytesIO()
+        template = model.active_config.class_template
+        with torch.no_grad(), model.using_classes(self.names["all"], self.processor, template):
+            self.picture(model, rows).save(file, format="PNG")
+        return file.getvalue()
+
     def compress(self, logits: Any, labels: Any) -> Any:
         """Return what is kept of a batch's predictions, on the device; by default all."""
         return logits
@@ -272,6 +296,11 @@ class DenseExperiment(Experiment[CLIPPromptArguments, DenseTrainer]):
         return fingerprint_on_main(
             datasets.DatasetDict({name: self.rows[name] for name in ("train", self.args.eval_split)})
         )
+
+    @property
+    def repository_parts(self) -> tuple[str, ...]:
+        """With the protocol, since the same data may have boxes and masks."""
+        return self.protocol, *super().repository_parts
 
     def decodes_images(self, method: CLIPMethod) -> bool:
         return self.args.cache_features == "no" or method.prompt.learns_in_image_tower
@@ -366,6 +395,8 @@ class DenseExperiment(Experiment[CLIPPromptArguments, DenseTrainer]):
     def measure(self, trainer: DenseTrainer) -> Result:
         """Measure base, novel and all categories."""
         measured = trainer.evaluate()
+        if trainer.train_dataset is not None and trainer.is_world_process_zero():
+            trainer.picture = self.picture_for_card(trainer.model)
         result: Result = {}
         for metric, suffix in self.metrics.items():
             values = {name: measured[f"eval_{name}_{metric}"] for name in SETS}

@@ -10,6 +10,7 @@ from typing import Any
 import datasets
 import numpy as np
 import torch
+from PIL import Image
 from transformers import (
     AutoConfig,
     EvalPrediction,
@@ -19,6 +20,7 @@ from transformers import (
 )
 
 from .. import demo, metrics
+from ..data.decoding import decode
 from ..data.detection import (
     BOX_FORMATS,
     DetectionCollator,
@@ -29,6 +31,8 @@ from ..data.detection import (
     only_categories,
 )
 from ..data.detection.categories import without_crowds
+from ..drawing import Box, beside, colours_of, draw_boxes
+from ..metrics.detection import suppress_overlaps
 from .arguments import CLIPPromptArguments, code_to_load, naming_model
 from .dense import SETS, DenseArguments, DenseExperiment, make_dense_defaults
 from .manuals.detection import MANUAL
@@ -46,6 +50,9 @@ MODELS: Mapping[str, type[PreTrainedModel]] = {"owlvit": OwlViTForObjectDetectio
 DEMO = {"learning_rate": 1.0}
 """What recipes say on the demo is for its CLIP. The focal loss of its OWL-ViT has smaller gradients; chosen by HM on a
 validation split."""
+
+SHOWN_OVERLAP = 0.5
+"""Of boxes of a category that overlap by more, a picture shows the best one alone."""
 
 MOST_FOUND = 100
 """The detections of an image that count, the best ones, as in COCO."""
@@ -149,6 +156,34 @@ class Detection(DenseExperiment):
     def compress(self, logits: Any, labels: Any) -> tuple[torch.Tensor, ...]:
         return best_detections(*logits)
 
+    def picture(self, model: Any, rows: Sequence[dict[str, Any]]) -> Image.Image:
+        """Draw the objects, and as many of the best detections that do not overlap."""
+        truths, answers = [], []
+        for row in rows:
+            image, objects = decode(row["image"]), row["objects"]
+            corners = [(left, top, left + width, top + height) for left, top, width, height in objects["bbox"]]
+            truths.append(self._draw(image, corners, objects["category"]))
+            outputs = model(pixel_values=self.make_collator("all", True)([row])["pixel_values"].to(model.device))
+            found = self.processor.image_processor.post_process_object_detection(
+                outputs, threshold=0.0, target_sizes=[(image.height, image.width)]
+            )[0]
+            order = found["scores"].argsort(descending=True, stable=True)
+            boxes, labels, scores = (found[name][order].cpu() for name in ("boxes", "labels", "scores"))
+            best = suppress_overlaps(boxes, labels, SHOWN_OVERLAP)[: max(1, len(objects["category"]))].flip(0)
+            answers.append(
+                self._draw(
+                    image, boxes[best].tolist(), labels[best].tolist(), [f" {each:.0%}" for each in scores[best]]
+                )
+            )
+        return beside({"truth": truths, "predicted": answers})
+
+    def _draw(
+        self, image: Image.Image, boxes: Sequence[Box], labels: Sequence[int], scores: Sequence[str] | None = None
+    ) -> Image.Image:
+        names, colours = self.names["all"], colours_of(len(self.names["all"]))
+        texts = [names[label] + score for label, score in zip(labels, scores or [""] * len(labels), strict=True)]
+        return draw_boxes(image, list(zip(boxes, texts, [colours[label] for label in labels], strict=True)))
+
     def judge(self, name: str, prediction: EvalPrediction) -> Result:
         found, sought = detections_and_objects(prediction)
         results = metrics.load("mean_average_precision")._compute(found, sought, len(self.names[name]))
@@ -174,19 +209,22 @@ def best_detections(logits: torch.Tensor, boxes: torch.Tensor) -> tuple[torch.Te
 
 def detections_and_objects(prediction: EvalPrediction) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Return what was found and what there is, as the metric takes it, of each image."""
-    scores, categories, boxes = (np.asarray(each) for each in prediction.predictions)
-    labels, truths, crowds = (np.asarray(each) for each in prediction.label_ids)
-    found = [
-        {"boxes": _from_centres(boxes[image]), "scores": scores[image], "labels": categories[image]}
-        for image in range(len(scores))
-    ]
-    sought = []
-    for image, row in enumerate(labels):
-        kept = row >= 0
-        sought.append(
-            {"boxes": _from_centres(truths[image][kept]), "labels": row[kept], "crowds": crowds[image][kept]}
-        )
-    return found, sought
+    found, sought = ((np.asarray(each) for each in of) for of in (prediction.predictions, prediction.label_ids))
+    return (
+        [detections_of_image(*of_image) for of_image in zip(*found, strict=True)],
+        [objects_of_image(*of_image) for of_image in zip(*sought, strict=True)],
+    )
+
+
+def detections_of_image(scores: np.ndarray, categories: np.ndarray, boxes: np.ndarray) -> dict[str, Any]:
+    """Return what was found in an image, as the metric takes it; arguments as `best_detections` returns them."""
+    return {"boxes": _from_centres(boxes), "scores": scores, "labels": categories}
+
+
+def objects_of_image(labels: np.ndarray, boxes: np.ndarray, crowds: np.ndarray) -> dict[str, Any]:
+    """Return the objects of an image, as the metric takes them; arguments as `DetectionCollator` makes them."""
+    kept = labels >= 0
+    return {"boxes": _from_centres(boxes[kept]), "labels": labels[kept], "crowds": crowds[kept]}
 
 
 def _from_centres(boxes: np.ndarray) -> np.ndarray:

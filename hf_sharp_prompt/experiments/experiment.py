@@ -174,14 +174,18 @@ class Experiment(ABC, Generic[P, T]):
         """One run for each method and seed."""
         return [self.make_run(method, seed) for method in methods for seed in self.seeds]
 
+    @property
+    def repository_parts(self) -> tuple[str, ...]:
+        """The parts of a repository's name that say what was learned; the method and the seed follow."""
+        return self.directory.relative_to(self.output_dir).parts
+
     def make_run(self, method: Method[P], seed: int) -> Run[T]:
         """One method with one seed."""
         directory, asked = self.directory_of(method, seed), method.training
         training = self.training_of(method, seed)
         publication = None
         if asked.push_to_hub:
-            where = self.directory.relative_to(self.output_dir).parts
-            repository = name_repository(asked, *where, method.name, f"seed{seed}")
+            repository = name_repository(asked, *self.repository_parts, method.name, f"seed{seed}")
             publication = Publication(directory, repository, asked.hub_token, asked.hub_private_repo)
             training.hub_model_id = repository
         return Run(

@@ -15,6 +15,7 @@ from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError
 
 from ..hub import WAITS, ask_again, is_temporary, what_the_hub_said
 from ..training.arguments import SharpPromptTrainingArguments
+from ..training.model_card import PICTURE_NAME
 from ..training.push import make_public
 from .results import ADAPTER_FILES, checksums, read_json, write_json
 
@@ -72,8 +73,8 @@ class Publication:
 
 
 def copy_published(directory: Path, target: Path) -> None:
-    """Copy what is published, adapter and card, without what is private."""
-    for name in (*ADAPTER_FILES, CARD_NAME):
+    """Copy what is published, the adapter, its card and the card's picture, without what is private."""
+    for name in (*ADAPTER_FILES, CARD_NAME, PICTURE_NAME):
         if (directory / name).is_file():
             (target / name).write_bytes((directory / name).read_bytes())
     make_public(target)

@@ -12,6 +12,7 @@ import datasets
 import numpy as np
 import torch
 from peft import PeftModel, get_peft_model
+from PIL import Image
 from transformers import AutoConfig, CLIPModel, CLIPSegForImageSegmentation, EvalPrediction, PreTrainedModel
 from transformers.models.metaclip_2.modeling_metaclip_2 import MetaClip2Model
 
@@ -28,6 +29,7 @@ from ..data.segmentation import (
     value_names,
     with_classes,
 )
+from ..drawing import beside, colours_of, draw_masks
 from ..metrics.segmentation import class_map, iou_of_counts
 from ..plots import plot_segmentations
 from ..tuners import CLIPPromptConfig
@@ -113,7 +115,7 @@ class Segmentation(DenseExperiment):
     metrics = {"mean_iou": "", "pixel_accuracy": "_pixels"}
     figure = "mean_iou.png"
     trainer_class = SegmentationTrainer
-    picture = "predictions.png"
+    methods_picture = "predictions.png"
 
     args: SegmentationArguments
 
@@ -190,6 +192,19 @@ class Segmentation(DenseExperiment):
     def make_config(self, **prompt: Any) -> CLIPPromptConfig:
         return super().make_config(pixel_loss=self.args.pixel_loss, **prompt)
 
+    def picture(self, model: Any, rows: Sequence[dict[str, Any]]) -> Image.Image:
+        """Draw the masks, without what does not count, and the predicted classes."""
+        names, colours = self.names["all"], colours_of(len(self.names["all"]))
+        truths: list[Image.Image] = []
+        answers: list[Image.Image] = []
+        for row in rows:
+            image, batch = decode(row["image"]), self.make_collator("all", measures=True)([row])
+            logits = model(pixel_values=batch["pixel_values"].to(model.device)).logits[0].cpu()
+            predicted = class_map(logits, (image.height, image.width), self.knows_background)
+            for pictures, labels in ((truths, batch["labels"][0]), (answers, predicted)):
+                pictures.append(draw_masks(image, labels.numpy(), names, colours))
+        return beside({"truth": truths, "predicted": answers})
+
     def judge(self, name: str, prediction: EvalPrediction) -> Result:
         scores = metrics.segmentation_scores(prediction)
         background, (by_class, *_) = scores.pop("background_iou"), iou_of_counts(prediction)
@@ -207,7 +222,7 @@ class Segmentation(DenseExperiment):
             if finished := succeeded(runs):
                 answers[method] = self.answer(method, finished[0].get("seed"), batches)
         images = [np.asarray(decode(row["image"])) for row in rows]
-        plot_segmentations(images, answers, self.names["all"], self.directory / self.picture, self.name)
+        plot_segmentations(images, answers, self.names["all"], self.directory / self.methods_picture, self.name)
 
     def answer(self, method: str, seed: int | None, batches: Sequence[Mapping[str, torch.Tensor]]) -> list[np.ndarray]:
         """Return the class of each pixel among all names, as a saved adapter answers; without a seed, as the model.

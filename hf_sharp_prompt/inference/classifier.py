@@ -1,179 +1,70 @@
-"""A trained adapter on its base model, which gives images probabilities of classes."""
+"""Classification of images."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
-from pathlib import Path
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, ClassVar
 
 import torch
 from accelerate import PartialState
-from peft import PeftModel
-from peft.utils import CONFIG_NAME
-from transformers import (
-    AutoImageProcessor,
-    AutoModel,
-    AutoModelForImageClassification,
-    AutoTokenizer,
-    PreTrainedModel,
-)
 
 from ..data import ImageCollator
-from ..printable import printable
-from ..tuners import CLIPPromptConfig, ViTPromptConfig
-from ..tuners.adapter_file import find_file
-from ..tuners.prompt_config import read_object
-from ..tuners.prompted_classifier import find_prompted_classifier
+from .loading import LoadedAdapter
+from .predictor import Predictor, Settings
 
 
-Config = CLIPPromptConfig | ViTPromptConfig
-CONFIGS: dict[str, type[Config]] = {"CLIP_PROMPT": CLIPPromptConfig, "VIT_PROMPT": ViTPromptConfig}
+TOP = 5
+"""How many classes are named by default."""
 
 
-class Classifier:
-    """A model with a trained adapter.
+@dataclass(frozen=True)
+class ProbableClass:
+    """A class and its probability."""
 
-    Args:
-        model: The model with the adapter active.
-        collator: Makes the model's inputs of images.
-        class_names: The names of the classes, by the model's index.
+    label: str
+    score: float
+
+    columns: ClassVar[tuple[str, ...]] = ("score",)
+
+    def cells(self) -> tuple[str, ...]:
+        return (f"{self.score:.6f}",)
+
+    def in_words(self, width: int) -> str:
+        return f"{100 * self.score:5.1f}% {self.label:{width}}"
+
+
+class Classifier(Predictor[torch.Tensor, torch.Tensor]):
+    """Gives images probabilities of classes.
+
+    An image is read as its pixel values, channels × height × width; the answer is each class's probability.
     """
 
-    def __init__(self, model: PeftModel, collator: ImageCollator, class_names: Sequence[str]) -> None:
-        self.model = model.eval().to(PartialState().device)
-        self.collator, self.class_names = collator, list(class_names)
+    does = "classifies images"
+    settings_read = frozenset({"top"})
+    prediction = ProbableClass
 
-    def keeping_class_features(self) -> AbstractContextManager[None]:
-        """Within the block, encode the classes' texts only once."""
-        classifier = find_prompted_classifier(self.model)
-        return nullcontext() if classifier is None else classifier.keeping_class_features()
+    def __init__(self, adapter: LoadedAdapter, settings: Settings) -> None:
+        super().__init__(adapter, settings)
+        self.collator = ImageCollator(self.image_processor)
+
+    @property
+    def read(self) -> Callable[[Any], torch.Tensor]:
+        return partial(read_pixels, self.collator)
 
     @torch.no_grad()
-    def probabilities(self, pixel_values: torch.Tensor) -> torch.Tensor:
-        """Return each class's probability for images, images × classes, on the CPU.
+    def answer(self, batch: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        pixel_values = torch.stack(list(batch)).to(PartialState().device)
+        return list(self.model(pixel_values=pixel_values).logits.float().softmax(dim=-1).cpu())
 
-        Args:
-            pixel_values: As the collator makes them, images × channels × height × width.
-        """
-        return self.model(pixel_values=pixel_values.to(PartialState().device)).logits.float().softmax(dim=-1).cpu()
-
-
-def load_classifier(
-    adapter: str,
-    model: str | None = None,
-    class_names: Sequence[str] | None = None,
-    template: str | None = None,
-) -> Classifier:
-    """Load an adapter onto its base model.
-
-    The adapter's files are checked before anything is made of them, and nothing in them is run.
-
-    Args:
-        adapter: A directory, or an id on the Hub.
-        model: The base model's directory or id. By default the one that the adapter names.
-        class_names: The classes. By default the adapter's own; an adapter with a head has no others.
-        template: The text around a class name, which an adapter of CLIP reads. By default the one that was trained
-            with.
-
-    Raises:
-        FileNotFoundError: There is no adapter.
-        ValueError: The adapter or its base model cannot be loaded; no classes, or ones that it cannot have.
-    """
-    config = read_config(adapter)
-    base = model or config.base_model_name_or_path
-    if not base:
-        raise ValueError(f"The adapter {adapter} does not name its base model; name it with --model.")
-    with PartialState().local_main_process_first():
-        try:
-            bare = load_base(base, config)
-            processor = AutoImageProcessor.from_pretrained(base)
-        except (OSError, ValueError) as error:
-            raise ValueError(
-                f"The base model {base} of {adapter} cannot be loaded; name its directory or Hub id with --model. "
-                f"({' '.join(str(error).split())})"
-            ) from error
-    prompted = PeftModel.from_pretrained(bare, adapter, config=config)
-    if isinstance(config, ViTPromptConfig):
-        names = names_of_head(config, prompted, class_names, template)
-    else:
-        names = set_classes(config, prompted, base, class_names, template)
-    return Classifier(prompted, ImageCollator(processor), names)
+    def predictions(self, answer: torch.Tensor) -> list[ProbableClass]:
+        """Return the most probable classes; of equal ones that which comes first."""
+        found = map(ProbableClass, self.class_names, answer.tolist())
+        ranked = sorted(found, key=lambda each: each.score, reverse=True)  # Sorting keeps the order of equals.
+        return ranked[: self.settings.top or TOP]
 
 
-def read_config(adapter: str) -> Config:
-    """Read an adapter's config.
-
-    Raises:
-        FileNotFoundError: There is none; adapters in folders below are named.
-        ValueError: It is damaged, or of another method.
-    """
-    try:
-        path = find_file(CONFIG_NAME, adapter, None)
-    except FileNotFoundError as error:
-        below = sorted(str(each.parent) for each in Path(adapter).glob(f"**/{CONFIG_NAME}"))
-        there = f" There are adapters in {', '.join(below[:5])}{', …' if len(below) > 5 else ''}." if below else ""
-        raise FileNotFoundError(f"There is no adapter in {adapter}. ({error}){there}") from error
-    method = str(read_object(path, f"{CONFIG_NAME} of {adapter}").get("peft_type"))
-    if method not in CONFIGS:
-        raise ValueError(
-            f"{adapter} is an adapter of type {printable(method)[:40]}, not of prompts ({', '.join(CONFIGS)})."
-        )
-    return CONFIGS[method].from_pretrained(adapter)
-
-
-def has_head(config: Config) -> bool:
-    """Whether an adapter classifies with a head, and not by the texts of class names."""
-    return isinstance(config, ViTPromptConfig)
-
-
-def has_fixed_classes(config: Config) -> bool:
-    """Whether an adapter has learned something for each of its classes, and can classify into no others."""
-    return isinstance(config, ViTPromptConfig) or config.class_specific
-
-
-def load_base(base: str, config: Config) -> PreTrainedModel:
-    """Load a base model, with its own head if the adapter was trained on one that had it."""
-    sizes = config.base_model_sizes or {}
-    is_classifier = isinstance(config, ViTPromptConfig) and str(sizes.get("model")).endswith("ForImageClassification")
-    return (AutoModelForImageClassification if is_classifier else AutoModel).from_pretrained(base)
-
-
-def names_of_head(
-    config: ViTPromptConfig, model: PeftModel, class_names: Sequence[str] | None, template: str | None
-) -> list[str]:
-    """Return the names of a head's classes.
-
-    Raises:
-        ValueError: A template, which a head does not read; other classes than the head's.
-    """
-    if template is not None:
-        raise ValueError("--template is for adapters of CLIP, which read class names; this one has a head. Drop it.")
-    labels: dict[int, str] = model.get_base_model().config.id2label  # type: ignore[union-attr, assignment]  # transformers'
-    names = [labels[index] for index in sorted(labels)]
-    if class_names is None:
-        return names
-    if len(class_names) != len(names) or (config.class_names and list(class_names) != config.class_names):
-        remedy = "" if config.class_names else f", or give {len(names)} names"
-        raise ValueError(
-            f"The adapter has a head for {len(names)} classes, and no others can be asked for; drop --class_names"
-            f"{remedy}."
-        )
-    return list(class_names)
-
-
-def set_classes(
-    config: CLIPPromptConfig, model: PeftModel, base: str, class_names: Sequence[str] | None, template: str | None
-) -> list[str]:
-    """Let an adapter of CLIP classify into these classes, and return their names.
-
-    Raises:
-        ValueError: There are none, or they are refused.
-    """
-    names = config.class_names if class_names is None else list(class_names)
-    if names is None:
-        raise ValueError("The adapter has no classes of its own; name them with --class_names.")
-    if class_names is not None or template is not None:
-        template = config.class_template if template is None else template
-        tokenizer = AutoTokenizer.from_pretrained(config.tokenizer_name_or_path or base)
-        model.set_classes(names, tokenizer, template)
-    return names
+def read_pixels(collator: ImageCollator, image: Any) -> torch.Tensor:
+    """Return an image's pixel values, channels × height × width."""
+    return collator([{"image": image}])["pixel_values"][0]

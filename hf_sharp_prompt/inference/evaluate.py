@@ -1,9 +1,13 @@
-"""Measure a trained adapter on a data set: its accuracy, that of each class, and its calibration.
+"""Measure a trained adapter on a data set.
+
+Of an adapter that classifies images: its accuracy, that of each class, and its calibration. Of one that finds objects:
+the mean average precision (mAP). Of one that segments: the mean intersection over union (mIoU) and the pixel accuracy.
 
     sharp-prompt evaluate runs/train/flowers/gcscoop/seed1 --dataset my/folder/of/images
     sharp-prompt evaluate someone/prompts-flowers --dataset oxford_pets --split test --format json
+    sharp-prompt evaluate runs/detection/street/coop/seed1 --dataset my/folder/of/coco
 
-An adapter of CLIP classifies into the classes of the data set, whether or not it was trained on them. One with a head
+An adapter of CLIP takes the classes of the data set, whether or not it was trained on them. One with a head
 has classes of its own, and those of the data set must be among them.
 """
 
@@ -12,17 +16,25 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 
 from .. import progress
 from ..class_names import names_or_file
+from ..experiments.manuals.detection import MANUAL as DETECTION
+from ..experiments.manuals.segmentation import MANUAL as SEGMENTATION
 from ..experiments.manuals.shared import SHARED
-from .options import Parser
+from .options import Parser, at_least
 from .output import write
 
 
 FORMATS = ("table", "json")
-LOADING = ("data_root", "image_column", "label_column", "on_bad_image")
-"""The arguments of `load_image_dataset` that evaluate takes as the protocols do."""
+LOADING = {
+    **{name: SHARED[name] for name in ("data_root", "image_column", "label_column", "on_bad_image")},
+    "box_format": DETECTION["box_format"],
+    "mask_column": SEGMENTATION["mask_column"],
+    "ignored_value": replace(SEGMENTATION["ignored_value"], settings={"type": at_least(0)}),
+}
+"""The arguments of loading data that evaluate takes as the protocols do; each task takes some."""
 
 
 def make_parser() -> Parser:
@@ -34,8 +46,8 @@ def make_parser() -> Parser:
         help="The data set: a folder with a folder of images for each class, a Hub id, or another that `train` takes.",
     )
     parser.add_argument("--split", help="The split to measure on. Default: test, or the only one.")
-    for name in LOADING:
-        SHARED[name].add_to(parser, name)
+    for name, option in LOADING.items():
+        option.add_to(parser, name)
     parser.add_argument(
         "--format",
         choices=FORMATS,
@@ -52,31 +64,38 @@ def main(argv: Sequence[str]) -> int:
     args = make_parser().parse_args(argv)
     class_names = names_or_file(args.class_names)
     # Only now, so that --help need not wait for torch.
-    from ..data import SkippedImage
     from ..experiments.console import make_console, prepare_process, use_all_cores
-    from .classifier import has_head, read_config
-    from .measuring import load_classifier_for, load_split, make_table, measure
+    from .loading import has_head, read_config, task_of
+    from .measuring import MEASUREMENTS
+    from .predictor import Settings
+    from .predictors import PREDICTORS, load_predictor_for
 
     prepare_process()
     use_all_cores()
     progress.report("reading")
-    # No prompts are made of the classes' names for a head, so codes and numbers are accepted there.
-    accepts_codes = class_names is None and has_head(read_config(args.adapter))
-    loading = {name: getattr(args, name) for name in LOADING}
-    skipped: list[SkippedImage] = []
-    names = {} if accepts_codes else class_names
-    split, images = load_split(args.dataset, args.split, class_names=names, skipped=skipped, **loading)
-    skipped = [image for image in skipped if image.split == split]
-    classifier = load_classifier_for(images.features["label"].names, args.adapter, args.model, args.template)
-    measured = {"adapter": args.adapter, "dataset": args.dataset, "split": split}
-    measured |= measure(classifier, images, args.batch_size, args.num_workers)
+    config = read_config(args.adapter)
+    task = task_of(config)
+    if task not in PREDICTORS:
+        raise ValueError(f"{args.adapter} is for the task {task!r}, which is not measured by this command.")
+    loading = {name: getattr(args, name) for name, option in LOADING.items() if getattr(args, name) != option.default}
+    if class_names is not None:
+        loading["class_names"] = class_names
+    elif has_head(config):  # No prompts are made of the classes' names, so codes and numbers are accepted.
+        loading["class_names"] = {}
+    data = MEASUREMENTS[task](args.dataset, args.split, **loading)
+    settings = Settings(image_size=args.image_size)
+    predictor = load_predictor_for(data.class_names, args.adapter, args.model, args.template, settings)
+    measured = {"adapter": args.adapter, "dataset": args.dataset, "split": data.name}
+    measured |= data.measure(predictor, args.batch_size, args.num_workers)
     if args.format == "json":
-        measured["skipped_images"] = [image._asdict() for image in skipped]
+        measured["skipped_images"] = [image._asdict() for image in data.skipped]
         write(json.dumps(measured, indent=2, allow_nan=False) + "\n", sys.stdout)
     else:
         console = make_console()
-        console.print(f"{args.adapter} on {args.dataset}, {split}: {len(images)} images, in percent", soft_wrap=True)
-        console.print(make_table(measured))
-        if skipped:
-            console.print(f"{len(skipped)} images are left out; --format json lists them.")
+        console.print(
+            f"{args.adapter} on {args.dataset}, {data.name}: {len(data.rows)} images, in percent", soft_wrap=True
+        )
+        console.print(data.make_table(measured))
+        if data.skipped:
+            console.print(f"{len(data.skipped)} images are left out; --format json lists them.")
     return 0

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
 import json
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import Any, ClassVar, Protocol
 
 from ..printable import printable
 
@@ -15,23 +16,29 @@ LONGEST_COLUMN = 60
 """How many characters of a name align the columns of a table; longer names are written whole, unaligned."""
 
 
-class Prediction(NamedTuple):
-    """A class and its probability."""
+class Prediction(Protocol):
+    """One of the things that are predicted of an image: a dataclass, whose fields are those of its JSON.
 
-    label: str
-    score: float
-
-
-def rank(probabilities: Sequence[float], class_names: Sequence[str], top: int) -> list[Prediction]:
-    """Return the most probable classes; of equal ones that which comes first.
-
-    Args:
-        probabilities: Each class's.
-        class_names: The classes' names.
-        top: How many to return, at most.
+    Attributes:
+        label: The name of a class.
+        columns: What `cells` are.
     """
-    predictions = map(Prediction, class_names, probabilities)
-    return sorted(predictions, key=lambda each: each.score, reverse=True)[:top]  # Sorting keeps the order of equals.
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+    columns: ClassVar[tuple[str, ...]]
+
+    @property
+    def label(self) -> str: ...
+
+    def cells(self) -> tuple[str, ...]:
+        """Return all but the label, for CSV."""
+
+    def in_words(self, width: int) -> str:
+        """Return it for people.
+
+        Args:
+            width: The length of the longest label.
+        """
 
 
 class Format(Protocol):
@@ -41,7 +48,7 @@ class Format(Protocol):
         """Return what stands before the first image's lines."""
 
     def lines(self, path: str, predictions: Sequence[Prediction]) -> str:
-        """Return an image's lines, most probable class first."""
+        """Return an image's lines, best prediction first."""
 
 
 class JSONLines:
@@ -51,20 +58,27 @@ class JSONLines:
         return ""
 
     def lines(self, path: str, predictions: Sequence[Prediction]) -> str:
-        return json.dumps({"image": path, "predictions": [each._asdict() for each in predictions]}) + "\n"
+        return json.dumps({"image": path, "predictions": [dataclasses.asdict(each) for each in predictions]}) + "\n"
 
 
 class CSV:
-    """A row for each image and class; control characters in names are escaped."""
+    """A row for each image and prediction; control characters in names are escaped.
+
+    Args:
+        columns: The columns behind the label.
+    """
+
+    def __init__(self, columns: Sequence[str]) -> None:
+        self.columns = columns
 
     def header(self) -> str:
-        return "image,rank,label,score\n"
+        return ",".join(["image", "rank", "label", *self.columns]) + "\n"
 
     def lines(self, path: str, predictions: Sequence[Prediction]) -> str:
         rows = io.StringIO()
         csv.writer(rows, lineterminator="\n").writerows(
-            (printable(path), rank, printable(label), f"{score:.6f}")
-            for rank, (label, score) in enumerate(predictions, start=1)
+            (printable(path), rank, printable(each.label), *each.cells())
+            for rank, each in enumerate(predictions, start=1)
         )
         return rows.getvalue()
 
@@ -86,15 +100,22 @@ class Table:
         return ""
 
     def lines(self, path: str, predictions: Sequence[Prediction]) -> str:
-        columns = [f"{100 * score:5.1f}% {printable(label):{self.label_width}}" for label, score in predictions]
+        columns = [printable(each.in_words(self.label_width)) for each in predictions] or ["nothing"]
         return "  ".join([f"{printable(path):{self.path_width}}", *columns]).rstrip() + "\n"
 
 
 FORMATS = ("table", "csv", "jsonl")
 
 
-def make_format(name: str, paths: Sequence[str], class_names: Sequence[str]) -> Format:
-    """Make one of [`FORMATS`] for these images and classes."""
+def make_format(name: str, paths: Sequence[str], class_names: Sequence[str], columns: Sequence[str]) -> Format:
+    """Make one of [`FORMATS`] for these images and classes.
+
+    Args:
+        name: The format.
+        paths: All images.
+        class_names: All classes.
+        columns: The columns of a prediction, besides its label.
+    """
     if name == "table":
         return Table(paths, class_names)
-    return CSV() if name == "csv" else JSONLines()
+    return CSV(columns) if name == "csv" else JSONLines()

@@ -41,7 +41,15 @@ class Parser(argparse.ArgumentParser):
             "--template", help="The text around a class name, {}. Default: the one that the adapter was trained with."
         )
         self.add_argument(
-            "--batch_size", type=at_least(1), default=64, help="Images classified at a time. Default: %(default)s."
+            "--image_size",
+            type=at_least(1),
+            help="Segmentation: height and width that images are scaled to. Default: the model's.",
+        )
+        self.add_argument(
+            "--batch_size",
+            type=at_least(1),
+            default=64,
+            help="Images that the model takes at a time. Default: %(default)s.",
         )
         self.add_argument(
             "--num_workers",
@@ -63,3 +71,14 @@ def at_least(lowest: int) -> Callable[[str], int]:
         return number
 
     return read
+
+
+def share(text: str) -> float:
+    """Read a number from 0 to 1 for argparse."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = -1.0
+    if not 0 <= number <= 1:
+        raise argparse.ArgumentTypeError(f"it must be a number from 0 to 1, got {text!r}")
+    return number

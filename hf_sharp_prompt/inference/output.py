@@ -10,7 +10,16 @@ from .. import progress
 
 def write(text: str, file: TextIO) -> None:
     """Write text to standard output or standard error."""
-    if os.environ.get("RANK", "0") == "0":
+    if is_first_process():
         if file.isatty():
             progress.hide()
         file.write(text)
+
+
+def is_first_process() -> bool:
+    """Whether this process is the one of several that writes.
+
+    `torchrun` names its processes by the environment even where accelerate does not let them work together, as on CPUs
+    without `accelerate launch --cpu`.
+    """
+    return os.environ.get("RANK", "0") == "0"

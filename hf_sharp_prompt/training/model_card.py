@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import os
 import re
 import reprlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import ModelCard, ModelCardData
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from peft import PeftModel, get_peft_model_state_dict
 from transformers.trainer_pt_utils import AcceleratorConfig
 
@@ -26,16 +27,29 @@ from .arguments import SharpPromptTrainingArguments
 from .push import make_public
 
 
+TEMPLATE = files("hf_sharp_prompt") / "model_card_template.md"
+MAX_CLASSES_LISTED = 100
 PIPELINE_TAGS = {
     "image-classification": "zero-shot-image-classification",
     "object-detection": "zero-shot-object-detection",
 }
-"""The task of a prompt → the Hub's tag of the pipeline that takes the prompted model, where that is another word."""
+"""The tasks of prompts for texts whose pipelines the Hub calls by other names."""
 
-TEMPLATE = files("hf_sharp_prompt") / "model_card_template.md"
-MAX_CLASSES_LISTED = 100
+METRICS = {
+    "accuracy": "accuracy",
+    "map": "mAP",
+    "map50": "mAP50",
+    "map75": "mAP75",
+    "mean_iou": "mIoU",
+    "pixel_accuracy": "pixel accuracy",
+}
+"""What the Trainer calls the metrics of a `model-index` → what it calls them."""
+
 TOLD_AS_METHOD = ("sharpness", "sharpness_args", "objectives", "subspace_epochs", "subspace_rank")
 """The arguments that the card's row "method" tells, with the values that were really used."""
+PICTURE_NAME = "predictions.png"
+"""The picture beside a card that shows one."""
+
 PACKAGES = ("hf-sharp-prompt", "peft", "transformers", "accelerate", "datasets", "torch")
 
 
@@ -51,6 +65,8 @@ class TrainedPrompt:
         log_history: What was logged.
         training_images: How many images there were to train on, if that is known.
         repository: The adapter's repository on the Hub, if it has one.
+        measured_classes: By name the sets that were measured on, and the names of their classes, if they have some.
+        picture: A PNG file that shows predictions, if there is one.
     """
 
     model: PeftModel
@@ -60,6 +76,8 @@ class TrainedPrompt:
     log_history: Sequence[dict[str, Any]]
     training_images: int | None
     repository: str | None
+    measured_classes: Mapping[str, Sequence[str]] = dataclasses.field(default_factory=dict)
+    picture: bytes | None = None
 
 
 def model_card(
@@ -88,7 +106,7 @@ def model_card(
     config = _prompt_config(model)
     design = config.get_design()
     dataset = dataset or args.dataset_name
-    words = _words_for_vit(config) if isinstance(config, ViTPromptConfig) else _words_for_clip(config)
+    words = _words_for_vit(config) if isinstance(config, ViTPromptConfig) else _words_for_clip(config, model)
     base_model = str(config.base_model_name_or_path or words["some_model"])
     on_hub = base_model if re.fullmatch(r"[\w.-]+/[\w.-]+", base_model) and not Path(base_model).exists() else None
     tags = [tags] if isinstance(tags, str) else list(tags or ())
@@ -96,6 +114,7 @@ def model_card(
     if rule is not None and args.subspace_epochs is not None:
         methods.add("subpt")
     model_id = model_id or prompt.repository or args.hub_model_id or Path(str(args.output_dir)).name
+    model_name = model_name or model_id.split("/")[-1]
     base_model_name = on_hub or Path(base_model).name
     card_data = ModelCardData(
         language=language,
@@ -104,11 +123,12 @@ def model_card(
         pipeline_tag=words.pop("pipeline_tag"),
         base_model=on_hub,
         tags=sorted({"hf-sharp-prompt", "prompt-learning", words["tower"], *tags, *methods}),
+        **_model_index(prompt.log_history, words["task"], model_name, dataset),
     )
     return ModelCard.from_template(
         card_data,
         template_str=TEMPLATE.read_text(encoding="utf-8"),
-        model_name=escape(model_name or model_id.split("/")[-1]),
+        model_name=escape(model_name),
         model_id=_in_code(model_id),
         base_model=_in_code(base_model_name),
         base_model_link=f"[{on_hub}](https://huggingface.co/{on_hub})" if on_hub else escape(base_model_name),
@@ -123,6 +143,8 @@ def model_card(
         training=[] if rule is None else _training(args),
         sharpness_summary=_sharpness_summary(prompt.log_history),
         classes=_classes(config.class_names),
+        measured_classes=_measured_classes(config.class_names, prompt.measured_classes),
+        picture=None if prompt.picture is None else PICTURE_NAME,
         versions=[(package, _version(package)) for package in PACKAGES],
         **words,
     )
@@ -140,7 +162,10 @@ def write_cards_of(model: PeftModel, describe: Callable[[], TrainedPrompt]) -> N
     """
 
     def save_card(output_dir: str, model_id: str | None = None) -> None:
-        model_card(describe(), model_id=model_id).save(os.path.join(output_dir, "README.md"))
+        prompt = describe()
+        if prompt.picture is not None:
+            Path(output_dir, PICTURE_NAME).write_bytes(prompt.picture)
+        model_card(prompt, model_id=model_id).save(os.path.join(output_dir, "README.md"))
 
     def upload(working_dir: str, repo_id: str, *args: Any, **kwargs: Any) -> Any:
         save_card(working_dir, repo_id)
@@ -159,12 +184,16 @@ def _prompt_config(model: PeftModel) -> CLIPPromptConfig | ViTPromptConfig:
     return config
 
 
-def _words_for_clip(config: CLIPPromptConfig) -> dict[str, Any]:
+def _words_for_clip(config: CLIPPromptConfig, model: Any) -> dict[str, Any]:
+    task = config.task or "image-classification"
     return {
+        "reader": "tokenizer" if task == "image-segmentation" else "processor",
+        "knows_background": task == "image-segmentation" and model.comparison.knows_background,
         "tower": "clip",
         "some_model": "a CLIP model",
-        "pipeline_tag": PIPELINE_TAGS.get(config.task or "image-classification", config.task),
-        "frozen_boxes": config.task == "object-detection" and not config.num_vision_tokens,
+        "task": task,
+        "pipeline_tag": PIPELINE_TAGS.get(task, task),
+        "frozen_boxes": task == "object-detection" and not config.num_vision_tokens,
         "prompted_text": _prompted_text(config),
         "initialisation": f"initialised with “{escape(config.text_init)}”" if config.text_init else "random at first",
         "template": _in_code(config.class_template),
@@ -188,6 +217,7 @@ def _words_for_vit(config: ViTPromptConfig) -> dict[str, Any]:
     return {
         "tower": "vit",
         "some_model": "a vision transformer",
+        "task": "image-classification",
         "pipeline_tag": "image-classification",
         "head": f"a {config.head} head" if config.head else "the model's own head",
     }
@@ -241,16 +271,53 @@ def _in_brief(member: Any) -> str:
 
 def _describe_data(count: int | None, dataset: str | list[str] | None) -> str:
     all_names = [dataset] if isinstance(dataset, str) else list(dataset or ["not named"])
-    is_local = [Path(name).is_absolute() or name.startswith((".", "~")) for name in all_names]
-    names = [Path(name).name if local else name for name, local in zip(all_names, is_local, strict=True)]
-    return ", ".join(map(escape, names)) + (f" ({count:,} training images)" if count else "")
+    return ", ".join(escape(_public_name(name)) for name in all_names) + (
+        f" ({count:,} training images)" if count else ""
+    )
 
 
-def _results(log_history: Sequence[dict[str, Any]]) -> str:
+def _public_name(dataset: str) -> str:
+    """Return a data set's name, of a local path the last part."""
+    return Path(dataset).name if Path(dataset).is_absolute() or dataset.startswith((".", "~")) else dataset
+
+
+def _last_measured(log_history: Sequence[dict[str, Any]]) -> dict[str, float]:
+    """Return by name what the last evaluation measured."""
     results: dict[str, float] = {}
     for entry in log_history:
         measured = {name.removeprefix("eval_"): value for name, value in entry.items() if name.startswith("eval_")}
         results |= {name: value for name, value in measured.items() if not re.search("runtime|per_second", name)}
+    return results
+
+
+def _model_index(
+    log_history: Sequence[dict[str, Any]], task: str, model_name: str, dataset: str | list[str] | None
+) -> dict[str, Any]:
+    """Return the results that the Hub reads from a card; nothing where none of `METRICS` was measured.
+
+    The data sets are the measured ones: the names of the sets, such as base and novel, are their splits.
+    """
+    name = dataset if isinstance(dataset, str) else ", ".join(dataset or ["not named"])
+    found = []
+    for key, value in sorted(_last_measured(log_history).items()):
+        match = re.fullmatch(rf"(?:(.+)_)?({'|'.join(METRICS)})", key)
+        if match and math.isfinite(value):
+            public = _public_name(name)
+            result = EvalResult(
+                task_type=task,
+                dataset_type=public,
+                dataset_name=public,
+                dataset_split=match[1],
+                metric_type=match[2],
+                metric_name=METRICS[match[2]],
+                metric_value=round(value, 4),
+            )
+            found.append(result)
+    return {"model_name": model_name, "eval_results": found} if found else {}
+
+
+def _results(log_history: Sequence[dict[str, Any]]) -> str:
+    results = _last_measured(log_history)
     if not results:
         return "No evaluation was run."
     rows = [f"| {escape(name)} | {value:.4f} |" for name, value in sorted(results.items())]
@@ -302,6 +369,16 @@ def _sharpness_summary(log_history: Sequence[dict[str, Any]]) -> str:
         f"When last logged, at step {last['step']}: loss {last['loss']:.4f}, {last['perturbed_loss']:.4f} at the "
         f"perturbed point (sharpness {last['sharpness']:.4f}), cos(g, g_p) {last['cosine']:.3f}."
     )
+
+
+def _measured_classes(own: Sequence[str] | None, measured: Mapping[str, Sequence[str]]) -> list[tuple[str, str]]:
+    """Return the names of the measured sets and their classes, without sets all of whose classes are told before."""
+    told, listed = {*(own or ())}, []
+    for name, names in measured.items():
+        if not told.issuperset(names):
+            listed.append((escape(name), _classes(list(names))))
+            told |= {*names}
+    return listed
 
 
 def _classes(names: list[str] | None) -> str:

@@ -55,6 +55,7 @@ class SharpPromptTrainer(SubspaceTrainer, PushingTrainer, SeededTrainer, Checkpo
     Attributes:
         sharpness: Computes the directions; None until training begins.
         objectives: What is minimised besides the loss.
+        picture: A PNG file that the model's card shows; none by default.
 
     Raises:
         ValueError: There are two losses. When training starts: nothing trains; class counts are not those of the data
@@ -64,6 +65,7 @@ class SharpPromptTrainer(SubspaceTrainer, PushingTrainer, SeededTrainer, Checkpo
 
     args: SharpPromptTrainingArguments
     sharpness: SharpnessAware | None = None
+    picture: bytes | None = None
     _evaluated: Evaluated | None = None  # within a backward pass
 
     def __init__(
@@ -318,4 +320,10 @@ class SharpPromptTrainer(SubspaceTrainer, PushingTrainer, SeededTrainer, Checkpo
             log_history=self.state.log_history,
             training_images=len(dataset) if hasattr(dataset, "__len__") else None,
             repository=self.hub_model_id,
+            measured_classes={
+                name: each.class_names
+                for name, each in (self.eval_dataset.items() if isinstance(self.eval_dataset, dict) else ())
+                if hasattr(each, "class_names")
+            },
+            picture=self.picture,
         )

@@ -77,6 +77,10 @@ def test_base_novel_and_all_are_measured_and_loaded_back(run, tmp_path, detector
     assert [*zero_shot["details"]["all"]["per_class_ap"]] == names
     directory = tmp_path / "out" / TASK
     assert (directory / "precision.png").is_file()
+    card = (directory / "coop" / "seed1" / "README.md").read_text()
+    assert "](predictions.png)" in card
+    assert f"novel: {', '.join(names[6:])}." in card
+    assert (directory / "coop" / "seed1" / "predictions.png").read_bytes().startswith(b"\x89PNG")
     index = (tmp_path / "out" / "README.md").read_text()
     assert "OwlViTForObjectDetection.from_pretrained" in index
     base = OwlViTForObjectDetection.from_pretrained(detector)

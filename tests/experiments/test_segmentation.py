@@ -58,7 +58,7 @@ def test_it_trains_on_base_classes_and_measures_all_three_sets(folder, clipseg, 
     for result in (*results["zero-shot"], *results["coop"]):
         assert all(0 <= result[key] <= 1 for key in segmentation.Segmentation.columns.values())
     directory = tmp_path / "out" / folder.name
-    for figure in ("mean_iou.png", "predictions.png"):
+    for figure in ("mean_iou.png", "predictions.png", "coop/seed1/predictions.png"):
         assert (directory / figure).read_bytes().startswith(b"\x89PNG")
     run(segmentation, *arguments)
     assert "is finished and not run again" in caplog.text

@@ -2,10 +2,12 @@
 
 import sys
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import pytest
 import transformers
+from inference.dense_adapters import Saved, save_adapter
 from support.demo_images import make_folder
 
 from hf_sharp_prompt import __main__ as command_line
@@ -59,3 +61,9 @@ def train(folder: Path, output_dir: Path, recipe: str) -> Path:
         assert command_line.run(words) == 0
     transformers.utils.logging.set_verbosity(verbosity)
     return output_dir
+
+
+@pytest.fixture(scope="session")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Saved]:
+    """A base model and an adapter of it that finds objects or segments, by the model's name."""
+    return cache(lambda name: save_adapter(name, tmp_path_factory.mktemp(name)))

@@ -182,7 +182,7 @@ def test_workers_end_with_the_run(make_trainer):
     before = set(multiprocessing.active_children())
     trainer = make_trainer(num_train_epochs=1, dataloader_num_workers=1, dataloader_persistent_workers=True)
     trainer.train()
-    assert set(multiprocessing.active_children()) == before
+    assert set(multiprocessing.active_children()) <= before
 
 
 def test_a_broken_image_is_named_from_a_worker_too(same_images, make_trainer):

@@ -247,3 +247,13 @@ def test_a_saved_adapter_finds_the_same_objects(tmp_path):
 def test_another_task_than_the_models_is_refused():
     with pytest.raises(ValueError, match="can be prompted for, which is 'object-detection'"):
         prompted(DETECTORS[0], task="image-segmentation")
+
+
+@pytest.mark.parametrize(("name", "side"), [(DETECTORS[0], 48), ("CLIPSegForImageSegmentation", 32)])
+def test_one_class_is_enough_where_background_is_beside_it(name, side):
+    """Whoever looks for dogs alone should be able to."""
+    model = get_peft_model(make_model(name), CLIPPromptConfig(num_text_tokens=2)).eval()
+    model.set_classes(["dog"], clip_tokenizer())
+    assert 1 in model(pixel_values=torch.rand(2, 3, side, side)).logits.shape
+    with pytest.raises(ValueError, match="At least one class is needed, got"):
+        model.set_classes([], clip_tokenizer())

@@ -1,13 +1,17 @@
 """transformers' pipelines on prompted models: the right names, and the template that was trained with."""
 
+import numpy as np
 import pytest
 import torch
+from inference.dense_adapters import KINDS
 from peft import get_peft_model
 from PIL import Image
 from transformers import AutoImageProcessor, pipeline
 from tuners import vision_models
+from tuners.clip_models import make_model
 
 from hf_sharp_prompt import CLIPPromptConfig, ViTPromptConfig
+from hf_sharp_prompt.data.segmentation import SegmentationImageProcessor
 from hf_sharp_prompt.demo import VIT_PATH
 
 
@@ -71,3 +75,47 @@ def test_an_image_classification_pipeline_names_the_classes_of_the_head_that_ans
         assert {each["label"] for each in classify(image)} == own
     model.set_adapter("default")
     assert {each["label"] for each in classify(image)} == {*PETS}
+
+
+@pytest.mark.parametrize("name", ["OwlViTForObjectDetection", "Owlv2ForObjectDetection"])
+@pytest.mark.parametrize("template", ["{}.", "a {} {b}."])
+def test_a_zero_shot_detection_pipeline_finds_what_the_adapter_finds(name, template):
+    """It has no template of its own, so labels are given as the texts that were trained with."""
+    model = get_peft_model(make_model(name), CLIPPromptConfig(num_text_tokens=2)).eval()
+    processor, image = KINDS[name](), Image.effect_noise((64, 40), 90).convert("RGB")
+    model.set_classes(FLOWERS, processor, template)
+    find = pipeline(
+        "zero-shot-object-detection",
+        model=model.get_base_model(),
+        tokenizer=processor.tokenizer,
+        image_processor=processor.image_processor,
+    )
+    texts = {model.hypothesis_template.format(each): each for each in FLOWERS}
+    found = find(image, candidate_labels=[*texts], threshold=0.0)
+    with torch.no_grad():
+        scores = model(**processor(images=image, return_tensors="pt")).logits[0].sigmoid()
+    for label, expected in zip(FLOWERS, scores.unbind(-1), strict=True):
+        of_label = torch.tensor([each["score"] for each in found if texts[each["label"]] == label])
+        assert len(of_label) == len(expected), "every patch is asked for every label"
+        torch.testing.assert_close(of_label.sort().values, expected.sort().values, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["CLIPSegForImageSegmentation", "CLIPModel"])
+def test_an_image_segmentation_pipeline_has_a_mask_for_each_class(name):
+    """CLIPSeg's and CLIP's own image processors have no post-processing, so the pipeline refuses their models."""
+    config = CLIPPromptConfig(num_text_tokens=2, task="image-segmentation")
+    model = get_peft_model(make_model(name), config).eval()
+    processor, image = KINDS[name](), Image.effect_noise((64, 40), 90).convert("RGB")
+    model.set_classes(FLOWERS, processor)
+    refusing = pipeline("image-segmentation", model=model.get_base_model(), image_processor=processor.image_processor)
+    with pytest.raises(ValueError, match="is not supported for model"):
+        refusing(image)
+    background = model.comparison.knows_background
+    segment = pipeline(
+        "image-segmentation",
+        model=model.get_base_model(),
+        image_processor=SegmentationImageProcessor(processor, background),
+    )
+    found = {each["label"]: np.asarray(each["mask"]) for each in segment(image)}
+    assert found.keys() <= {*FLOWERS, *(["background"] if background else [])}
+    assert (sum(mask > 0 for mask in found.values()) == np.ones((40, 64))).all()

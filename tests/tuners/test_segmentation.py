@@ -150,7 +150,9 @@ def test_a_saved_adapter_segments_at_once(name, tmp_path):
     expected, answer = (each(pixel_values=PIXELS, labels=labels) for each in (model, loaded))
     assert torch.equal(answer.logits, expected.logits)
     assert answer.loss == expected.loss
-    assert loaded.get_base_model().config.id2label == dict(enumerate(NAMES))
+    assert loaded.get_base_model().config.id2label == dict(
+        enumerate([*NAMES, "background"] if name == SEGMENTING else NAMES)
+    )
 
 
 @pytest.mark.parametrize("name", [SEGMENTING, "CLIPModel"])

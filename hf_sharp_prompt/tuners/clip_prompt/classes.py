@@ -11,17 +11,22 @@ from transformers import PreTrainedTokenizerBase, ProcessorMixin
 from ..text_tower import TextModel, kind_of, max_positions
 
 
-def check_class_names(names: Sequence[str]) -> None:
-    """Check that images can be classified by these names.
+def check_class_names(names: Sequence[str], fewest: int = 2) -> None:
+    """Check that images can be compared with these names.
+
+    Args:
+        names: The names.
+        fewest: How many there must be; objects and pixels that have a background beside them can be of one class.
 
     Raises:
-        ValueError: Fewer than two names, an empty or repeated one.
+        ValueError: Too few names, an empty or repeated one.
     """
     if isinstance(names, str):
         raise ValueError(f"names must be a list of class names, got one string: {names!r}.")
     names = list(names)
-    if len(names) < 2:
-        raise ValueError(f"Classification needs at least two classes, got {names}.")
+    if len(names) < fewest:
+        needed = "Classification needs at least two classes" if fewest > 1 else "At least one class is needed"
+        raise ValueError(f"{needed}, got {names}.")
     for index, name in enumerate(names):
         if not isinstance(name, str) or not name.strip():
             raise ValueError(f"Class {index} has no name ({name!r}); its text would be empty. Name it.")

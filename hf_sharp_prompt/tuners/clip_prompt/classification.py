@@ -20,6 +20,9 @@ from .encoders import CLASSES, PromptedEncoders
 
 CLASS_FEATURES = "class_features"
 
+BACKGROUND_NAME = "background"
+"""What pixels are called that show none of the classes."""
+
 
 class NameClassifier(PromptedEncoders, PromptedClassifier):
     """The part of a [`CLIPPromptModel`] that classifies images by the texts of class names."""
@@ -33,12 +36,12 @@ class NameClassifier(PromptedEncoders, PromptedClassifier):
         """Set the classes that the active adapter classifies into; they are saved with it.
 
         Args:
-            names: At least two different class names.
+            names: Different class names: at least two, or one where background is beside it (a detector, CLIPSeg).
             tokenizer: The CLIP model's tokenizer, or the processor that holds it.
             template: The text around a name, e.g. `"{}."`, which follows the learned context tokens.
 
         Raises:
-            ValueError: Fewer than two names, an empty or repeated one, names of the same tokens, a template without
+            ValueError: Too few names, an empty or repeated one, names of the same tokens, a template without
                 exactly one `{}`, a name too long for the position table, a tokenizer of another model, a model without
                 an image tower.
         """
@@ -61,7 +64,7 @@ class NameClassifier(PromptedEncoders, PromptedClassifier):
                 "others; use an adapter with class_specific=False to classify by other names."
             )
         tower = self._text_tower
-        check_class_names(names)
+        check_class_names(names, self._comparison.fewest_classes)
         token_ids, name_ends = tokenize_names(names, tokenizer, template, tower)
         check_class_texts(names, token_ids, config.num_text_tokens, tower)
         return {
@@ -239,11 +242,15 @@ class NameClassifier(PromptedEncoders, PromptedClassifier):
 
     @property
     def _class_names(self) -> Sequence[str] | None:
-        """The names of the active adapter; without prompts the images are compared with the same ones."""
+        """The names of the active adapter; without prompts the images are compared with the same ones.
+
+        Where pixels may be of none of them, a name follows for these, so that pipelines can name such pixels.
+        """
         name = next(iter(self.active_adapters), None)
         if name is None or name not in self.peft_config or self._comparison is None:
             return None
-        return self._config_of(name).class_names
+        names = self._config_of(name).class_names
+        return names if names is None or not self._comparison.knows_background else [*names, BACKGROUND_NAME]
 
     def _forward_or_classify(
         self,

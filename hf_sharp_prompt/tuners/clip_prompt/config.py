@@ -258,7 +258,7 @@ class CLIPPromptConfig(PromptConfig):
         """Check that the fields about the classes are about the same ones."""
         names, texts, ends = self.class_names, self.class_token_ids, self.class_name_ends
         if names is not None:
-            check_class_names(names)
+            check_class_names(names, fewest=2 if self.task in (None, "image-classification") else 1)
             if self.class_template.count("{}") != 1:
                 raise ValueError(
                     f"class_template must contain {{}} exactly once, for the class name; got {self.class_template!r}."

@@ -13,7 +13,7 @@ from ..registration import PromptPeftType
 from ..shared_prefix import restore_attention
 from ..text_tower import TEXT_TOWERS, TextModel, find_text_tower, kind_of, max_positions
 from ..vision_tower import VisionModel, find_vision_tower
-from .classes import check_class_names, check_class_texts, tokenize_names
+from .classes import check_class_texts, tokenize_names
 from .classification import NameClassifier
 from .comparisons import find_comparison
 from .config import CLIPPromptConfig
@@ -146,7 +146,6 @@ class CLIPPromptModel(NameClassifier):
             config.text_init_token_ids = tokenizer(config.text_init, add_special_tokens=False)["input_ids"]
         if config.class_specific and config.class_names is not None and config.class_token_ids is None:
             tokenizer = self.load_tokenizer(config, "class_names", "class_token_ids")
-            check_class_names(config.class_names)
             config.class_token_ids, config.class_name_ends = tokenize_names(
                 config.class_names, tokenizer, config.class_template, tower
             )

@@ -33,6 +33,7 @@ class CLIPSeg(Pixels):
     """
 
     heads = ("decoder",)
+    fewest_classes = 1
     normalizes_classes = False
     own_inputs = ("input_ids", "conditional_pixel_values", "conditional_embeddings")
 

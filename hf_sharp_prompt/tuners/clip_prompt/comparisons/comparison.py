@@ -38,8 +38,10 @@ class Comparison(ABC):
         task: The task's name, as the Hub writes it.
         heads: The names of the model's modules, besides the vision tower, that images pass before texts meet them.
         targets: The names of the inputs that the loss takes.
+        fewest_classes: How many classes are needed to tell something: 1 where there is background beside them.
         labels_images: True if an image has one label. Otherwise `labels` has one for each object or pixel.
         normalizes_classes: True if `predict` takes normalised features of the classes; False for those as they are.
+        knows_background: Whether it can answer that a pixel shows none of the classes: by logits below 0.
         own_inputs: The inputs to which the model's own `forward` answers, not `classify`.
         output_class: What `classify` returns: a `loss`, what `predict` returns, and `class_features`.
         config: The config of the adapter that answers the call; None where there is none.
@@ -48,8 +50,10 @@ class Comparison(ABC):
     task: ClassVar[str]
     heads: ClassVar[tuple[str, ...]] = ()
     targets: ClassVar[tuple[str, ...]] = ("labels",)
+    fewest_classes: ClassVar[int] = 2
     labels_images: ClassVar[bool] = False
     normalizes_classes: ClassVar[bool] = True
+    knows_background: ClassVar[bool] = False
     own_inputs: ClassVar[tuple[str, ...]] = ("input_ids",)
     output_class: ClassVar[type[ModelOutput]]
     config: CLIPPromptConfig | None = None

@@ -58,6 +58,7 @@ class Objects(Comparison):
 
     task = "object-detection"
     heads = ("layer_norm", "class_head", "box_head")
+    fewest_classes = 1
     targets = ("labels", "boxes", "crowds")
     output_class = DetectionOutput
 

@@ -33,14 +33,13 @@ class Pixels(Comparison):
 
     Attributes:
         pixel_losses: The losses that it can be trained with; the first is the default.
-        knows_background: Whether it can answer that a pixel shows none of the classes: by logits below 0.
     """
 
     task = "image-segmentation"
     targets = ("labels", "label_sizes")
     output_class = SegmentationOutput
     pixel_losses: ClassVar[tuple[str, ...]] = PIXEL_LOSSES
-    knows_background: ClassVar[bool] = True
+    knows_background = True
 
     def problem(self, config: CLIPPromptConfig) -> str | None:
         if config.conditional:
