@@ -26,14 +26,16 @@ from hf_sharp_prompt.experiments.failures import exit_code_of
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "examples" / "run_base2novel.py"
+LAUNCH = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--mixed_precision", "no", "--num_processes", "1"]
+LAUNCH += ["--num_machines", "1", "--dynamo_backend", "no"]
 SMALL = ["--shots", "4", "--seeds", "1", "--num_train_epochs", "3", "--augmented_views", "1"]
 
 
 @pytest.fixture(scope="module")
 def typed(folder, tmp_path_factory) -> Iterator[SimpleNamespace]:
-    """What the script has done as a process of its own: where its runs are, what it printed, and the Hub."""
+    """What the main job has done as it is typed: where its runs are, what it printed, and the Hub."""
     output_dir, home = tmp_path_factory.mktemp("runs"), tmp_path_factory.mktemp("home")
-    command = [sys.executable, SCRIPT, "--dataset", folder, "--output_dir", output_dir, *SMALL, "--push_to_hub"]
+    command = [*LAUNCH, SCRIPT, "--dataset", folder, "--output_dir", output_dir, *SMALL, "--push_to_hub"]
     with LocalHub() as hub:
         finished = subprocess.run(
             [*map(str, command)],
