@@ -48,8 +48,8 @@ MODELS: Mapping[str, type[PreTrainedModel]] = {"owlvit": OwlViTForObjectDetectio
 """The type of a checkpoint → the detector."""
 
 DEMO = {"learning_rate": 1.0}
-"""What recipes say on the demo is for its CLIP. The focal loss of its OWL-ViT has smaller gradients; chosen by HM on a
-validation split."""
+"""What recipes say on the demo is for its CLIP. The focal loss of its OWL-ViT has smaller gradients: of the learning
+rates 0.1, 0.3, 1 and 3 this was the best for CoOp by HM on the validation split, seed 1."""
 
 SHOWN_OVERLAP = 0.5
 """Of boxes of a category that overlap by more, a picture shows the best one alone."""
