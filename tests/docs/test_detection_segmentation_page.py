@@ -24,6 +24,7 @@ BLOCKS = re.findall(r"(?:`([^`\n]+)`:\n\n)?```(\w+)\n(.*?)```", PAGE, re.DOTALL)
 """The name of a file if there is one, the language, and the text of each block."""
 
 COMMANDS = [shlex.split(line) for _, kind, text in BLOCKS if kind == "bash" for line in text.splitlines()]
+COMMANDS = [words for words in COMMANDS if words[0] == "sharp-prompt"]  # the scripts have tests of their own
 USES = [words for words in COMMANDS if words[1] in ("predict", "evaluate")]
 PYTHON = [text for _, kind, text in BLOCKS if kind == "python"]
 CLASSES = {"street": ["car", "bicycle", "traffic light", "bus"], "farm": ["cow", "hen", "barn", "pond"]}
