@@ -26,8 +26,8 @@ from hf_sharp_prompt.experiments.failures import exit_code_of
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "examples" / "run_base2novel.py"
-LAUNCH = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--mixed_precision", "no", "--num_processes", "1"]
-LAUNCH += ["--num_machines", "1", "--dynamo_backend", "no"]
+LAUNCH = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--mixed_precision", "no"]
+LAUNCH += ["--num_processes", "1", "--num_machines", "1", "--dynamo_backend", "no"]
 SMALL = ["--shots", "4", "--seeds", "1", "--num_train_epochs", "3", "--augmented_views", "1"]
 
 
