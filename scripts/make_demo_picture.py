@@ -4,7 +4,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from hf_sharp_prompt.demo import TASKS
+from hf_sharp_prompt.demo import UNFAMILIAR_TASKS
 
 
 PICTURE = Path(__file__).parents[1] / "docs" / "images" / "demo.png"
@@ -12,9 +12,9 @@ COLUMNS = 12
 
 
 def main() -> None:
-    figure = Figure(figsize=(COLUMNS * 0.8 + 1.6, len(TASKS) * 1.0), layout="constrained")
-    rows = figure.subplots(len(TASKS), COLUMNS)
-    for task, row in zip(TASKS.values(), rows, strict=True):
+    figure = Figure(figsize=(COLUMNS * 0.8 + 1.6, len(UNFAMILIAR_TASKS) * 1.0), layout="constrained")
+    rows = figure.subplots(len(UNFAMILIAR_TASKS), COLUMNS)
+    for task, row in zip(UNFAMILIAR_TASKS.values(), rows, strict=True):
         images, labels = task.images("test", per_class=1)
         for axes, index in zip(row, range(0, 7 * COLUMNS, 7), strict=True):
             index %= len(labels)
