@@ -1,4 +1,4 @@
-"""A rendered world, models trained on it, and tasks in styles that they have never seen or know, all offline.
+"""A rendered world, models trained on it, and tasks in styles new and familiar to them, all offline.
 
 A CLIP and a ViT for images of one object, to be classified; an OWL-ViT and a CLIPSeg for scenes of several objects, to
 be found and to be outlined.
