@@ -28,7 +28,7 @@ from transformers import (
 )
 
 from hf_sharp_prompt import CLIPPromptConfig, objectives, sharpness
-from hf_sharp_prompt.demo import CLIP_PATH, DEFAULT_TASK, TASKS
+from hf_sharp_prompt.demo import CLIP_PATH, DEFAULT_TASK, UNFAMILIAR_TASKS
 from hf_sharp_prompt.objectives import Batch, ObjectiveSum, sharpness_aware_names
 from hf_sharp_prompt.sharpness import Backward
 from hf_sharp_prompt.sharpness.rule import SampleMask
@@ -146,7 +146,7 @@ def main() -> None:
 
 def demo(processor: ProcessorMixin) -> tuple[PeftModel, list[Samples]]:
     """The demo's CLIP with a prompt, and an epoch of image features of its default task."""
-    task = TASKS[DEFAULT_TASK]
+    task = UNFAMILIAR_TASKS[DEFAULT_TASK]
     clip = CLIPModel.from_pretrained(CLIP_PATH).eval()
     images, labels = task.images("train", per_class=5)
     with torch.no_grad():
@@ -167,7 +167,7 @@ def vit_b32_size(tokenizer: PreTrainedTokenizerBase, text: dict[str, int]) -> tu
     small = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 1}
     torch.manual_seed(0)
     clip = CLIPModel(CLIPConfig(text_config={**ids, **text}, vision_config=small, projection_dim=512)).eval()
-    classes = sorted({name for task in TASKS.values() for name in task.classes})[:100]
+    classes = sorted({name for task in UNFAMILIAR_TASKS.values() for name in task.classes})[:100]
     features = torch.randn(STEPS_PER_EPOCH * BATCH_SIZE, 512)
     return with_prompt(clip, classes, tokenizer), list(split(features, torch.arange(len(features)) % len(classes)))
 

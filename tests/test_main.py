@@ -27,7 +27,7 @@ from hf_sharp_prompt.experiments import (
     long_tail,
 )
 from hf_sharp_prompt.experiments.manuals.dense import SCENE_TASKS
-from hf_sharp_prompt.experiments.manuals.shared import DEMO_TASKS
+from hf_sharp_prompt.experiments.manuals.shared import FAMILIAR_TASKS, UNFAMILIAR_TASKS
 from hf_sharp_prompt.experiments.recipes import RECIPES, read_recipe
 
 
@@ -195,13 +195,14 @@ def test_the_manual_shows_the_defaults_that_are_used(name, kind):
 
 def test_the_manuals_know_the_demos_tasks():
     """They name them without importing the demo, which takes a second."""
-    assert (*demo.TASKS,) == DEMO_TASKS
+    assert (*demo.UNFAMILIAR_TASKS,) == UNFAMILIAR_TASKS
+    assert (*demo.FAMILIAR_TASKS,) == FAMILIAR_TASKS
     assert manual_of("base2novel")["dataset"].default == manual_of("train")["dataset"].default == [demo.DEFAULT_TASK]
     assert manual_of("long_tail")["dataset"].default == [demo.LONG_TAIL_TASK.name]
     assert (*demo.SCENE_TASKS,) == SCENE_TASKS
     assert manual_of("detection")["dataset"].default == [demo.DEFAULT_SCENE_TASK]
     assert {*manual_of("cross_dataset")["targets"].default, *manual_of("domain_generalization")["targets"].default} < {
-        *DEMO_TASKS
+        *UNFAMILIAR_TASKS
     }
 
 

@@ -1,4 +1,4 @@
-"""A rendered world, models trained on it, and tasks in styles that they have never seen, all offline.
+"""A rendered world, models trained on it, and tasks in styles new and familiar to them, all offline.
 
 A CLIP and a ViT for images of one object, to be classified; an OWL-ViT and a CLIPSeg for scenes of several objects, to
 be found and to be outlined.
@@ -27,7 +27,16 @@ splits = load_scene_task(DEFAULT_SCENE_TASK)
 from pathlib import Path
 
 from .scene_tasks import DEFAULT_SCENE_TASK, SCENE_TASKS, SceneTask, load_scene_task
-from .tasks import DEFAULT_TASK, LONG_TAIL_TASK, TASKS, Task, load_long_tail, load_task
+from .tasks import (
+    DEFAULT_TASK,
+    FAMILIAR_TASKS,
+    LONG_TAIL_TASK,
+    TASKS,
+    UNFAMILIAR_TASKS,
+    Task,
+    load_long_tail,
+    load_task,
+)
 
 
 CLIP_PATH = Path(__file__).parent / "clip"
@@ -47,10 +56,12 @@ __all__ = [
     "CLIP_PATH",
     "DEFAULT_SCENE_TASK",
     "DEFAULT_TASK",
+    "FAMILIAR_TASKS",
     "LONG_TAIL_TASK",
     "OWLVIT_PATH",
     "SCENE_TASKS",
     "TASKS",
+    "UNFAMILIAR_TASKS",
     "VIT_PATH",
     "SceneTask",
     "Task",

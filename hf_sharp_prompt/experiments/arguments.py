@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,8 +21,8 @@ from .manuals.shared import ALL, SHARED
 class ExperimentArguments:
     """The arguments of every protocol: a subclass sets the defaults and adds its own."""
 
-    demo_tasks: ClassVar[Collection[str]] = ()
-    """The tasks of the embedded demo that the protocol runs on."""
+    suites: ClassVar[Mapping[str, Collection[str]]] = {}
+    """Suites of the embedded demo's tasks that the protocol runs on: what `--dataset` calls each, and its tasks."""
 
     model: str = ""
     dataset: list[str] = field(default_factory=list)
@@ -38,7 +38,7 @@ class ExperimentArguments:
 
     def __post_init__(self) -> None:
         check_seeds(self.seeds)
-        check_distinct([name_of_data(dataset) for dataset in self.dataset], "--dataset")
+        check_distinct([name_of_data(dataset) for dataset in self.datasets], "--dataset")
         if self.class_names is not None and len(self.datasets) > 1:
             raise ValueError(
                 f"--class_names names the classes of one data set, but there are {len(self.datasets)}; run one at a "
@@ -66,13 +66,14 @@ class ExperimentArguments:
 
     @property
     def datasets(self) -> list[str]:
-        """The data sets, each by its name."""
-        return list(self.demo_tasks) if self.dataset == ["all"] else self.dataset
+        """The data sets, each by its name: a suite is all its tasks."""
+        return [task for dataset in self.dataset for task in self.suites.get(dataset, [dataset])]
 
     @property
     def on_demo(self) -> bool:
         """Whether all is on the embedded demo, so that what a recipe says for it applies."""
-        return all(dataset in self.demo_tasks for dataset in self.datasets)
+        demo_tasks = {task for tasks in self.suites.values() for task in tasks}
+        return demo_tasks.issuperset(self.datasets)
 
 
 @dataclass

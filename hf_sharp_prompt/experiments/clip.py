@@ -70,7 +70,7 @@ logger = logging.getLogger(__name__)
 class CLIPDataArguments(ExperimentArguments):
     """The arguments of protocols that classify with CLIP, but for how many images are learned from."""
 
-    demo_tasks = tuple(demo.TASKS)
+    suites = {"all": tuple(demo.UNFAMILIAR_TASKS), "familiar": tuple(demo.FAMILIAR_TASKS)}
 
     model: str = option_field(CLIP["model"], str(demo.CLIP_PATH))
     dataset: list[str] = option_field(CLIP["dataset"])

@@ -65,7 +65,7 @@ Collate = Callable[[list[dict[str, Any]]], dict[str, torch.Tensor]]
 class DenseArguments(ExperimentArguments):
     """The arguments of protocols that find objects or segment."""
 
-    demo_tasks = tuple(demo.SCENE_TASKS)
+    suites = {"all": tuple(demo.SCENE_TASKS)}
 
     dataset: list[str] = option_field(DENSE["dataset"])
     base_classes: str | None = option_field(DENSE["base_classes"])

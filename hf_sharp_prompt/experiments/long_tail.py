@@ -56,14 +56,16 @@ from .tables import COSTS
 
 SMOKE_PER_CLASS = 4  # Training images of the most frequent class in a smoke test.
 SHARES = (0.36, 0.35)  # The shares of many- and medium-shot classes, as in CIFAR100-LT: 36, 35 and 29 of 100.
-TASKS = (demo.LONG_TAIL_TASK.name, *demo.TASKS)
 
 
 @dataclass
 class LongTailArguments(ExperimentArguments):
     """The arguments of long-tailed experiments."""
 
-    demo_tasks = TASKS
+    suites = {
+        "all": (demo.LONG_TAIL_TASK.name, *demo.UNFAMILIAR_TASKS),
+        "familiar": tuple(demo.FAMILIAR_TASKS),
+    }
 
     model: str = option_field(MANUAL["model"], str(demo.VIT_PATH))
     dataset: list[str] = option_field(MANUAL["dataset"])

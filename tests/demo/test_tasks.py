@@ -4,8 +4,16 @@ import datasets
 import numpy as np
 import pytest
 
-from hf_sharp_prompt.demo import DEFAULT_TASK, LONG_TAIL_TASK, TASKS, load_long_tail, load_task
-from hf_sharp_prompt.demo.styles import HELD_OUT_STYLES
+from hf_sharp_prompt.demo import (
+    DEFAULT_TASK,
+    FAMILIAR_TASKS,
+    LONG_TAIL_TASK,
+    TASKS,
+    UNFAMILIAR_TASKS,
+    load_long_tail,
+    load_task,
+)
+from hf_sharp_prompt.demo.styles import HELD_OUT_STYLES, SEEN_STYLES
 from hf_sharp_prompt.demo.tasks import IMAGES_PER_CLASS
 
 
@@ -15,8 +23,9 @@ def splits() -> datasets.DatasetDict:
 
 
 def test_there_are_enough_tasks_to_average_over():
-    assert len(TASKS) >= 6
-    assert DEFAULT_TASK in TASKS
+    assert len(UNFAMILIAR_TASKS) == len(FAMILIAR_TASKS) == 8
+    assert TASKS == UNFAMILIAR_TASKS | FAMILIAR_TASKS
+    assert DEFAULT_TASK in UNFAMILIAR_TASKS
     assert len({task.seed for task in TASKS.values()}) == len(TASKS)
     assert len({(task.kinds, task.style) for task in TASKS.values()}) == len(TASKS)
 
@@ -24,13 +33,13 @@ def test_there_are_enough_tasks_to_average_over():
 @pytest.mark.parametrize("task", TASKS.values(), ids=TASKS.keys())
 def test_a_task_is_well_formed(task):
     assert TASKS[task.name] is task
-    assert task.style in HELD_OUT_STYLES
+    assert task.style in (SEEN_STYLES if task.name in FAMILIAR_TASKS else HELD_OUT_STYLES)
     assert task.name == "_".join([*task.kinds, task.style])
     assert task.template.count("{}") == 1
     assert task.description.endswith(".")
     assert 40 <= len(task.classes) <= 80
     assert list(task.classes) == sorted(set(task.classes))
-    assert all(len(name.split()) == 2 and name.islower() for name in task.classes)
+    assert all(len(name.split()) == len(task.kinds) and name.islower() for name in task.classes)
 
 
 def test_columns_are_an_image_and_a_class_label(splits):

@@ -15,7 +15,7 @@ argument on the command line overrides every recipe's. Interrupted, the same com
 from __future__ import annotations
 
 from .manual import Manual, Option
-from .shared import DEMO_TASKS, SHARED, dataset_option
+from .shared import SHARED, UNFAMILIAR_TASKS, dataset_option
 
 
 AUTO = "auto"
@@ -33,7 +33,7 @@ MANUAL = Manual(
         "model": Option(
             "A ViT, DeiT, BEiT or DINOv2 checkpoint: a Hub id or a directory. Default: the embedded demo's."
         ),
-        "dataset": dataset_option(["long_tail_night", *DEMO_TASKS]),
+        "dataset": dataset_option(["long_tail_night", *UNFAMILIAR_TASKS]),
         "recipes": SHARED["recipes"].with_default(["ce", "vpt_sam", "vpt_imbsam", "rsam_pt"]),
         "output_dir": SHARED["output_dir"].with_default("runs/long_tail"),
         "profile": Option(

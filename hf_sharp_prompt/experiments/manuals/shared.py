@@ -13,7 +13,7 @@ ALL = "all"
 VIEWS = 10
 """Views of each training image whose features are cached; the papers draw a new one in every step."""
 
-DEMO_TASKS = (
+UNFAMILIAR_TASKS = (
     "colour_shape_tint",
     "colour_shape_rain",
     "colour_shape_poster",
@@ -23,22 +23,36 @@ DEMO_TASKS = (
     "texture_colour_night",
     "texture_colour_emboss",
 )
-"""The names of `demo.TASKS`, whose import takes a second; the first is its default."""
+"""The names of `demo.UNFAMILIAR_TASKS`, whose import takes a second; the first is the demo's default."""
+
+FAMILIAR_TASKS = (
+    "texture_shape_photo",
+    "texture_colour_shape_blurry",
+    "texture_colour_noisy",
+    "colour_texture_shape_dark",
+    "texture_shape_faded",
+    "texture_colour_shape_old",
+    "texture_colour_photo",
+    "colour_texture_shape_sketch",
+)
+"""The names of `demo.FAMILIAR_TASKS`."""
 
 
 def dataset_option(tasks: Sequence[str]) -> Option:
-    """Describe `--dataset` for a protocol that runs on these tasks of the demo, by default on the first."""
+    """Describe `--dataset` for a protocol that runs on these tasks and the familiar ones, by default on the first."""
     return Option(
         "One or more of: a folder with a folder of images for each class, a table (CSV, TSV, JSON, JSONL, Parquet) or "
         "text list of paths and labels, a WebDataset, a data set saved with save_to_disk, a Hub id, a task of the "
-        f"embedded demo ({', '.join(tasks)}), or 'all' for all of the demo's.",
+        f"embedded demo in a style that its models have never seen ({', '.join(tasks)}), 'all' for all of these, a "
+        f"task of the demo in a style of their pre-training ({', '.join(FAMILIAR_TASKS)}), or 'familiar' for all of "
+        "these.",
         [tasks[0]],
     )
 
 
 SHARED = {
     "model": Option("A Hub id or a directory."),
-    "dataset": dataset_option(DEMO_TASKS),
+    "dataset": dataset_option(UNFAMILIAR_TASKS),
     "data_root": Option(
         "The folder that has the papers' data sets in folders called as in CoOp's code, so that --dataset "
         "oxford_pets is read from its folder oxford_pets. Default: the Hub."

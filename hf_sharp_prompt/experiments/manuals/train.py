@@ -13,7 +13,7 @@ Interrupted, the same command continues where it stopped.
 from __future__ import annotations
 
 from .manual import Manual, Option
-from .shared import ALL, CLIP, DEMO_TASKS
+from .shared import ALL, CLIP, UNFAMILIAR_TASKS
 
 
 MANUAL = Manual(
@@ -22,7 +22,7 @@ MANUAL = Manual(
         "dataset": Option(
             "The data set: a folder with a folder of images for each class, in folders called train and test where "
             "there are splits; a Hub id; or another that the protocols take, such as a task of the embedded demo.",
-            [DEMO_TASKS[0]],
+            [UNFAMILIAR_TASKS[0]],
             {"nargs": 1},
         ),
         "recipes": Option(
