@@ -66,15 +66,22 @@ def list_names(words: Sequence[str] | None) -> list[str] | None:
     """Return the names of classes that `--class_names` means where there are no labels that they have to fit.
 
     Args:
-        words: As for [`names_or_file`].
+        words: As for [`names_or_file`]; or one name, which a detector may be asked for.
 
     Returns:
         The names, without those of empty lines; None without words.
     """
+    if words is not None and len(words) == 1 and not _looks_like_a_file(words[0]):
+        return list(words)
     names = names_or_file(words)
     if names is None:
         return None
     return [name for name in (names.values() if isinstance(names, dict) else names) if name]
+
+
+def _looks_like_a_file(word: str) -> bool:
+    path = Path(word).expanduser()
+    return path.is_file() or len(path.parts) > 1 or path.suffix.lower() in (".txt", ".json", ".csv")
 
 
 def _read_lines(text: str) -> list[str] | dict[str, str]:

@@ -149,3 +149,7 @@ def test_a_command_line_names_classes_or_one_file(tmp_path):
     assert list_names([str(renamed)]) == names
     with pytest.raises(ValueError, match="--class_names tabby is no file, and one name is too few"):
         names_or_file(["tabby"])
+    assert list_names(["tabby"]) == ["tabby"], "which a detector may be asked for"
+    for mistyped in ("nmes.txt", "my/names"):
+        with pytest.raises(ValueError, match=f"--class_names {mistyped} is no file"):
+            list_names([mistyped])

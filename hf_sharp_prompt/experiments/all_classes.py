@@ -94,6 +94,7 @@ class TrainCLIP(CLIPExperiment):
     """Learns prompts of CLIP from all classes. Results are the `accuracy` and the calibration error `ece`."""
 
     protocol = "train"
+    extras = {}
     columns = {"accuracy": "accuracy", "ECE": "ece"}
 
     def __init__(self, dataset: str, args: TrainArguments, training: SharpPromptTrainingArguments) -> None:
@@ -127,6 +128,7 @@ class TrainViT(LongTail):
     """Learns prompts of a vision transformer from all classes. Results are the `accuracy`."""
 
     protocol = "train"
+    extras = {}
     columns = {"accuracy": "accuracy"}
     costs = COSTS
 

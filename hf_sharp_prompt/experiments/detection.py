@@ -94,6 +94,7 @@ class Detection(DenseExperiment):
     metrics = {"map": "", "map50": "50", "map75": "75"}
     label_names = ("labels", "boxes", "crowds")
     figure = "precision.png"
+    extras = {**DenseExperiment.extras, "dense": ["scipy", "pycocotools"]}
 
     args: DetectionArguments
 

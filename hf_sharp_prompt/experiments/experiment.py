@@ -19,6 +19,7 @@ from transformers import PreTrainedModel, set_seed
 
 from .. import progress
 from ..data import SkippedImage
+from ..extras import check_installed
 from ..training.arguments import SharpPromptTrainingArguments
 from ..training.trainer import SharpPromptTrainer
 from .arguments import ExperimentArguments, name_of_data
@@ -47,6 +48,7 @@ class Experiment(ABC, Generic[P, T]):
         columns: Heading in tables → key of a result, in [0, 1].
         costs: Heading in tables → key of a result, and its decimal places.
         figure: The name of the file that `draw` writes.
+        extras: The optional packages that it needs, by the extra that installs them.
         name: What the data set is called.
         directory: Where results go; `METHOD/seedN` in it are the directories of runs.
         skipped: The images that were left out because they cannot be read.
@@ -56,8 +58,10 @@ class Experiment(ABC, Generic[P, T]):
     columns: Mapping[str, str]
     costs: ClassVar[Mapping[str, tuple[str, int]]] = COSTS
     figure: ClassVar[str]
+    extras: ClassVar[Mapping[str, Sequence[str]]] = {"plots": ["matplotlib"]}
 
     def __init__(self, dataset: str, args: ExperimentArguments, training: SharpPromptTrainingArguments) -> None:
+        check_installed(f"sharp-prompt {self.protocol}", self.extras)
         self.dataset, self.seeds, self.experiment_args = dataset, args.seeds, args
         self.name = name_of_data(dataset)
         self.output_dir = Path(training.output_dir or "")

@@ -16,6 +16,7 @@ from ... import metrics
 from ...data import SkippedImage
 from ...data.detection import DetectionCollator, category_names, load_detection_dataset
 from ...experiments.detection import best_detections, detections_of_image, objects_of_image
+from ...extras import check_installed
 from ..predictor import Predictor
 from .measurement import AsksForRows, Measurement, answers_of, in_percent
 
@@ -26,6 +27,7 @@ class Objects(Measurement):
     options = frozenset({"class_names", "box_format"})
 
     def load(self, dataset: str, skipped: list[SkippedImage], **loading: Any) -> datasets.DatasetDict:
+        check_installed("The mean average precision", {"dense": ["pycocotools"]})
         return load_detection_dataset(dataset, **loading, needs_test_split=False)
 
     @property
