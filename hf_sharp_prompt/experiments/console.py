@@ -35,6 +35,7 @@ def prepare_process() -> None:
     several = int(os.environ.get("WORLD_SIZE", 1)) > 1
     if several and not torch.accelerator.is_available():
         os.environ.setdefault("ACCELERATE_USE_CPU", "true")
+        PartialState(cpu=True)  # which does not read the variable itself; training arguments do
     handler = logging.StreamHandler()
     handler.setFormatter(PrintableFormatter("%(message)s"))
     logging.basicConfig(handlers=[handler])

@@ -15,3 +15,18 @@ def test_two_processes_train_one_adapter(tmp_path):
     assert json.loads((adapter / "_settings.json").read_text())["world_size"] == 2
     assert printed.count("3 classes, 6 training images") == 1
     assert printed.splitlines()[-1].endswith(f"ADAPTER: {adapter}")
+
+
+def test_the_processes_of_a_command_that_does_not_train_meet_too(tmp_path):
+    """Otherwise each would predict all images, and both would write the same pictures."""
+    script = tmp_path / "meet.py"
+    script.write_text(
+        "from accelerate import PartialState\n"
+        "from hf_sharp_prompt.experiments.console import prepare_process\n"
+        "prepare_process()\n"
+        "state = PartialState()\n"
+        "print(f'process {state.process_index} of {state.num_processes}')\n"
+        "state.destroy_process_group()\n"
+    )
+    printed = run_in_two_processes(script)
+    assert sorted(printed.split("process ")[1:]) == ["0 of 2\n", "1 of 2\n"]
