@@ -92,17 +92,22 @@ def with_test_split(splits: DatasetDict, dataset: str) -> DatasetDict:
     """Add a test split where there is none: the validation split, or else a part of the training split.
 
     Args:
-        splits: Splits with a `label` column, a `ClassLabel`.
+        splits: Splits. Where images have a `label`, a `ClassLabel`, the part is stratified by class.
         dataset: The data set, for messages.
 
     Raises:
-        ValueError: Too few training images to hold some of every class out.
+        ValueError: Too few training images to hold some out, of every class where they have one.
     """
     if "test" in splits:
         return splits
     if "validation" in splits:
         logger.warning(f"{dataset} has no test split; its validation split is used for testing.")
         return DatasetDict(train=splits["train"], test=splits["validation"])
+    if "label" not in splits["train"].column_names:
+        if len(splits["train"]) < 2:
+            raise ValueError(f"{dataset} has no test split, and too few images to hold some out; add a test split.")
+        logger.warning(f"{dataset} has no test split; 30 % of its training split is held out.")
+        return splits["train"].train_test_split(test_size=HELD_OUT, seed=0)
     _check_enough_to_hold_out(splits["train"], dataset)
     logger.warning(f"{dataset} has no test split; 30 % of its training split is held out, stratified by class.")
     return splits["train"].train_test_split(test_size=HELD_OUT, stratify_by_column="label", seed=0)

@@ -52,7 +52,7 @@ DEMO = {"learning_rate": 1.0}
 rates 0.1, 0.3, 1 and 3 this was the best for CoOp by HM on the validation split, seed 1."""
 
 SHOWN_OVERLAP = 0.5
-"""Of boxes of a category that overlap by more, a picture shows the best one alone."""
+"""A picture shows the best one alone where boxes of a category overlap by more."""
 
 MOST_FOUND = 100
 """The detections of an image that count, the best ones, as in COCO."""

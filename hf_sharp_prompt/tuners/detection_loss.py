@@ -15,7 +15,7 @@ NO_OBJECT = -1
 """The label of an image without objects, as its only one: it counts, and all in it is background."""
 
 ALPHA, GAMMA = 0.3, 2.0
-"""Of the focal loss: the weight of an object's class, against 1 - ALPHA of others, and the exponent of 1 - p."""
+"""The focal loss weighs an object's class by ALPHA and others by 1 - ALPHA; GAMMA is the exponent of 1 - p."""
 
 
 def detection_loss(

@@ -35,7 +35,7 @@ def test_micro_batches_give_what_the_whole_batch_gives(rule, tmp_path):
 
 
 def test_m_sharpness_weighs_micro_batches_by_their_objects(tmp_path):
-    """Of plain descent the mean over parts is the whole batch's gradient, whatever their sizes."""
+    """In plain descent the mean over parts is the whole batch's gradient, whatever their sizes."""
     arguments = {"sharpness": "none", "per_device_train_batch_size": 2, "gradient_accumulation_steps": 3}
     parts, _ = train(tmp_path, m_sharpness="micro_batch", **arguments)
     whole, _ = train(tmp_path, sharpness="none")

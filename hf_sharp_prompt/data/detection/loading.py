@@ -18,7 +18,7 @@ from .. import catalogue, layouts
 from ..bad_images import check_are_there
 from ..columns import find_image_column, require_column
 from ..labels import shortened
-from ..splits import HELD_OUT, with_usual_names
+from ..splits import with_test_split, with_usual_names
 from .boxes import Boxes
 from .coco import find_annotations, read_rows
 from .naming import (
@@ -83,7 +83,7 @@ def load_detection_dataset(
             f"{len(unused)} of {len(names)} categories of {dataset} have no objects, and no part in any mean: "
             f"{shortened(unused)}."
         )
-    return _with_test_split(splits, dataset) if needs_test_split else splits
+    return with_test_split(splits, dataset) if needs_test_split else splits
 
 
 def _read(dataset: str, class_names: ClassNames | None) -> tuple[dict[str, list[Row]], list[str]]:
@@ -198,15 +198,3 @@ def _size_of(image: Any, which: str) -> tuple[int, int]:
     except Exception as error:
         raise ValueError(f"Image {which} cannot be read ({error}); repair or remove it.") from error
     return (height, width) if turned else (width, height)
-
-
-def _with_test_split(splits: DatasetDict, dataset: str) -> DatasetDict:
-    if "test" in splits:
-        return splits
-    if "validation" in splits:
-        logger.warning(f"{dataset} has no test split; its validation split is used for testing.")
-        return DatasetDict(train=splits["train"], test=splits["validation"])
-    if len(splits["train"]) < 4:
-        raise ValueError(f"{dataset} has no test split, and too few images to hold some out; add a test split.")
-    logger.warning(f"{dataset} has no test split; 30 % of its training images are held out.")
-    return splits["train"].train_test_split(test_size=HELD_OUT, seed=0)

@@ -23,7 +23,7 @@ from ..columns import describe, find_image_column
 from ..file_cache import FileCache
 from ..labels import shortened
 from ..loading import check_images_are_apart
-from ..splits import HELD_OUT, with_usual_names
+from ..splits import with_test_split, with_usual_names
 from . import layouts
 from .classes import CLASSES, IGNORED_VALUE, classes_feature, is_class
 from .collator import check_values
@@ -88,7 +88,7 @@ def load_segmentation_dataset(
     splits = DatasetDict(
         {name: _with_classes(split, name, names, ignored_value, dataset) for name, split in splits.items()}
     )
-    return _with_test_split(splits, dataset) if needs_test_split else splits
+    return with_test_split(splits, dataset) if needs_test_split else splits
 
 
 def _with_usual_columns(
@@ -217,15 +217,3 @@ def _fact(mask: Any) -> str:
 
 
 _FACTS = FileCache(f"masks-pillow-{PIL.__version__}", _fact)
-
-
-def _with_test_split(splits: DatasetDict, dataset: str) -> DatasetDict:
-    if "test" in splits:
-        return splits
-    if "validation" in splits:
-        logger.warning(f"{dataset} has no test split; its validation split is used for testing.")
-        return DatasetDict(train=splits["train"], test=splits["validation"])
-    if len(splits["train"]) < 2:
-        raise ValueError(f"{dataset} has no test split, and one image is too few to hold some out; add a test split.")
-    logger.warning(f"{dataset} has no test split; 30 % of its training split is held out.")
-    return splits["train"].train_test_split(test_size=HELD_OUT, seed=0)
