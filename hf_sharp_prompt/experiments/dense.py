@@ -21,7 +21,7 @@ from accelerate import PartialState
 from peft import PeftModel, get_peft_model
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
-from transformers import AutoProcessor, EvalPrediction, PrinterCallback, set_seed
+from transformers import AutoConfig, AutoProcessor, EvalPrediction, PreTrainedModel, PrinterCallback, set_seed
 
 from .. import demo, progress
 from ..class_names import read_class_names
@@ -212,19 +212,23 @@ class DenseExperiment(Experiment[CLIPPromptArguments, DenseTrainer]):
         metrics: What `judge` returns → the suffix of its results.
         label_names: The inputs that are labels.
         trainer_class: The Trainer.
+        models: The type of a checkpoint → the model.
+        checkpoints: Checkpoints that it takes, for messages.
     """
 
     task: ClassVar[str]
     metrics: ClassVar[Mapping[str, str]]
     label_names: ClassVar[Sequence[str]] = ("labels",)
     trainer_class: ClassVar[type[DenseTrainer]] = DenseTrainer
+    models: ClassVar[Mapping[str, type[PreTrainedModel]]]
+    checkpoints: ClassVar[str]
 
     def __init__(self, dataset: str, args: DenseArguments, training: SharpPromptTrainingArguments) -> None:
         super().__init__(dataset, args, training)
         self.args, self.num_workers = args, training.dataloader_num_workers
         progress.report("reading")
         with PartialState().main_process_first():
-            self.check_model()
+            self.model_class = self.find_model_class()
             self.rows = self.load_rows()
             with naming_model(args.model):
                 self.processor = AutoProcessor.from_pretrained(args.model)
@@ -232,9 +236,19 @@ class DenseExperiment(Experiment[CLIPPromptArguments, DenseTrainer]):
             raise ValueError(f"{dataset} has no {args.eval_split} split; it has {', '.join(self.rows)}.")
         self._encoded: dict[Any, EncodedRows] = {}
 
-    @abstractmethod
-    def check_model(self) -> None:
-        """Refuse a model of another kind, of which a loader would make one with random weights."""
+    def find_model_class(self) -> type[PreTrainedModel]:
+        """Find the model of the checkpoint; refuse another kind, of which a loader would make random weights."""
+        with naming_model(self.args.model):
+            kind = AutoConfig.from_pretrained(self.args.model).model_type
+        if kind not in self.models:
+            raise ValueError(
+                f"--model {self.args.model} is a model of the type {kind!r}, but this experiment is of "
+                f"{', '.join(self.models)}, such as {self.checkpoints}."
+            )
+        return self.models[kind]
+
+    def load_model(self) -> PreTrainedModel:
+        return self.model_class.from_pretrained(self.args.model).eval()
 
     @abstractmethod
     def load_rows(self) -> datasets.DatasetDict:

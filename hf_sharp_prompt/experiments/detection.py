@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from PIL import Image
 from transformers import (
-    AutoConfig,
     EvalPrediction,
     Owlv2ForObjectDetection,
     OwlViTForObjectDetection,
@@ -33,7 +32,7 @@ from ..data.detection import (
 from ..data.detection.categories import without_crowds
 from ..drawing import Box, beside, colours_of, draw_boxes
 from ..metrics.detection import suppress_overlaps
-from .arguments import CLIPPromptArguments, code_to_load, naming_model
+from .arguments import CLIPPromptArguments, code_to_load
 from .dense import SETS, DenseArguments, DenseExperiment, make_dense_defaults
 from .manuals.detection import MANUAL
 from .manuals.manual import option_field
@@ -96,20 +95,10 @@ class Detection(DenseExperiment):
     figure = "precision.png"
     extras = {**DenseExperiment.extras, "dense": ["scipy", "pycocotools"]}
 
+    models = MODELS
+    checkpoints = "google/owlvit-base-patch32"
+
     args: DetectionArguments
-
-    def check_model(self) -> None:
-        with naming_model(self.args.model):
-            kind = AutoConfig.from_pretrained(self.args.model).model_type
-        if kind not in MODELS:
-            raise ValueError(
-                f"--model {self.args.model} is a model of the type {kind!r}, but this experiment is of "
-                f"{' and '.join(MODELS)}, such as google/owlvit-base-patch32."
-            )
-        self.model_class = MODELS[kind]
-
-    def load_model(self) -> PreTrainedModel:
-        return self.model_class.from_pretrained(self.args.model).eval()
 
     def code_of_model(self) -> list[str]:
         return code_to_load(self.model_class.__name__, self.args.model, "OWLVIT_PATH", demo.OWLVIT_PATH)

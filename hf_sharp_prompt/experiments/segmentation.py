@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from peft import PeftModel, get_peft_model
 from PIL import Image
-from transformers import AutoConfig, CLIPModel, CLIPSegForImageSegmentation, EvalPrediction, PreTrainedModel
+from transformers import CLIPModel, CLIPSegForImageSegmentation, EvalPrediction, PreTrainedModel
 from transformers.models.metaclip_2.modeling_metaclip_2 import MetaClip2Model
 
 from .. import demo, metrics
@@ -33,7 +33,7 @@ from ..drawing import beside, colours_of, draw_masks
 from ..metrics.segmentation import class_map, iou_of_counts
 from ..plots import plot_segmentations
 from ..tuners import CLIPPromptConfig
-from .arguments import CLIPPromptArguments, code_to_load, naming_model
+from .arguments import CLIPPromptArguments, code_to_load
 from .averages import HALVES
 from .dense import SETS, DenseArguments, DenseExperiment, DenseTrainer, make_dense_defaults
 from .manuals.manual import option_field
@@ -118,20 +118,15 @@ class Segmentation(DenseExperiment):
     trainer_class = SegmentationTrainer
     methods_picture = "predictions.png"
 
+    models = MODELS
+    checkpoints = "CIDAS/clipseg-rd64-refined or openai/clip-vit-base-patch16"
+
     args: SegmentationArguments
 
-    def check_model(self) -> None:
-        with naming_model(self.args.model):
-            kind = AutoConfig.from_pretrained(self.args.model).model_type
-        if kind not in MODELS:
-            raise ValueError(
-                f"--model {self.args.model} is a model of the type {kind!r}, but this experiment is of "
-                f"{', '.join(MODELS)}, such as CIDAS/clipseg-rd64-refined or openai/clip-vit-base-patch16."
-            )
-        self.model_class, self.knows_background = MODELS[kind], kind == "clipseg"
-
-    def load_model(self) -> PreTrainedModel:
-        return self.model_class.from_pretrained(self.args.model).eval()
+    @property
+    def knows_background(self) -> bool:
+        """Whether the model can answer that a pixel shows none of the classes."""
+        return self.model_class is CLIPSegForImageSegmentation
 
     def code_of_model(self) -> list[str]:
         on_demo = ("CLIPSEG_PATH", demo.CLIPSEG_PATH) if self.knows_background else ("CLIP_PATH", demo.CLIP_PATH)
