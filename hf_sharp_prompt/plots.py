@@ -22,15 +22,17 @@ def plot_accuracy_by_epoch(
     path: str | Path,
     title: str = "",
     baselines: Collection[str] = BASELINES,
+    epochs_between: int = 1,
 ) -> None:
     """Plot base and novel accuracy over the epochs, one line per method, with the spread over its seeds.
 
     Args:
-        histories: Per method, per seed: `base` and `novel`, each an accuracy in [0, 1] per epoch. A method that was
-            measured once is a marker at the last epoch.
+        histories: Per method, per seed: `base` and `novel`, each an accuracy in [0, 1] per measurement. A method that
+            was measured once is a marker at the last epoch.
         path: The PNG file to write.
         title: The title of the figure.
         baselines: The methods that are dashed horizontal lines, such as zero-shot CLIP.
+        epochs_between: The epochs between two measurements; the first is after as many.
     """
     from matplotlib.figure import Figure  # an extra; the rest of the package works without it
     from matplotlib.ticker import MaxNLocator
@@ -46,7 +48,8 @@ def plot_accuracy_by_epoch(
             if method in baselines:
                 axes.axhline(average[-1], color=colour, linestyle="--", linewidth=1, label=method)
                 continue
-            epochs = np.arange(1, curves.shape[1] + 1) if curves.shape[1] > 1 else np.array([last])
+            measured = np.arange(1, curves.shape[1] + 1) if curves.shape[1] > 1 else np.array([last])
+            epochs = epochs_between * measured
             axes.plot(epochs, average, color=colour, label=method, marker="o" if curves.shape[1] == 1 else None)
             axes.fill_between(epochs, curves.min(axis=0), curves.max(axis=0), color=colour, alpha=0.15, linewidth=0)
         axes.set(title=f"{half} classes", xlabel="epoch")

@@ -15,7 +15,7 @@ from .results import read_results
 
 
 RISE, FALL, EQUAL = 1.0, 0.5, 0.5
-"""In percentage points: how much base accuracy rises and falls again at least, and which novel falls count as equal."""
+"""In percentage points: how much base accuracy rises and falls at least, and which novel falls count as equal."""
 
 
 @dataclass(frozen=True)
@@ -49,11 +49,13 @@ class Tried:
 
 
 def read_tried(plan: Plan, output_dir: Path) -> list[Tried]:
-    """Read what the settings' runs measured."""
+    """Read what the settings' runs measured; those that have not been run are left out."""
     tried = []
     for setting in plan.settings:
         results = read_results(setting_directory(output_dir, setting.shots), SUITES["familiar"])
-        runs = [each[setting.name][0]["history"] for each in results.values()]
+        runs = [each[setting.name][0]["history"] for each in results.values() if succeeded(each.get(setting.name, []))]
+        if not runs:
+            continue
         curves = {half: [100 * sum(each) / len(runs) for each in zip(*(run[half] for run in runs))] for half in HALVES}
         tried.append(Tried(setting, curves["base"], curves["novel"]))
     return tried

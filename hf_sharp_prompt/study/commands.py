@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,11 +29,13 @@ class Command:
 
     Args:
         name: What it is called in the study's log.
-        words: The words behind `sharp-prompt`.
+        words: The words behind the module.
+        module: The module that Python runs.
     """
 
     name: str
     words: tuple[str, ...]
+    module: str = "hf_sharp_prompt"
 
 
 def write_recipes(recipes: Mapping[str, Mapping[str, Any]], directory: Path) -> list[str]:
@@ -75,7 +77,13 @@ def setting_commands(plan: Plan, output_dir: Path) -> list[Command]:
         )
         commands += [
             base2novel(
-                task, recipes, shots, plan.setting_seeds, setting_directory(output_dir, shots), "validation", EVERY_EPOCH
+                task,
+                recipes,
+                shots,
+                plan.setting_seeds,
+                setting_directory(output_dir, shots),
+                "validation",
+                EVERY_EPOCH,
             )
             for task in SUITES["familiar"]
         ]
@@ -87,9 +95,9 @@ def candidate_name(method: str, value: Any) -> str:
     return f"{method}_{value:g}"
 
 
-def hyperparameter_commands(plan: Plan, output_dir: Path, methods: Iterable[str]) -> list[Command]:
+def hyperparameter_commands(plan: Plan, output_dir: Path) -> list[Command]:
     """The runs that the methods' own hyperparameters are chosen by."""
-    tried = {name: plan.methods[name] for name in methods if plan.methods[name].candidates}
+    tried = {name: method for name, method in plan.methods.items() if method.candidates}
     recipes = write_recipes(
         {
             candidate_name(name, value): method.values(plan.setting, value)
@@ -125,8 +133,19 @@ def method_commands(
     )
     directory, seeds = output_dir / METHODS, list(seeds)
     return [
-        base2novel(task, recipes, plan.setting.shots, seeds, directory, "test", EVERY_3_EPOCHS if curves else AT_THE_END)
+        base2novel(
+            task, recipes, plan.setting.shots, seeds, directory, "test", EVERY_3_EPOCHS if curves else AT_THE_END
+        )
         for task in SUITES[suite]
+    ]
+
+
+def explanation_commands(plan: Plan, output_dir: Path, suite: str, seeds: Iterable[int]) -> list[Command]:
+    """Measurements of what may explain the accuracy of the methods that learn CoOp's context, on a suite's tasks."""
+    names = [name for name, method in plan.methods.items() if method.learns_a_context]
+    return [
+        replace(command, name=f"explanations_{command.name}", module="hf_sharp_prompt.study.explanations")
+        for command in method_commands(plan, output_dir, suite, names, seeds)
     ]
 
 
@@ -141,10 +160,10 @@ def trajectory_commands(plan: Plan, output_dir: Path) -> list[Command]:
     ]
 
 
-def long_tail_commands(plan: Plan, output_dir: Path, methods: Iterable[str]) -> list[Command]:
+def long_tail_commands(plan: Plan, output_dir: Path) -> list[Command]:
     """The runs on long tails, by imbalance."""
     study = plan.long_tail
-    recipes = write_recipes({name: study.values(name) for name in methods}, output_dir / "recipes" / "long_tail")
+    recipes = write_recipes({name: study.values(name) for name in study.methods}, output_dir / "recipes" / "long_tail")
     seeds = [str(seed) for seed in range(1, study.seeds + 1)]
     return [
         Command(
@@ -180,7 +199,8 @@ def base2novel(
         output_dir: Where results go.
         split: The split that is measured on.
         evaluate: Arguments that say when accuracy is measured.
-        save: Arguments that say which checkpoints are kept. A run is over in seconds, and begins again if it is killed.
+        save: Arguments that say which checkpoints are kept. By default none: a run is over in seconds, and begins again
+            if it is killed.
     """
     name = f"{output_dir.name}_{task}_{len(recipes)}_recipes_seeds_{'_'.join(map(str, seeds))}"
     return Command(

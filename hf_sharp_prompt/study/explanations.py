@@ -1,7 +1,7 @@
-"""What may explain a prompt's accuracy: how sharp its minimum is, how low, and how far its texts are from zero-shot CLIP's.
+"""What may explain a prompt's accuracy: the loss, its sharpness, and the distance of its texts from zero-shot CLIP's.
 
-It is a command of its own, so that tasks are measured side by side. It takes the arguments of the base-to-novel protocol,
-finds the adapters that these have trained, and writes a JSON file for each beside the others.
+It is a command of its own, so that tasks are measured side by side. It takes the arguments of the base-to-novel
+protocol, finds the adapters that these have trained, and writes a JSON file beside each.
 """
 
 from __future__ import annotations
@@ -29,8 +29,6 @@ from ..experiments.results import find_result, read_json, write_json
 EXPLANATION_NAME = "explanation.json"
 RADII = (0.1, 0.5)
 """The perturbation radii that sharpness is measured at."""
-ESTIMATES = {"ascent_steps": 5, "directions": 5, "probes": 10, "max_iterations": 30, "tolerance": 1e-2}
-"""How long sharpness is estimated: shorter than by default, since there are a thousand prompts."""
 
 
 def main(argv: Sequence[str]) -> int:
@@ -68,10 +66,14 @@ def explain(
     """
     images, _ = experiment.images_to_train_on(method, seed)
     if not isinstance(images, ImageFeatures):
-        raise ValueError(f"{method.name} learns tokens in the image tower, so its images would be encoded at every point.")
+        raise ValueError(
+            f"{method.name} learns tokens in the image tower, so its images would be encoded at every point."
+        )
     model = PeftModel.from_pretrained(experiment.load_model(), directory, is_trainable=True)
     loader = DataLoader(images, batch_size=len(images))
-    report = sharpness.report(model, loader, rhos=RADII, seed=0, **ESTIMATES)
+    report = sharpness.report(  # shorter than by default, since there are a thousand prompts
+        model, loader, rhos=RADII, ascent_steps=5, directions=5, probes=10, max_iterations=30, tolerance=1e-2
+    )
     return {**dataclasses.asdict(report), "distance": distance_from_zero_shot(model, experiment)}
 
 

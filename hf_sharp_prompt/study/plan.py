@@ -133,6 +133,7 @@ class Plan:
 
     Args:
         settings: The settings that CoOp is tried in.
+        max_epochs: The most epochs of a setting that may be chosen.
         setting: The setting that was chosen.
         setting_seeds: The seeds that it is tried with.
         hyperparameter_tasks: The tasks that hyperparameters are chosen on.
@@ -142,6 +143,7 @@ class Plan:
     """
 
     settings: Sequence[Setting]
+    max_epochs: int
     setting: Setting
     setting_seeds: Sequence[int]
     hyperparameter_tasks: Sequence[str]
@@ -156,6 +158,7 @@ def read_plan(path: Path = PLAN_PATH) -> Plan:
     setting, tuning, long_tail = content["setting"], content["hyperparameters"], content["long_tail"]
     return Plan(
         settings=[Setting(**candidate) for candidate in setting["candidates"]],
+        max_epochs=setting["max_epochs"],
         setting=Setting(**setting["chosen"]),
         setting_seeds=setting["seeds"],
         hyperparameter_tasks=tuning["tasks"],

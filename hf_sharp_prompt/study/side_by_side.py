@@ -1,6 +1,7 @@
 """Commands as processes of one thread each, several at a time.
 
-On few cores this is faster than one process of many threads: the demo's steps are small, and threads wait for each other.
+On few cores this is faster than one process of many threads: the demo's steps are small, so that threads wait for each
+other.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ def run_one(command: Command, directory: Path) -> int:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("ACCELERATE_")}
     with (directory / f"{command.name}.log").open("w", encoding="utf-8") as log:
         finished = subprocess.run(
-            [sys.executable, "-m", "hf_sharp_prompt", *command.words],
+            [sys.executable, "-m", command.module, *command.words],
             stdout=log,
             stderr=subprocess.STDOUT,
             env={**environment, "OMP_NUM_THREADS": "1"},
