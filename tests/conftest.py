@@ -21,7 +21,7 @@ LONGEST_FILES = [
     *("test_subspace_training.py", "test_checkpoint.py", "test_gpu_check.py", "test_clip_designs.py"),
     *("test_report.py", "test_seeded_trainer.py", "test_fidelity.py", "test_smoke.py"),
     *("test_convert.py", "test_train.py", "test_objectives_training.py", "test_local_hub.py"),
-    *("test_study_overfitting.py", "test_adapter_file.py", "test_tasks.py"),
+    *("test_adapter_file.py", "test_tasks.py"),
 ]
 
 

@@ -15,7 +15,7 @@ from .tables import signed, table
 SUBPT, GCSCOOP, SAMPLE = "SubPT (2023)", "GCSCoOp (2024)", "SAMPLe"
 KGCOOP, RSAM_PT = "KgCoOp (2023)", "RSAM-PT (2024)"
 BASE_PEAK, NOVEL_PEAK = 15, 3
-"""The epochs of CoOp's peaks on the validation splits, 15 and 4, or the measured one before; none is picked on test."""
+"""The epochs of CoOp's peaks on the validation splits are 15 and 4; accuracy is measured after every third."""
 
 
 @dataclass(frozen=True)

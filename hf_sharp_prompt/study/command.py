@@ -5,8 +5,8 @@
     sharp-prompt study --parts report        # tables and figures of what has been run
 
 docs/study.md reports it. The plan is hf_sharp_prompt/study/plan.yaml: the candidates, the rules by which settings are
-chosen, and what was chosen. Runs are processes of one thread, side by side. Interrupted, the same command continues where
-it stopped. Tables and figures are written after every part.
+chosen, and what was chosen. Runs are processes of one thread, side by side. Interrupted, the same command continues
+where it stopped. Tables and figures are written after every part.
 """
 
 from __future__ import annotations
@@ -64,10 +64,11 @@ def designs(plan: Plan, output_dir: Path) -> list[Command]:
 
 
 def explanations(plan: Plan, output_dir: Path) -> list[Command]:
-    """What may explain the accuracy of the methods that learn CoOp's context."""
-    return [
+    """What may explain the accuracy of the methods that learn CoOp's context; and landscapes of the first task."""
+    measured = [
         command for suite in SUITES for command in commands.explanation_commands(plan, output_dir, suite, COMMON_SEEDS)
     ]
+    return [*measured, commands.landscape_command(plan, output_dir, SUITES["familiar"][0])]
 
 
 def on_both_suites(plan: Plan, output_dir: Path, names: Sequence[str], seeds: Sequence[int]) -> list[Command]:

@@ -14,6 +14,8 @@ from .plan import REFERENCE, SUITES, Plan
 
 
 METHODS, TRAJECTORIES = "methods", "trajectories"  # Directories of the study.
+LANDSCAPES = ("coop", "coop_sam", "gcscoop", "subpt")
+"""The methods whose landscapes are drawn."""
 EPOCHS_BETWEEN = 3
 """The epochs between two measurements on the way."""
 STEPS_PER_EPOCH = 4
@@ -149,6 +151,12 @@ def explanation_commands(plan: Plan, output_dir: Path, suite: str, seeds: Iterab
     ]
 
 
+def landscape_command(plan: Plan, output_dir: Path, task: str) -> Command:
+    """The figure of the loss around some methods' prompts on a task."""
+    command = method_commands(plan, output_dir, "familiar", LANDSCAPES, [1])[SUITES["familiar"].index(task)]
+    return replace(command, name=f"landscapes_{command.name}", module="hf_sharp_prompt.study.landscapes")
+
+
 def trajectory_commands(plan: Plan, output_dir: Path) -> list[Command]:
     """Runs of CoOp that keep the prompt of every epoch, for the eigenvalues of its path."""
     values = plan.methods[REFERENCE].values(plan.setting, None)
@@ -199,8 +207,8 @@ def base2novel(
         output_dir: Where results go.
         split: The split that is measured on.
         evaluate: Arguments that say when accuracy is measured.
-        save: Arguments that say which checkpoints are kept. By default none: a run is over in seconds, and begins again
-            if it is killed.
+        save: Arguments that say which checkpoints are kept. By default none: a run is over in seconds, and begins
+            again if it is killed.
     """
     name = f"{output_dir.name}_{task}_{len(recipes)}_recipes_seeds_{'_'.join(map(str, seeds))}"
     return Command(

@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 
 RESAMPLES = 10_000
@@ -139,10 +138,3 @@ def mean_rank_correlation(pairs: Sequence[tuple[Sequence[float], Sequence[float]
 
     within: list[float] = [float(spearmanr(x, y).statistic) for x, y in pairs]
     return bootstrap_over_tasks_and_seeds([[each] for each in within], level)
-
-
-def ranks(values: Sequence[float]) -> NDArray[np.float64]:
-    """The ranks of values, from 1; equal values share the mean of theirs."""
-    from scipy.stats import rankdata  # an extra; the rest of the package works without it
-
-    return np.asarray(rankdata(values))

@@ -20,7 +20,6 @@ LONG_TAIL += ["--max_steps", "1", "--eval_split", "validation"]
 ARGUMENTS = {
     "run_base2novel": FOLDER,
     "run_long_tail": LONG_TAIL,
-    "study_overfitting": FOLDER,
     "plain_accelerate_loop": ["1"],
 }
 
