@@ -80,17 +80,13 @@ def choose_setting(tried: Sequence[Tried]) -> Setting:
 
 
 def read_candidates(plan: Plan, output_dir: Path) -> dict[str, dict[Any, float]]:
-    """Read, for each method with a hyperparameter, the harmonic mean by candidate, in percent."""
+    """Read, for each method whose candidates have been run, the harmonic mean by candidate, in percent."""
     results = read_results(output_dir / "hyperparameters", plan.hyperparameter_tasks)
     averages: Results = average(list(results.values()))
     return {
-        name: {
-            value: 100 * succeeded(averages[key])[0]["hm"]
-            for value in method.candidates
-            if (key := candidate_name(name, value)) in averages
-        }
+        name: {value: 100 * averages[candidate_name(name, value)][0]["hm"] for value in method.candidates}
         for name, method in plan.methods.items()
-        if method.candidates
+        if method.candidates and all(candidate_name(name, value) in averages for value in method.candidates)
     }
 
 

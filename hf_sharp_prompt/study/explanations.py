@@ -24,11 +24,7 @@ from ..experiments.failures import run_script
 from ..experiments.methods import Method
 from ..experiments.protocol import start
 from ..experiments.results import find_result, read_json, write_json
-
-
-EXPLANATION_NAME = "explanation.json"
-RADII = (0.1, 0.5)
-"""The perturbation radii that sharpness is measured at."""
+from .results import EXPLANATION_NAME, RADII
 
 
 def main(argv: Sequence[str]) -> int:

@@ -78,7 +78,7 @@ def describe_choices(plan: Plan, output_dir: Path) -> list[str]:
         parts.append(tables.candidates_table(candidates, plan.methods))
     for name, values in candidates.items():
         value = choices.choose_candidate(values)
-        if len(values) == len(plan.methods[name].candidates) and value != plan.methods[name].chosen:
+        if value != plan.methods[name].chosen:
             logger.warning(f"The rule chooses {value} for {name} here, and the plan has {plan.methods[name].chosen}.")
     return parts
 

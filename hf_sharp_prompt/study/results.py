@@ -8,9 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from ..experiments.results import Result, Results, read_json, succeeded
-from .explanations import EXPLANATION_NAME
 
 
+EXPLANATION_NAME = "explanation.json"
+"""What may explain a run's accuracy, beside its adapter."""
+RADII = (0.1, 0.5)
+"""The perturbation radii that sharpness is measured at."""
 Runs = dict[str, dict[int, Result]]
 """By task, the result of each seed."""
 

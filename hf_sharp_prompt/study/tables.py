@@ -9,9 +9,8 @@ from typing import Any
 from ..experiments.averages import average
 from ..experiments.results import Results, succeeded
 from .choices import Tried
-from .explanations import RADII
 from .plan import REFERENCE, Method
-from .results import Runs, runs_of, values_of
+from .results import RADII, Runs, runs_of, values_of
 from .statistics import Comparison, Interval, compare
 
 

@@ -1,7 +1,6 @@
 """The plan: recipes, settings and what was chosen."""
 
 import pytest
-import yaml
 
 from hf_sharp_prompt import demo
 from hf_sharp_prompt.experiments.recipes import RECIPES, list_recipes, read_recipe
@@ -86,7 +85,8 @@ def test_long_tails_are_run_at_every_imbalance_with_every_seed(tmp_path):
     words = [command.words for command in long_tail_commands(PLAN, tmp_path)]
     told = {(each[each.index("--imbalance_factor") + 1], each[each.index("--seeds") + 1]) for each in words}
     assert told == {(str(imbalance), str(seed)) for imbalance in (50, 100, 200) for seed in range(1, 6)}
-    assert all(yaml.safe_load(open(path))["num_train_epochs"] == 20 for path in words[0] if path.endswith(".yaml"))
+    recipes = [read_recipe(path).values for path in words[0] if path.endswith(".yaml")]
+    assert [values["num_train_epochs"] for values in recipes] == [20] * len(PLAN.long_tail.methods)
 
 
 def test_a_command_says_all_that_a_run_needs(tmp_path):
