@@ -383,6 +383,15 @@ class SharpPromptTrainingArguments(TrainingArguments):
         return [name for name, chooses in choosing.items() if chooses]
 
     @property
+    def given_class_counts(self) -> Sequence[int] | None:
+        """The training samples of each class as `class_counts` or, without it, `sharpness_args` gives them."""
+        return self.class_counts if self.class_counts is not None else self._sharpness_args.get("class_counts")
+
+    @property
+    def _sharpness_args(self) -> dict[str, Any]:
+        return _as_dict(self.sharpness_args)
+
+    @property
     def sharpness_rule(self) -> type[SharpnessRule]:
         """The kind of the sharpness rule."""
         return SharpnessRule.registry.find(self.sharpness)
@@ -391,7 +400,7 @@ class SharpPromptTrainingArguments(TrainingArguments):
     def _left_to_counts(self) -> list[str]:
         """The rule's hyperparameters that the classes' counts give, where `sharpness_args` does not."""
         fields = self.sharpness_rule.__dataclass_fields__  # type: ignore[attr-defined]  # rules are dataclasses
-        return [name for name in FROM_CLASS_COUNTS if name in fields and name not in (self.sharpness_args or {})]
+        return [name for name in FROM_CLASS_COUNTS if name in fields and name not in self._sharpness_args]
 
     def make_sharpness_rule(self, class_counts: Sequence[int] | None = None) -> SharpnessRule:
         """Make a new rule with the hyperparameters of `sharpness_args`.
@@ -400,11 +409,10 @@ class SharpPromptTrainingArguments(TrainingArguments):
             class_counts: The training samples of each class, for rules that need them where `sharpness_args` does not
                 have what follows from them.
         """
-        hyperparameters = _as_dict(self.sharpness_args)
+        found = {}
         if class_counts is not None:
             found = {name: FROM_CLASS_COUNTS[name](class_counts) for name in self._left_to_counts}
-            hyperparameters = hyperparameters | found
-        return sharpness.create(self.sharpness, **hyperparameters)
+        return sharpness.create(self.sharpness, **self._sharpness_args, **found)
 
     def make_loss(self, class_counts: Sequence[int]) -> long_tail.LongTailLoss:
         """Make a new loss with the hyperparameters of `loss_args`: cross entropy, where only the weights change.

@@ -27,8 +27,8 @@ def count_classes(args: SharpPromptTrainingArguments, train_dataset: Any) -> lis
     try:
         counted = class_counts(train_dataset)
     except ValueError as error:
-        if args.class_counts is not None:
-            return args.class_counts
+        if args.given_class_counts is not None:
+            return list(args.given_class_counts)
         raise ValueError(f"{error} Or set class_counts in the training arguments.") from error
     if args.class_counts not in (None, counted):
         raise ValueError(

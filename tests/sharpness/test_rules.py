@@ -451,6 +451,12 @@ class TestErrors:
         with pytest.raises(ValueError, match="focalsam: class_counts must be the number of training samples of each"):
             create("focalsam", **given)
 
+    def test_a_label_without_a_class_count(self):
+        problem = Problem("A")
+        sharp = SharpnessAware(create("focalsam", class_counts=[9, 3]), problem.trained)
+        with pytest.raises(ValueError, match="focalsam: class_counts has 2 classes, and a sample has the label 2"):
+            sharp.backward(lambda: problem.losses(0), problem.labels(0))
+
     def test_an_open_bound(self, monkeypatch):
         """For rules that divide by a hyperparameter."""
         monkeypatch.setattr(SharpnessRule.registry, "_members", dict(SharpnessRule.registry))

@@ -62,8 +62,18 @@ class FocalSAM(SharpnessRule, name="focalsam"):
         c = c.to(w.device, torch.promote_types(w.dtype, torch.float32))
 
         def sharp(labels: torch.Tensor) -> torch.Tensor:
+            if labels.device.type == "cpu":  # Elsewhere looking at them would wait for the device.
+                self._check_have_counts(labels)
             return c[labels.clamp(min=0)]  # Ignored samples are labelled -100.
 
         g_r = gradient(sample_mask=lambda labels: 1 - sharp(labels))
         g_s = gradient(sample_mask=sharp)
         return g_r + gradient(offset=self.rho * unit(g_s), sample_mask=sharp)
+
+    def _check_have_counts(self, labels: torch.Tensor) -> None:
+        without = labels[labels >= len(self.class_counts)]
+        if len(without):
+            raise ValueError(
+                f"focalsam: class_counts has {len(self.class_counts)} classes, and a sample has the label "
+                f"{int(without[0])}; give one count for each class, by label."
+            )
