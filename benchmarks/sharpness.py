@@ -38,6 +38,7 @@ BATCH_SIZE = 32
 STEPS_PER_EPOCH = 10  # a whole number of looksam's cycles of five
 HYPERPARAMETERS: dict[str, dict[str, Any]] = {
     "imbsam": {"tail_classes": range(36, 72)},
+    "focalsam": {"class_counts": range(100, 0, -1)},
     "saf": {"start": 0, "epochs_ago": 1},
     "mesa": {"start": 0},
 }

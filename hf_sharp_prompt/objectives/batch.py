@@ -27,6 +27,7 @@ class Batch:
             by the number of processes. By default the step has only this micro-batch.
         frozen_image_features: The images' features from `model.encode_images`, if the loop has them. By default
             objectives that need them compute them.
+        sample_weights: What each sample weighs, where a sharpness rule weighs the classes. By default all weigh 1.
     """
 
     model: nn.Module
@@ -36,6 +37,7 @@ class Batch:
     index: torch.Tensor | None = None
     size: torch.Tensor | float | None = None
     frozen_image_features: torch.Tensor | None = None
+    sample_weights: torch.Tensor | None = None
 
     @property
     def logits(self) -> torch.Tensor:
@@ -51,8 +53,8 @@ class Batch:
 
     @cached_property
     def share(self) -> torch.Tensor:
-        """The labels that count here, as a share of those in the whole batch."""
-        return self.counted.sum() / self._whole
+        """What the labels that count here weigh, as a share of those in the whole batch."""
+        return self._weight / self._whole
 
     def mean(self, values: torch.Tensor) -> torch.Tensor:
         """Return this micro-batch's part of a mean over the whole batch. The parts of all micro-batches add up to it.
@@ -60,8 +62,16 @@ class Batch:
         Args:
             values: A value for each sample; or a scalar, for what depends on the model alone.
         """
-        total = values[self.counted].sum() if values.dim() else values * self.counted.sum()
-        return total / self._whole
+        if not values.dim():
+            return values * self._weight / self._whole
+        counted = values[self.counted]
+        if self.sample_weights is not None:
+            counted = counted * self.sample_weights[self.counted]
+        return counted.sum() / self._whole
+
+    @property
+    def _weight(self) -> torch.Tensor:
+        return self.counted.sum() if self.sample_weights is None else self.sample_weights[self.counted].sum()
 
     @property
     def _whole(self) -> torch.Tensor | float:

@@ -12,7 +12,8 @@ from ..hyperparameters import Registry, WithHyperparameters, hyperparameter
 __all__ = ["Gradient", "SampleMask", "SharpnessRule", "create", "hyperparameter", "names"]
 
 SampleMask = Callable[[torch.Tensor], torch.Tensor]
-"""From the labels of samples to whether they count, a boolean tensor of the same length."""
+"""From the labels of samples to whether they count, a boolean tensor of the same length; or to what they weigh, of a
+floating-point type."""
 
 
 class Gradient(Protocol):
@@ -37,8 +38,8 @@ class Gradient(Protocol):
     def __call__(self, offset: torch.Tensor | None = None, sample_mask: SampleMask | None = None) -> torch.Tensor:
         """`∇L(w + offset)`, or `∇L(w)` without an offset.
 
-        With `sample_mask`, which maps labels to whether they count, L is the sum of those samples' losses over the
-        size of the whole batch.
+        With `sample_mask`, which maps labels to whether they count or what they weigh, L is the sum of those samples'
+        losses, weighted, over the size of the whole batch.
         """
 
     def draw_normal(self) -> torch.Tensor:
@@ -68,11 +69,13 @@ class SharpnessRule(WithHyperparameters, ABC):
 
     Attributes:
         tells_classes_apart: True if it asks for gradients with a `sample_mask`, for which each sample has one label.
+        weighs_classes: True if such a `sample_mask` gives weights.
     """
 
     state: dict[str, torch.Tensor]
     registry: ClassVar[Registry[SharpnessRule]] = Registry("sharpness rule")
     tells_classes_apart: ClassVar[bool] = False
+    weighs_classes: ClassVar[bool] = False
 
     def __init_subclass__(cls, name: str) -> None:
         SharpnessRule.registry[name] = cls

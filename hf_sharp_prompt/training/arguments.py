@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
@@ -25,6 +25,9 @@ from ..sharpness.step.sharpness_aware import M_SHARPNESS
 from .epoch_schedule import EPOCH_SCHEDULES
 from .optim_args import check_optim_args
 
+
+FROM_CLASS_COUNTS: dict[str, Callable[[Sequence[int]], Any]] = {"tail_classes": tail_classes, "class_counts": list}
+"""Hyperparameter of a sharpness rule → what makes it of the training samples of each class."""
 
 CLASS_SAMPLING = {"class_balanced": 0.0, "square_root": 0.5}
 """Sampling strategy → exponent of [`~data.ClassFrequencySampler`]."""
@@ -80,7 +83,8 @@ class SharpPromptTrainingArguments(TrainingArguments):
             hyperparameters, and `sharpness` becomes `"none"`.
         sharpness_args (`dict`, *optional*):
             The rule's hyperparameters, e.g. `{"rho": 0.1}`, as a dict or as JSON; the others take the values of
-            the rule's paper. `imbsam`'s tail classes are by default those with fewer than 20 training samples.
+            the rule's paper. `imbsam`'s tail classes are by default those with fewer than 20 training samples, and
+            `focalsam`'s class counts those of the training samples.
         rho_schedule (`str`, defaults to `"constant"`):
             How the perturbation radius goes over the run: `"constant"`, `"linear"` or `"cosine"` to zero, or
             `"learning_rate"`, proportional to it (as GSAM's paper).
@@ -358,27 +362,57 @@ class SharpPromptTrainingArguments(TrainingArguments):
     @property
     def needs_class_counts(self) -> bool:
         """True if the training samples of each class must be known."""
-        return self.changes_loss or self._leaves_tail_to_counts
+        return self.changes_loss or bool(self._left_to_counts)
 
     @property
     def changes_loss(self) -> bool:
         """True if another loss than the model's own is minimised."""
-        return self.loss is not None or self.reweighting_beta is not None
+        return bool(self.arguments_that_choose_a_loss)
 
     @property
-    def _leaves_tail_to_counts(self) -> bool:
-        return self.sharpness == "imbsam" and "tail_classes" not in (self.sharpness_args or {})
+    def arguments_that_choose_a_loss(self) -> list[str]:
+        """The arguments in use that replace the model's own loss.
+
+        A rule that weighs the classes is one of them, since it needs the loss of each sample.
+        """
+        choosing = {
+            "loss": self.loss is not None,
+            "reweighting_beta": self.reweighting_beta is not None,
+            f"sharpness={self.sharpness!r}": self.sharpness_rule.weighs_classes,
+        }
+        return [name for name, chooses in choosing.items() if chooses]
+
+    @property
+    def given_class_counts(self) -> Sequence[int] | None:
+        """The training samples of each class as `class_counts` or, without it, `sharpness_args` gives them."""
+        return self.class_counts if self.class_counts is not None else self._sharpness_args.get("class_counts")
+
+    @property
+    def _sharpness_args(self) -> dict[str, Any]:
+        return _as_dict(self.sharpness_args)
+
+    @property
+    def sharpness_rule(self) -> type[SharpnessRule]:
+        """The kind of the sharpness rule."""
+        return SharpnessRule.registry.find(self.sharpness)
+
+    @property
+    def _left_to_counts(self) -> list[str]:
+        """The rule's hyperparameters that the classes' counts give, where `sharpness_args` does not."""
+        fields = self.sharpness_rule.__dataclass_fields__  # type: ignore[attr-defined]  # rules are dataclasses
+        return [name for name in FROM_CLASS_COUNTS if name in fields and name not in self._sharpness_args]
 
     def make_sharpness_rule(self, class_counts: Sequence[int] | None = None) -> SharpnessRule:
         """Make a new rule with the hyperparameters of `sharpness_args`.
 
         Args:
-            class_counts: The training samples of each class, for `imbsam` where `sharpness_args` has no tail classes.
+            class_counts: The training samples of each class, for rules that need them where `sharpness_args` does not
+                have what follows from them.
         """
-        hyperparameters = _as_dict(self.sharpness_args)
-        if self._leaves_tail_to_counts and class_counts is not None:
-            hyperparameters = {**hyperparameters, "tail_classes": tail_classes(class_counts)}
-        return sharpness.create(self.sharpness, **hyperparameters)
+        found = {}
+        if class_counts is not None:
+            found = {name: FROM_CLASS_COUNTS[name](class_counts) for name in self._left_to_counts}
+        return sharpness.create(self.sharpness, **self._sharpness_args, **found)
 
     def make_loss(self, class_counts: Sequence[int]) -> long_tail.LongTailLoss:
         """Make a new loss with the hyperparameters of `loss_args`: cross entropy, where only the weights change.
@@ -450,9 +484,9 @@ class SharpPromptTrainingArguments(TrainingArguments):
                 f"loss_args is set but loss is not; choose one of {', '.join(long_tail.names())}, or drop loss_args."
             )
         if self.changes_loss and self.label_smoothing_factor:
+            replacing = " and ".join(self.arguments_that_choose_a_loss)
             raise ValueError(
-                "label_smoothing_factor smooths the model's own loss, and loss or reweighting_beta replaces it; drop "
-                "one of them."
+                f"label_smoothing_factor smooths the model's own loss, and {replacing} replaces it; drop one of them."
             )
         self.make_loss([1, 1])
         self.class_weights([1, 1])

@@ -195,7 +195,7 @@ class SeededTrainer(TrainerHooks):
             "label_smoothing_factor": self.args.label_smoothing_factor,
             "loss": self.args.loss,
             "reweighting_beta": self.args.reweighting_beta,
-            "sharpness='imbsam'": self.args.sharpness == "imbsam",
+            f"sharpness={self.args.sharpness!r}": self.args.sharpness_rule.tells_classes_apart,
         }
         if needing := [name for name, value in needing_indices.items() if value]:
             raise ValueError(

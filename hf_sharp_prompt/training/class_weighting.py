@@ -27,8 +27,8 @@ def count_classes(args: SharpPromptTrainingArguments, train_dataset: Any) -> lis
     try:
         counted = class_counts(train_dataset)
     except ValueError as error:
-        if args.class_counts is not None:
-            return args.class_counts
+        if args.given_class_counts is not None:
+            return list(args.given_class_counts)
         raise ValueError(f"{error} Or set class_counts in the training arguments.") from error
     if args.class_counts not in (None, counted):
         raise ValueError(
@@ -41,7 +41,8 @@ def count_classes(args: SharpPromptTrainingArguments, train_dataset: Any) -> lis
 class ClassWeighting:
     """The loss that training minimises instead of the model's own, with the classes weighted as the arguments say.
 
-    It is the Trainer's `compute_loss_func`. Evaluation, and training before `begin_run`, take plain cross entropy.
+    The Trainer's `compute_loss_func` returns it. Evaluation, and training before `begin_run`, take plain cross
+    entropy.
 
     Args:
         args: The training arguments.
@@ -85,12 +86,16 @@ class ClassWeighting:
         self.loss.weights = weights * samples / total
 
     def __call__(
-        self, outputs: Any, labels: torch.Tensor, num_items_in_batch: torch.Tensor | int | None = None
+        self,
+        outputs: Any,
+        labels: torch.Tensor,
+        num_items_in_batch: torch.Tensor | int | None = None,
+        sample_weights: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """Return the loss of a micro-batch, as the Trainer's `compute_loss_func`."""
+        """Return the loss of a micro-batch; arguments as for `compute_loss_func`, and what each sample weighs."""
         trains = self.model is not None and self.model.training
         loss = self.loss if trains else weighted_cross_entropy
-        return loss(logits_of(outputs), labels, num_items_in_batch=num_items_in_batch)
+        return loss(logits_of(outputs), labels, num_items_in_batch=num_items_in_batch, sample_weights=sample_weights)
 
 
 def _shortened(counts: Sequence[int]) -> str:

@@ -12,7 +12,6 @@ from torch import nn
 
 from ..objectives import Objective
 from ..objectives.labels import IGNORED, NO_OBJECT
-from ..sharpness import SharpnessRule
 from ..tuners.prompted_classifier import find_prompted_classifier
 from .arguments import SharpPromptTrainingArguments
 
@@ -94,7 +93,7 @@ def check_class_order(dataset: Any, names: Sequence[str] | None) -> None:
 
 
 def check_parts_fit_labels(
-    model: nn.Module, args: SharpPromptTrainingArguments, rule: SharpnessRule, objectives: Sequence[Objective]
+    model: nn.Module, args: SharpPromptTrainingArguments, objectives: Sequence[Objective]
 ) -> None:
     """Check that nothing needs one label for each image where objects or pixels have labels.
 
@@ -105,7 +104,7 @@ def check_parts_fit_labels(
     if classifier is None or classifier.labels_images:
         return
     parts = {
-        f"sharpness={rule.name!r}": rule.tells_classes_apart,
+        f"sharpness={args.sharpness!r}": args.sharpness_rule.tells_classes_apart,
         **{f"the objective {each.name!r}": each.reads_image_logits for each in objectives},
         f"loss={args.loss!r}": args.loss,
         "reweighting_beta": args.reweighting_beta,

@@ -24,10 +24,12 @@ class MicroBatch:
         inputs: The model's inputs by name.
         frozen_image_features: What the frozen image tower makes of the images, where vision tokens train and an
             objective asks for it; batch × width.
+        sample_weights: What each sample weighs in the loss; None if all weigh 1.
     """
 
     inputs: dict[str, Any]
     frozen_image_features: torch.Tensor | None = None
+    sample_weights: torch.Tensor | None = None
 
     @property
     def compares_texts(self) -> bool:
@@ -35,15 +37,17 @@ class MicroBatch:
         return {"pixel_values", "input_ids"} <= self.inputs.keys()
 
     def keep(self, sample_mask: SampleMask, whole: bool) -> MicroBatch:
-        """Return the micro-batch with the labels ignored of the samples that do not count.
+        """Return the micro-batch with the labels ignored of the samples that do not count, or with weights.
 
         Args:
-            sample_mask: From labels to whether their samples count.
+            sample_mask: From labels to whether their samples count, or what they weigh.
             whole: True if samples influence each other's losses, so that all of them must be run. Otherwise only those
                 that count are run, or one if none does.
         """
         labels = self.inputs["labels"]
         counts = sample_mask(labels)
+        if counts.is_floating_point():
+            return replace(self, sample_weights=counts)
         inputs = {**self.inputs, "labels": ignore(labels, ~counts)}
         if whole:
             return replace(self, inputs=inputs)

@@ -82,10 +82,9 @@ class SharpPromptTrainer(SubspaceTrainer, PushingTrainer, SeededTrainer, Checkpo
         self._class_weighting = ClassWeighting(args) if args.changes_loss else None
         if self._class_weighting is not None:
             if kwargs.get("compute_loss_func") is not None:
-                raise ValueError(
-                    "compute_loss_func and the arguments loss or reweighting_beta each choose a loss; drop one."
-                )
-            kwargs["compute_loss_func"] = self._class_weighting
+                chosen = " and ".join(["compute_loss_func", *args.arguments_that_choose_a_loss])
+                raise ValueError(f"{chosen} each choose a loss; drop all but one.")
+            kwargs["compute_loss_func"] = self._compute_weighted_loss
         super().__init__(model, args, data_collator, **kwargs)
         self.objectives = ObjectiveSum(args.make_objectives(), self.accelerator)
         self._micro_batches: list[MicroBatch] = []
@@ -106,6 +105,8 @@ class SharpPromptTrainer(SubspaceTrainer, PushingTrainer, SeededTrainer, Checkpo
                 "Sharpness rules do not run in one process over several GPUs (torch.nn.DataParallel). Start one "
                 "process per GPU with `accelerate launch`, or show the process one GPU with CUDA_VISIBLE_DEVICES=0."
             )
+        self.objectives = ObjectiveSum(self.args.make_objectives(), self.accelerator)
+        check_parts_fit_labels(self.model, self.args, self.objectives.objectives)
         optimizer = super().create_optimizer(model)
         counts = count_classes(self.args, self.train_dataset)
         if self._class_weighting is not None and counts is not None:
@@ -120,8 +121,6 @@ class SharpPromptTrainer(SubspaceTrainer, PushingTrainer, SeededTrainer, Checkpo
             seed=self.args.seed,
             subspace=self.subspace,
         )
-        self.objectives = ObjectiveSum(self.args.make_objectives(), self.accelerator)
-        check_parts_fit_labels(self.model, self.args, self.sharpness.rule, self.objectives.objectives)
         self.objectives.begin_run(self.model, self._tokenizer)
         self._steps_taken.begin_run(self.objectives, is_early_stage=self.early_stage is not None)
         self._finiteness.begin_run(FinitenessCheck(self.sharpness), self.find_checkpoint_directory())
@@ -192,6 +191,11 @@ class SharpPromptTrainer(SubspaceTrainer, PushingTrainer, SeededTrainer, Checkpo
         self, model: nn.Module, num_items_in_batch: torch.Tensor | int | None, evaluated: Evaluated
     ) -> torch.Tensor:
         """Run the Trainer's forward and backward pass, whose loss `compute_loss` computes of what is evaluated."""
+        if evaluated.micro_batch.sample_weights is not None and self._class_weighting is None:
+            raise ValueError(
+                f"The rule {self.args.sharpness!r} weighs the samples, and so needs the loss of each; say so in its "
+                "class with weighs_classes = True."
+            )
         self._evaluated = evaluated
         try:
             return super().training_step(model, evaluated.micro_batch.inputs, num_items_in_batch)
@@ -212,10 +216,22 @@ class SharpPromptTrainer(SubspaceTrainer, PushingTrainer, SeededTrainer, Checkpo
         if self.objectives.objectives and model.training:
             micro_batch, constraint = self._evaluated or Evaluated(MicroBatch(inputs))
             size = self._find_size_of_batch(num_items_in_batch)
-            batch = Batch(model, inputs, outputs, labels, index, size, micro_batch.frozen_image_features)
+            batch = Batch(
+                *(model, inputs, outputs, labels, index, size),
+                frozen_image_features=micro_batch.frozen_image_features,
+                sample_weights=micro_batch.sample_weights,
+            )
             term = self.objectives.term(batch, constraint)
             loss = loss + term if constraint is None else term
         return (loss, outputs) if return_outputs else loss
+
+    def _compute_weighted_loss(
+        self, outputs: Any, labels: torch.Tensor, num_items_in_batch: torch.Tensor | int | None = None
+    ) -> torch.Tensor:
+        """Return the loss with the classes weighted, and the samples as the rule asks for; `compute_loss_func`."""
+        assert self._class_weighting is not None
+        sample_weights = None if self._evaluated is None else self._evaluated.micro_batch.sample_weights
+        return self._class_weighting(outputs, labels, num_items_in_batch, sample_weights)
 
     def _find_size_of_batch(self, num_items_in_batch: torch.Tensor | int | None) -> torch.Tensor | float | None:
         """Return what the Trainer divides this process's losses by: the step's samples over the number of processes.

@@ -51,3 +51,12 @@ class TestBatch:
         assert sum(batch.mean(torch.tensor(7.0)) for batch in batches) == 7
         assert Batch(nn.Identity(), {}, torch.zeros(5, 2), labels).mean(values) == 15 / 4
         assert Batch(nn.Identity(), {}, torch.zeros(0, 2)).mean(values[:0]) == 0
+
+    def test_weights_of_samples_hold_for_all_parts_of_the_mean(self):
+        """Otherwise focalsam's two parts of a batch have other objectives than the batch."""
+        values, labels = torch.tensor([1.0, 2.0, 100.0]), torch.tensor([0, 1, -100])
+        weights = torch.tensor([0.25, 0.5, 9.0])
+        batch = Batch(nn.Identity(), {}, torch.zeros(3, 2), labels, size=4, sample_weights=weights)
+        assert batch.mean(values) == 1.25 / 4
+        assert batch.mean(torch.tensor(7.0)) == 7 * 0.75 / 4
+        assert batch.share == 0.75 / 4

@@ -5,8 +5,8 @@ import re
 from hf_sharp_prompt.sharpness import SharpnessRule, create, names
 
 
-NEEDED = {"imbsam": {"tail_classes": [2]}}
-NEEDS_LABELS = {"imbsam"}
+NEEDED = {"imbsam": {"tail_classes": [2]}, "focalsam": {"class_counts": [9, 7, 1, 4, 3]}}
+NEEDS_LABELS = {"imbsam", "focalsam"}
 REMEMBERS = {"fsam", "sample", "looksam", "graphsam", "extragradient"}
 DRAWS = {"gnm", "rwp"}
 

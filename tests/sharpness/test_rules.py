@@ -176,6 +176,28 @@ class TestAgainstTheEquation:
 
         self.assert_follows(create("graphsam", rho=rho, radius=radius, alpha=alpha), direction)
 
+    @pytest.mark.parametrize("counts", [[500, 50, 5], [5, 50, 500], [1, 0, 0]])
+    @pytest.mark.parametrize(("weight", "gamma"), [(0.8, 5.5), (1.2, 0.5), (1.0, 0.0), (0.0, 2.0)])
+    def test_focalsam(self, weight, gamma, counts):
+        """`∇(L - λL^γ)(w) + λ∇L^γ(w + ρ·u(∇L^γ(w)))`, each class's loss a share of the batch, one after another."""
+        rho, plain = 0.3, Problem.losses
+
+        def gradient_of_class(problem: Problem, step: int, label: int, offset: torch.Tensor) -> torch.Tensor:
+            problem.losses = lambda step: plain(problem, step) * (problem.labels(step) == label)
+            return problem.gradient_at(step, offset)
+
+        def direction(problem: Problem, step: int, _: int) -> torch.Tensor:
+            zero = torch.zeros(35, dtype=torch.float64)
+            focal = [(1 - count / sum(counts)) ** gamma for count in counts]
+            here = [gradient_of_class(problem, step, label, zero) for label in range(3)]
+            g_gamma = sum(f * g for f, g in zip(focal, here, strict=True))
+            epsilon = rho * g_gamma / g_gamma.norm() if g_gamma.any() else zero
+            there = [gradient_of_class(problem, step, label, epsilon) for label in range(3)]
+            g_gamma_there = sum(f * g for f, g in zip(focal, there, strict=True))
+            return sum(here) - weight * g_gamma + weight * g_gamma_there
+
+        self.assert_follows(create("focalsam", rho=rho, weight=weight, gamma=gamma, class_counts=counts), direction)
+
     @pytest.mark.parametrize("stage", [0, 1, 3])
     def test_gnm(self, stage):
         generator, sigma = torch.Generator().manual_seed(7), [0.8, 0.4, 0.2, 0.1][stage]
@@ -289,6 +311,17 @@ def test_imbsam_perturbs_for_the_tail_alone(classes):
     torch.testing.assert_close(actual, expected, rtol=0, atol=1e-10)
 
 
+def test_focalsam_with_equal_weights_is_sam():
+    """And its loss is the batch's, whatever the classes weigh."""
+    problem, same = Problem("A", "B", "c"), Problem("A", "B", "c")
+    rule = create("focalsam", rho=0.3, weight=1.0, gamma=0.0, class_counts=[9, 3, 1])
+    sharp, sam = SharpnessAware(rule, problem.trained), SharpnessAware(create("sam", rho=0.3), same.trained)
+    for step in range(3):
+        loss = problem.follow_rule(sharp, step)
+        assert float(loss) == pytest.approx(float(same.follow_rule(sam, step)), abs=1e-12)
+        torch.testing.assert_close(problem.values(), same.values(), rtol=0, atol=1e-12)
+
+
 @pytest.mark.parametrize("name", ["sam", "gcsam", "gsam", "gnp", "crsam", "looksam", "graphsam", "fsam"])
 def test_the_perturbation_goes_up_the_gradient_by_rho(name):
     """Otherwise rho is not the radius that papers report; for those that remember, in their first step."""
@@ -347,6 +380,7 @@ def test_gcsam_without_a_lower_bound_never_follows_the_gradient_alone(low, angle
         ("looksam", {"rho": 0.1, "k": 5, "alpha": 0.7}),
         ("crsam", {"rho": 0.1, "gamma": 0.1, "beta": 0.1}),
         ("imbsam", {"rho": 0.05, "tail_classes": [2]}),
+        ("focalsam", {"rho": 0.05, "weight": 0.8, "gamma": 5.5, "class_counts": [9, 7, 1, 4, 3]}),
         ("graphsam", {"rho": 0.05, "radius": 0.05, "alpha": 0.99}),
         ("rwp", {"gamma": 0.01, "alpha": 0.5}),
         ("gnm", {"rho": 0.05, "sigma": 0.1}),
@@ -397,7 +431,7 @@ class TestErrors:
 
     @pytest.mark.parametrize("name", names())
     def test_a_hyperparameter_out_of_its_range(self, name):
-        for each in hyperparameters(name) - {"tail_classes"}:
+        for each in hyperparameters(name) - {"tail_classes", "class_counts"}:
             with pytest.raises(ValueError, match=f"{name}: {each} must be a .* number >= .*, got -1.5"):
                 make_rule(name, **{each: -1.5})
 
@@ -411,6 +445,17 @@ class TestErrors:
     def test_no_tail_classes(self, given):
         with pytest.raises(ValueError, match="imbsam: tail_classes must name the class indices that count as tail"):
             create("imbsam", **given)
+
+    @pytest.mark.parametrize("given", [{}, {"class_counts": []}, {"class_counts": [3, -1]}, {"class_counts": [0, 0]}])
+    def test_no_class_counts(self, given):
+        with pytest.raises(ValueError, match="focalsam: class_counts must be the number of training samples of each"):
+            create("focalsam", **given)
+
+    def test_a_label_without_a_class_count(self):
+        problem = Problem("A")
+        sharp = SharpnessAware(create("focalsam", class_counts=[9, 3]), problem.trained)
+        with pytest.raises(ValueError, match="focalsam: class_counts has 2 classes, and a sample has the label 2"):
+            sharp.backward(lambda: problem.losses(0), problem.labels(0))
 
     def test_an_open_bound(self, monkeypatch):
         """For rules that divide by a hyperparameter."""

@@ -48,6 +48,7 @@ def test_the_loss_falls(rule: str, design: str, tmp_path: Path):
             str(tmp_path),
             sharpness=rule,
             sharpness_args=NEEDED.get(rule),
+            class_counts=LABELS.bincount().tolist(),
             per_device_train_batch_size=len(LABELS),
             max_steps=4,
             learning_rate=0.02,

@@ -2,11 +2,11 @@
 
 import pytest
 import torch
-from sharpness.every_rule import NEEDED, names
+from sharpness.every_rule import NEEDED, NEEDS_LABELS, names
 from training.detection_runs import CLASSES, make_detector, make_scenes, make_trainer, prompt_of, train
 
 
-DETECTING = [name for name in names() if name not in ("imbsam", "saf", "mesa")]
+DETECTING = [name for name in names() if name not in NEEDS_LABELS]
 BATCH = ("image_features", "labels", "boxes")
 
 
@@ -80,6 +80,7 @@ def test_vision_tokens_learn_boxes(tmp_path):
     ("arguments", "words"),
     [
         ({"sharpness": "imbsam", "sharpness_args": {"tail_classes": [0]}}, "sharpness='imbsam'"),
+        ({"sharpness": "focalsam"}, "sharpness='focalsam'"),
         ({"sharpness": "saf"}, "the objective 'saf'"),
         ({"sharpness": "mesa"}, "the objective 'mesa'"),
         ({"objectives": ["promptsrc", "prograd"]}, "'promptsrc' and the objective 'prograd'"),

@@ -43,6 +43,7 @@ REFUSING = {
     "reweighting_beta": {"reweighting_beta": 0.9, "class_counts": [4] * 5},
     "loss": {"loss": "logit_adjustment", "class_counts": [4] * 5},
     "sharpness='imbsam'": {"sharpness": "imbsam", "sharpness_args": {"tail_classes": [1]}},
+    "sharpness='focalsam'": {"sharpness": "focalsam", "class_counts": [4] * 5},
 }
 
 

@@ -9,6 +9,7 @@ from training.long_tail_runs import COUNTS, WIDTH, Cosine, make_data, make_train
 
 from hf_sharp_prompt import SharpPromptTrainer, SharpPromptTrainingArguments
 from hf_sharp_prompt.objectives import long_tail
+from hf_sharp_prompt.sharpness.rules.focalsam import FocalSAM
 
 
 @pytest.fixture
@@ -36,7 +37,7 @@ def test_it_is_what_a_hand_written_loop_does(epochs, tmp_path):
     torch.testing.assert_close(trained, model.weight.detach(), rtol=1e-10, atol=1e-12)
 
 
-@pytest.mark.parametrize(("loss", "rule"), rotate(long_tail.names(), ["imbsam", "sam", "gnm", "none"]))
+@pytest.mark.parametrize(("loss", "rule"), rotate(long_tail.names(), ["imbsam", "focalsam", "gnm", "sam", "none"]))
 def test_micro_batches_make_the_whole_batch(loss, rule, tmp_path, without_noise):
     """Dividing by each micro-batch's own weights, as torch's weighted cross entropy does, would make rare classes'
     weight depend on how the batch is cut; so would a micro-batch without any of imbsam's tail.
@@ -120,6 +121,49 @@ def test_imbsam_runs_the_whole_batch_where_samples_see_each_other(tmp_path):
     torch.testing.assert_close(trainer.model.weight.detach(), (model.weight - 0.5 * direction).detach())
 
 
+def by_hand(classes: list[float], data, weight: torch.Tensor, offset: torch.Tensor | float = 0.0) -> torch.Tensor:
+    """The gradient of the batch's cross entropy with a weight for each class."""
+    model = Cosine()
+    weight = (weight + offset).detach().requires_grad_()
+    logits = torch.func.functional_call(model, {"weight": weight}, (data.features[:, 0],))["logits"]
+    losses = cross_entropy(logits, data.labels, reduction="none")
+    classes = torch.tensor(classes, dtype=torch.float64)
+    return torch.autograd.grad((classes[data.labels] * losses).mean(), weight)[0]
+
+
+@pytest.mark.parametrize("given", [None, [4, 3, 2, 9]], ids=["counted", "given"])
+def test_focalsam_weighs_the_classes_by_their_counts(given, tmp_path):
+    """Otherwise the sharpness of rare classes counts no more than that of frequent ones."""
+    arguments = {"rho": 0.1, "weight": 0.7, "gamma": 2.0} | ({} if given is None else {"class_counts": given})
+    trainer = make_trainer(tmp_path, sharpness="focalsam", sharpness_args=arguments)
+    trainer.train()
+    weight, data, counts = Cosine().weight.detach(), make_data(), given or COUNTS
+    focal = [0.7 * (1 - count / sum(counts)) ** 2 for count in counts]
+    for _ in range(3):
+        g_s = by_hand(focal, data, weight)
+        sharp = by_hand(focal, data, weight, 0.1 * g_s / g_s.norm())
+        weight = weight - 0.5 * (by_hand([1 - each for each in focal], data, weight) + sharp)
+    torch.testing.assert_close(trainer.model.weight.detach(), weight, rtol=1e-10, atol=1e-12)
+
+
+def test_focalsam_weighs_the_objectives_terms_as_the_losses(tmp_path):
+    """With equal weights it is sam. A term that were added whole to both parts of the batch would count twice."""
+    arguments = {"objectives": {"mesa": {"start": 0, "decay": 0.8}}, "loss": "logit_adjustment"}
+    equal = {"rho": 0.05, "weight": 0.4, "gamma": 0.0}
+    focal = train(tmp_path, sharpness="focalsam", sharpness_args=equal | {"rho": 0.0}, **arguments)
+    plain = train(tmp_path, sharpness="none", **arguments)
+    torch.testing.assert_close(focal, plain, rtol=1e-10, atol=1e-12)
+    focal = train(tmp_path, sharpness="focalsam", sharpness_args=equal | {"weight": 1.0}, **arguments)
+    torch.testing.assert_close(focal, train(tmp_path, sharpness="sam", **arguments), rtol=1e-10, atol=1e-12)
+
+
+def test_a_rule_that_weighs_samples_says_so(tmp_path, monkeypatch):
+    """Otherwise the weights would be ignored without a word."""
+    monkeypatch.setattr(FocalSAM, "weighs_classes", False)
+    with pytest.raises(ValueError, match=r"'focalsam' weighs the samples.* weighs_classes = True"):
+        make_trainer(tmp_path, sharpness="focalsam").train()
+
+
 @pytest.mark.parametrize(("strategy", "exponent"), [("class_balanced", 0.0), ("square_root", 0.5)])
 def test_classes_are_drawn_as_asked(strategy, exponent, tmp_path):
     """By the strategy's frequencies, and again in each epoch."""
@@ -154,6 +198,7 @@ def test_objectives_that_remember_samples_go_with_balanced_classes(tmp_path):
         ({"loss_args": {"margin": 1}}, "loss_args is set but loss is not"),
         ({"reweighting_beta": 1.0}, "beta must be at least 0 and below 1"),
         ({"loss": "gcl", "label_smoothing_factor": 0.1}, "label_smoothing_factor smooths the model's own loss"),
+        ({"sharpness": "focalsam", "label_smoothing_factor": 0.1}, "and sharpness='focalsam' replaces it"),
         ({"reweighting_beta": 0.9, "reweighting_epochs": [3]}, "the last of 3 epochs, counted from 0, is 2"),
     ],
 )
@@ -187,7 +232,10 @@ def test_counts_may_be_said_where_they_cannot_be_seen(tmp_path):
     torch.testing.assert_close(said, train(tmp_path, loss="ldam"))
 
 
-def test_two_losses_are_refused(tmp_path):
-    arguments = SharpPromptTrainingArguments(str(tmp_path), loss="gcl", use_cpu=True, report_to="none")
-    with pytest.raises(ValueError, match="each choose a loss"):
+@pytest.mark.parametrize(
+    ("arguments", "named"), [({"loss": "gcl"}, "loss"), ({"sharpness": "focalsam"}, "sharpness='focalsam'")]
+)
+def test_two_losses_are_refused(arguments, named, tmp_path):
+    arguments = SharpPromptTrainingArguments(str(tmp_path), use_cpu=True, report_to="none", **arguments)
+    with pytest.raises(ValueError, match=f"compute_loss_func and {named} each choose a loss"):
         SharpPromptTrainer(Cosine(), arguments, train_dataset=make_data(), compute_loss_func=cross_entropy)

@@ -41,7 +41,7 @@ KEEPING_CLOSE = {
 LONG_TAILS = {
     "random": {"loss": "ldam", "reweighting_beta": 0.9, "reweighting_epochs": [1], "sharpness": "imbsam"},
     "class_balanced": {"train_sampling_strategy": "class_balanced"},
-    "square_root": {"train_sampling_strategy": "square_root", "loss": "logit_adjustment"},
+    "square_root": {"train_sampling_strategy": "square_root", "loss": "logit_adjustment", "sharpness": "focalsam"},
 }
 
 

@@ -81,7 +81,11 @@ class LongTailLoss(WithHyperparameters, nn.Module, ABC):
         """
 
     def forward(
-        self, logits: torch.Tensor, labels: torch.Tensor, num_items_in_batch: torch.Tensor | int | None = None
+        self,
+        logits: torch.Tensor,
+        labels: torch.Tensor,
+        num_items_in_batch: torch.Tensor | int | None = None,
+        sample_weights: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Return the loss, a scalar. The arguments are those of [`weighted_cross_entropy`]."""
         if logits.shape[-1] != len(self.class_counts):
@@ -91,9 +95,9 @@ class LongTailLoss(WithHyperparameters, nn.Module, ABC):
             )
         logits = _at_least_float32(logits)
         if not self.training:
-            return weighted_cross_entropy(logits, labels, None, num_items_in_batch)
+            return weighted_cross_entropy(logits, labels, None, num_items_in_batch, sample_weights)
         adjusted = self.adjust(logits, labels.where(labels != IGNORED, 0))
-        return weighted_cross_entropy(adjusted, labels, self.weights, num_items_in_batch)
+        return weighted_cross_entropy(adjusted, labels, self.weights, num_items_in_batch, sample_weights)
 
 
 def names() -> list[str]:
@@ -126,6 +130,7 @@ def weighted_cross_entropy(
     labels: torch.Tensor,
     weights: torch.Tensor | None = None,
     num_items_in_batch: torch.Tensor | int | None = None,
+    sample_weights: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Return the cross entropy with each sample weighted by its class: `Σ w_y·ℓ / n`.
 
@@ -139,6 +144,7 @@ def weighted_cross_entropy(
         weights: The weight of each class; by default all weigh 1.
         num_items_in_batch: n, where the batch is part of a larger one, as the Trainer gives it. By default the number
             of samples here that count.
+        sample_weights: What each sample weighs besides; by default 1.
 
     Returns:
         The loss, a scalar, in float32 or better.
@@ -147,6 +153,8 @@ def weighted_cross_entropy(
     losses = cross_entropy(_at_least_float32(logits), labels, reduction="none", ignore_index=IGNORED)
     if weights is not None:
         losses = losses * weights.to(losses)[labels.where(counted, 0)]
+    if sample_weights is not None:
+        losses = losses * sample_weights.to(losses)
     if num_items_in_batch is None:
         num_items_in_batch = counted.sum().clamp(min=1)
     elif torch.is_tensor(num_items_in_batch):

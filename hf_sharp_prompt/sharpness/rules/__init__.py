@@ -4,6 +4,7 @@ from . import (
     asam,
     crsam,
     extragradient,
+    focalsam,
     fsam,
     gcsam,
     gnm,
