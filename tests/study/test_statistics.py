@@ -23,13 +23,13 @@ def test_the_bootstrap_draws_tasks_and_then_seeds_of_each():
     values = [[1.0, 2.0], [10.0, 14.0, 12.0], [-3.0, 0.0, 1.0, 5.0, 2.0]]
     found = bootstrap_over_tasks_and_seeds(values, level=0.9, resamples=20_000)
     random, means = np.random.default_rng(1), []
-    for _ in range(20_000):
+    for _ in range(4_000):
         drawn = [values[index] for index in random.integers(3, size=3)]
         means.append(np.mean([np.mean(random.choice(each, size=len(each))) for each in drawn]))
     low, high = np.quantile(means, [0.05, 0.95])
     assert found.mean == pytest.approx(np.mean([1.5, 12.0, 1.0]))
-    assert found.low == pytest.approx(low, abs=0.2)
-    assert found.high == pytest.approx(high, abs=0.2)
+    assert found.low == pytest.approx(low, abs=0.3)
+    assert found.high == pytest.approx(high, abs=0.3)
 
 
 def test_one_task_has_the_interval_of_its_seeds():
