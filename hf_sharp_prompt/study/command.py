@@ -115,11 +115,16 @@ def make_parser() -> argparse.ArgumentParser:
         description=f"{summary}\n\n{text}", formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "--parts", nargs="+", choices=PARTS, default=list(PARTS), help="What to run. Default: all, in order."
+        "--parts",
+        nargs="+",
+        choices=PARTS,
+        default=list(PARTS),
+        metavar="PART",
+        help=f"What to run, of: {', '.join(PARTS)}. Default: all, in this order.",
     )
     parser.add_argument(
         "--processes",
-        type=int,
+        type=at_least_one,
         default=os.cpu_count() or 1,
         help="Processes side by side. Default: one for each core.",
     )
@@ -127,3 +132,10 @@ def make_parser() -> argparse.ArgumentParser:
         "--output_dir", type=Path, default=OUTPUT_DIR, help=f"Where everything goes. Default: {OUTPUT_DIR}."
     )
     return parser
+
+
+def at_least_one(word: str) -> int:
+    """A number of processes from the command line."""
+    if not word.isdecimal() or int(word) < 1:
+        raise argparse.ArgumentTypeError(f"it must be a whole number of at least 1, got {word!r}")
+    return int(word)

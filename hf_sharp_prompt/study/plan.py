@@ -9,12 +9,12 @@ from typing import Any
 
 import yaml
 
-from .. import demo
+from ..experiments.manuals.shared import FAMILIAR_TASKS, UNFAMILIAR_TASKS
 from ..experiments.recipes import RECIPES, read_recipe
 
 
 PLAN_PATH = Path(__file__).with_name("plan.yaml")
-SUITES = {"familiar": tuple(demo.FAMILIAR_TASKS), "unfamiliar": tuple(demo.UNFAMILIAR_TASKS)}
+SUITES = {"familiar": tuple(FAMILIAR_TASKS), "unfamiliar": tuple(UNFAMILIAR_TASKS)}
 """The suites of the demo, by the name that the study's tables have for them."""
 REFERENCE = "coop"
 """The method that all others are compared with."""
