@@ -20,6 +20,8 @@ EPOCHS_BETWEEN = 3
 """The epochs between two measurements on the way."""
 STEPS_PER_EPOCH = 4
 """With 4 shots and 32 to 36 base classes, batches of 32, and the last incomplete one dropped."""
+NO_CHECKPOINTS = ("--save_strategy", "no")
+"""A run is over in seconds, and begins again if it is killed."""
 AT_THE_END = ("--eval_strategy", "no")
 EVERY_EPOCH = ("--eval_strategy", "epoch")
 EVERY_3_EPOCHS = ("--eval_strategy", "steps", "--eval_steps", str(EPOCHS_BETWEEN * STEPS_PER_EPOCH))
@@ -116,7 +118,14 @@ def hyperparameter_commands(plan: Plan, output_dir: Path) -> list[Command]:
 
 
 def method_commands(
-    plan: Plan, output_dir: Path, suite: str, methods: Iterable[str], seeds: Iterable[int], curves: bool = False
+    plan: Plan,
+    output_dir: Path,
+    suite: str,
+    methods: Iterable[str],
+    seeds: Iterable[int],
+    *,
+    curves: bool = False,
+    directory: str = METHODS,
 ) -> list[Command]:
     """The runs of methods on a suite's tasks.
 
@@ -127,16 +136,23 @@ def method_commands(
         methods: The methods' names.
         seeds: The seeds.
         curves: Whether accuracy is measured on the way, and not at the end alone.
+        directory: The directory of the study that results go to.
     """
     chosen = {name: plan.methods[name] for name in methods}
     recipes = write_recipes(
         {name: method.values(plan.setting, method.chosen) for name, method in chosen.items()},
-        output_dir / "recipes" / "methods",
+        output_dir / "recipes" / directory,
     )
-    directory, seeds = output_dir / METHODS, list(seeds)
+    seeds = list(seeds)
     return [
         base2novel(
-            task, recipes, plan.setting.shots, seeds, directory, "test", EVERY_3_EPOCHS if curves else AT_THE_END
+            task,
+            recipes,
+            plan.setting.shots,
+            seeds,
+            output_dir / directory,
+            "test",
+            EVERY_3_EPOCHS if curves else AT_THE_END,
         )
         for task in SUITES[suite]
     ]
@@ -158,14 +174,9 @@ def landscape_command(plan: Plan, output_dir: Path, task: str) -> Command:
 
 
 def trajectory_commands(plan: Plan, output_dir: Path) -> list[Command]:
-    """Runs of CoOp that keep the prompt of every epoch, for the eigenvalues of its path."""
-    values = plan.methods[REFERENCE].values(plan.setting, None)
-    recipes = write_recipes({REFERENCE: values}, output_dir / "recipes" / TRAJECTORIES)
-    keep = ["--save_strategy", "epoch", "--save_total_limit", "1000"]
-    return [
-        base2novel(task, recipes, plan.setting.shots, [1], output_dir / TRAJECTORIES, "test", AT_THE_END, keep)
-        for task in SUITES["familiar"]
-    ]
+    """Records of the path of CoOp's prompt on every task of `familiar`."""
+    commands = method_commands(plan, output_dir, "familiar", [REFERENCE], [1], directory=TRAJECTORIES)
+    return [replace(command, module="hf_sharp_prompt.study.recording") for command in commands]
 
 
 def long_tail_commands(plan: Plan, output_dir: Path) -> list[Command]:
@@ -178,7 +189,7 @@ def long_tail_commands(plan: Plan, output_dir: Path) -> list[Command]:
             f"long_tail_{imbalance}_seed{seed}",
             (
                 *("long_tail", "--recipes", *recipes, "--seeds", seed, "--imbalance_factor", str(imbalance)),
-                *("--max_per_class", str(study.max_per_class), "--save_strategy", "no"),
+                *("--max_per_class", str(study.max_per_class), *NO_CHECKPOINTS),
                 *("--output_dir", str(long_tail_directory(output_dir, imbalance))),
             ),
         )
@@ -195,7 +206,6 @@ def base2novel(
     output_dir: Path,
     split: str,
     evaluate: Sequence[str],
-    save: Sequence[str] = ("--save_strategy", "no"),
 ) -> Command:
     """A command of the base-to-novel protocol.
 
@@ -207,8 +217,6 @@ def base2novel(
         output_dir: Where results go.
         split: The split that is measured on.
         evaluate: Arguments that say when accuracy is measured.
-        save: Arguments that say which checkpoints are kept. By default none: a run is over in seconds, and begins
-            again if it is killed.
     """
     name = f"{output_dir.name}_{task}_{len(recipes)}_recipes_seeds_{'_'.join(map(str, seeds))}"
     return Command(
@@ -216,6 +224,6 @@ def base2novel(
         (
             *("base2novel", "--dataset", task, "--shots", str(shots), "--seeds", *map(str, seeds)),
             *("--recipes", *recipes, "--output_dir", str(output_dir)),
-            *("--eval_split", split, *evaluate, *save),
+            *("--eval_split", split, *evaluate, *NO_CHECKPOINTS),
         ),
     )

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from statistics import mean
 
+import numpy as np
+
 from ..experiments.results import Results
 from ..files import written_whole
 from ..plots import plot_accuracy_by_epoch, plot_angles
@@ -16,7 +18,7 @@ from .figures import plot_scatter, plot_spectra
 from .plan import LONG_TAIL_REFERENCE, REFERENCE, SUITES, Plan
 from .results import Runs, read_explanation, read_results, runs_of
 from .statistics import Interval, mean_rank_correlation
-from .trajectories import Array, early_and_late, read_path, share_within, spectrum
+from .trajectories import PATH_NAME, Array, early_and_late, share_within, spectrum
 
 
 logger = logging.getLogger(__name__)
@@ -140,10 +142,8 @@ def correlate(explained: Mapping[str, Runs]) -> dict[str, dict[str, Interval]]:
 
 def read_paths(output_dir: Path) -> list[dict[str, Array]]:
     """The early and the late path of CoOp's prompt, by task."""
-    directories = {task: output_dir / TRAJECTORIES / task / REFERENCE / "seed1" for task in SUITES["familiar"]}
-    paths = {
-        task: read_path(directory) for task, directory in directories.items() if any(directory.glob("checkpoint-*"))
-    }
+    files = {task: output_dir / TRAJECTORIES / task / REFERENCE / "seed1" / PATH_NAME for task in SUITES["familiar"]}
+    paths = {task: np.load(file, allow_pickle=False) for task, file in files.items() if file.is_file()}
     stretches = [early_and_late(path, STRETCH) for path in paths.values()]
     return [dict(zip(paths, each)) for each in zip(*stretches)] or [{}, {}]
 

@@ -7,33 +7,14 @@ parameters over a stretch of epochs. If few of them are large, the path lies in 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors.numpy import load_file
 
 
+PATH_NAME = "path.npy"
+"""The file of a recorded path: epochs × parameters."""
 Array = NDArray[np.float64]
-
-
-def read_path(directory: Path) -> Array:
-    """Read the prompt of every epoch.
-
-    Args:
-        directory: The run's directory, with a checkpoint of every epoch.
-
-    Returns:
-        epochs × parameters.
-
-    Raises:
-        ValueError: There are no checkpoints.
-    """
-    checkpoints = sorted(directory.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]))
-    if not checkpoints:
-        raise ValueError(f"{directory} has no checkpoints; train with --save_strategy epoch.")
-    prompts = [load_file(path / "adapter_model.safetensors") for path in checkpoints]
-    return np.stack([np.concatenate([each[name].ravel() for name in sorted(each)]) for each in prompts]).astype(float)
 
 
 def spectrum(path: Array) -> tuple[Array, Array]:

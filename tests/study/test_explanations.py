@@ -3,12 +3,14 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
+from safetensors.numpy import load_file
 from support.demo_images import few_images
 
 from hf_sharp_prompt.experiments import base_to_novel, clip
-from hf_sharp_prompt.study import explanations, landscapes
+from hf_sharp_prompt.study import explanations, landscapes, recording
 
 
 @pytest.fixture(scope="module")
@@ -66,3 +68,12 @@ def test_a_prompt_that_moves_image_features_is_refused(words, tmp_path):
 def test_landscapes_are_drawn_side_by_side(words):
     assert landscapes.main(words, points=3) == 0
     assert Image.open(directory_of(words) / "landscapes.png").width > 300
+
+
+def test_the_path_of_a_prompt_is_recorded_after_every_epoch(words):
+    by_epoch = [word for word in words if word not in ("--max_steps", "2")]
+    assert recording.main([*by_epoch[:-1], words[-1], "--num_train_epochs", "3"]) == 0
+    path = np.load(directory_of(words) / "coop" / "seed1" / "path.npy")
+    trained = load_file(directory_of(words) / "coop" / "seed1" / "adapter_model.safetensors")
+    assert path.shape == (3, sum(tensor.size for tensor in trained.values()))
+    assert len(np.unique(path, axis=0)) == 3, "it moves in every epoch"

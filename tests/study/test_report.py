@@ -6,7 +6,6 @@ import re
 import numpy as np
 import pytest
 from PIL import Image
-from safetensors.numpy import save_file
 
 from hf_sharp_prompt.study import claims, report
 from hf_sharp_prompt.study.plan import SUITES, read_plan
@@ -50,12 +49,13 @@ def study(tmp_path_factory):
                 }
                 (adapter / "explanation.json").write_text(json.dumps(explanation))
         (directory / "summary.json").write_text(json.dumps(results))
-        for epoch in range(1, 41):
-            checkpoint = root / "trajectories" / task / "coop" / "seed1" / f"checkpoint-{4 * epoch}"
-            checkpoint.mkdir(parents=True)
-            width = 1 if epoch <= 15 else 30  # straight at first, in all directions later
-            moved = np.eye(30, dtype=np.float32)[epoch % width] * epoch
-            save_file({"context": moved}, checkpoint / "adapter_model.safetensors")
+        straight, wild = np.arange(15.0), np.arange(15, 40)  # epochs
+        path = np.zeros((40, 30))
+        path[:15, 0] = straight
+        path[wild, wild % 30] = wild
+        recorded = root / "trajectories" / task / "coop" / "seed1" / "path.npy"
+        recorded.parent.mkdir(parents=True)
+        np.save(recorded, path)
     return root
 
 
