@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -161,22 +161,24 @@ def method_commands(
 def explanation_commands(plan: Plan, output_dir: Path, suite: str, seeds: Iterable[int]) -> list[Command]:
     """Measurements of what may explain the accuracy of the methods that learn CoOp's context, on a suite's tasks."""
     names = [name for name, method in plan.methods.items() if method.learns_a_context]
-    return [
-        replace(command, name=f"explanations_{command.name}", module="hf_sharp_prompt.study.explanations")
-        for command in method_commands(plan, output_dir, suite, names, seeds)
-    ]
+    return [of_module("explanations", command) for command in method_commands(plan, output_dir, suite, names, seeds)]
+
+
+def of_module(name: str, command: Command) -> Command:
+    """A command of a module of the study that takes the same arguments as a protocol's command."""
+    return Command(f"{name}_{command.name}", command.words[1:], f"hf_sharp_prompt.study.{name}")
 
 
 def landscape_command(plan: Plan, output_dir: Path, task: str) -> Command:
     """The figure of the loss around some methods' prompts on a task."""
     command = method_commands(plan, output_dir, "familiar", LANDSCAPES, [1])[SUITES["familiar"].index(task)]
-    return replace(command, name=f"landscapes_{command.name}", module="hf_sharp_prompt.study.landscapes")
+    return of_module("landscapes", command)
 
 
 def trajectory_commands(plan: Plan, output_dir: Path) -> list[Command]:
     """Records of the path of CoOp's prompt on every task of `familiar`."""
     commands = method_commands(plan, output_dir, "familiar", [REFERENCE], [1], directory=TRAJECTORIES)
-    return [replace(command, module="hf_sharp_prompt.study.recording") for command in commands]
+    return [of_module("recording", command) for command in commands]
 
 
 def long_tail_commands(plan: Plan, output_dir: Path) -> list[Command]:

@@ -16,7 +16,8 @@ def runs_of(commands):
         words = list(each.words)
         seeds = words[words.index("--seeds") + 1 : words.index("--recipes")]
         recipes = [word.rpartition("/")[2].removesuffix(".yaml") for word in words if word.endswith(".yaml")]
-        found += [(recipe, words[2], int(seed)) for recipe in recipes for seed in seeds]
+        task = words[words.index("--dataset") + 1]
+        found += [(recipe, task, int(seed)) for recipe in recipes for seed in seeds]
     return found
 
 
@@ -74,3 +75,11 @@ def test_a_wrong_word_is_named(words, capsys):
     with pytest.raises(SystemExit):
         command.main(words)
     assert words[1] in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("part", ["trajectories", "explanations"])
+def test_modules_of_the_study_take_a_protocols_arguments(part, tmp_path):
+    """The protocol's own name is not among them."""
+    for each in command.PARTS[part](PLAN, tmp_path):
+        assert each.module.startswith("hf_sharp_prompt.study.")
+        assert each.words[0] == "--dataset"
