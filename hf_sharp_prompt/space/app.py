@@ -94,9 +94,9 @@ def make_app(
         with gr.Tab("One image"), gr.Row():
             with gr.Column(scale=1):
                 image = gr.Image(label="Image", type="filepath", image_mode=None, height=280)
+                compare_button = gr.Button("Compare", variant="primary")
                 if images:
                     gr.Examples([str(path) for path in images], image, label="Examples")
-                compare_button = gr.Button("Compare", variant="primary")
             with gr.Column(scale=2):
                 bars = gr.HTML(NO_IMAGE)
         with gr.Tab("Many images"):

@@ -9,13 +9,13 @@ from ..printable import printable
 from .prompts import Answer
 
 
-MOST_ROWS = 12
+MOST_ROWS = 10
 """How many classes are shown: the most probable ones under any prompt."""
 
 STYLE = """
-.heat-bars { width: 100%; border-collapse: collapse; }
+.heat-bars { width: 100%; border-collapse: collapse; border: 0 !important; }
 .heat-bars th, .heat-bars td { text-align: left; padding: 0.3em 0.6em !important; border: 0 !important; }
-.heat-bars tr { border-bottom: 1px solid rgba(128, 128, 128, 0.25) !important; }
+.heat-bars tr { border: solid rgba(128, 128, 128, 0.25) !important; border-width: 0 0 1px !important; }
 .heat-bars thead small { display: block; font-weight: 400; opacity: 0.7; }
 .heat-bars td { min-width: 7em; }
 .heat-bars .track { display: block; height: 0.6em; border-radius: 0.3em; background: rgba(128, 128, 128, 0.18); }

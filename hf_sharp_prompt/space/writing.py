@@ -7,7 +7,7 @@ import shutil
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from importlib.resources import files
 from pathlib import Path
 
@@ -15,7 +15,6 @@ import yaml
 from huggingface_hub import SpaceCardData
 from peft.utils import CONFIG_NAME, SAFETENSORS_WEIGHTS_NAME
 
-from .. import __version__
 from ..data.decoding import decode
 from ..demo import CLIP_PATH
 from ..inference.pictures import names_of_pictures
@@ -74,9 +73,7 @@ def write_space(
         (folder / IMAGES).mkdir(exist_ok=True)
         decode(path).save(folder / IMAGES / f"{name}.png")
     (folder / SETTINGS).write_text(yaml.safe_dump(asdict(settings), allow_unicode=True), encoding="utf-8")
-    (folder / REQUIREMENTS).write_text(
-        f"{requirement or f'hf-sharp-prompt[space]=={__version__}'}\n", encoding="utf-8"
-    )
+    (folder / REQUIREMENTS).write_text(f"{requirement or own_requirement()}\n", encoding="utf-8")
     shutil.copyfile(str(TEMPLATE / APP), folder / APP)
     (folder / CARD).write_text(make_card(settings.model, adapters, names), encoding="utf-8")
     make_public(folder)
@@ -128,6 +125,14 @@ def parts_of(adapter: str) -> list[str]:
     path = Path(adapter).expanduser()
     parts = path.resolve().parts if path.exists() else adapter.split("/")
     return [name for part in parts if (name := re.sub(r"[^\w.-]+", "_", part, flags=re.ASCII).strip("._-"))]
+
+
+def own_requirement() -> str:
+    """Return what installs this version of the package."""
+    try:
+        return f"hf-sharp-prompt[space]=={version('hf-sharp-prompt')}"
+    except PackageNotFoundError:  # A checkout is on the path, but not installed.
+        return "hf-sharp-prompt[space]"
 
 
 def make_card(model: str, adapters: Sequence[str], names: Sequence[str]) -> str:

@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 
+from hf_sharp_prompt.space.heat_bars import MOST_ROWS
+
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
@@ -74,7 +76,7 @@ def heads(page: Any) -> list[str]:
 def test_an_image_is_picked_and_prompts_are_chosen(page):
     page.locator(".gallery button, button.gallery-item").first.click()
     assert heads(page) == ["hand-written", "coop", "gcscoop"]
-    assert page.locator(".heat-bars tbody tr").count() == 12
+    assert page.locator(".heat-bars tbody tr").count() == MOST_ROWS
     widest = page.locator(".heat-bars .bar").first.bounding_box()
     assert widest["width"] > 20, "the bar of the most probable class is seen"
     page.get_by_label("gcscoop").uncheck()
@@ -87,7 +89,7 @@ def test_an_image_is_dropped_and_names_stay_text(page, space):
     names = ["<img src=x onerror=alert(1)>", "${alert(2)}", "{{alert(3)}}", "black heart"]
     page.get_by_label("Classes, one on each line").fill("\n".join(names))
     content = list((space / "images" / "black_heart.png").read_bytes())
-    target = page.get_by_role("button", name="Drop Image Here").element_handle()
+    target = page.get_by_role("button", name="Drop an image file here to upload").element_handle()
     page.evaluate(DROP, [target, "heart.png", content])
     assert heads(page) == ["hand-written", "coop", "gcscoop"]
     assert {*page.locator(".heat-bars tbody th").all_inner_texts()} == {*names}
