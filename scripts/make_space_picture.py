@@ -14,7 +14,7 @@ from hf_sharp_prompt.space import open_space
 ROOT = Path(__file__).parents[1]
 PICTURE = ROOT / "docs" / "images" / "space.png"
 
-SIZE = {"width": 1080, "height": 900}
+SIZE = {"width": 1080, "height": 960}
 
 EXAMPLE = 4
 """The place of an image whose colour the hand-written prompt does not see."""
