@@ -8,13 +8,19 @@ from typing import NoReturn
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser of a command on an adapter, whose complaint is one sentence, without the usage before it."""
+    """A parser of a command on an adapter, whose complaint is one sentence, without the usage before it.
 
-    def __init__(self, description: str) -> None:
+    Args:
+        description: The command's manual.
+        adapters: How many adapters it takes, as argparse's `nargs`; by default one.
+    """
+
+    def __init__(self, description: str, adapters: str | None = None) -> None:
         super().__init__(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
         self.add_argument(
             "adapter",
             metavar="ADAPTER",
+            nargs=adapters,
             help="The directory of a trained adapter, such as runs/train/flowers/gcscoop/seed1, or its Hub id.",
         )
 

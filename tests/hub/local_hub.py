@@ -12,8 +12,9 @@ subprocess. `hub.client.connect` makes the test's own process a client, which sa
 
 Repositories start with an empty commit (the Hub's holds a `.gitattributes`); anyone may read them, and the token
 writes in every namespace. Every file is a regular one, sent inside the commit: it is the server that asks the client
-for Git LFS or Xet, file by file, so the client's own upload path is unchanged and Xet stays enabled. What is not
-served (pull requests, tags, data sets, but for refusals, and Spaces) is answered by 501 and a message.
+for Git LFS or Xet, file by file, so the client's own upload path is unchanged and Xet stays enabled. Spaces are
+repositories whose ids here begin with `spaces/`; they are not run. What is not served (pull requests, tags, and data
+sets, but for refusals) is answered by 501 and a message.
 """
 
 from __future__ import annotations
@@ -69,7 +70,7 @@ class Commit(NamedTuple):
 
 @dataclass
 class Repository:
-    """A model repository: its commits by sha, oldest first, and where its branches point."""
+    """A repository of a model or a Space: its commits by sha, oldest first, and where its branches point."""
 
     commits: dict[str, Commit] = field(default_factory=dict)
     branches: dict[str, str] = field(default_factory=lambda: {"main": ""})
@@ -148,7 +149,11 @@ _ROUTES: list[tuple[re.Pattern[str], bool, Callable[..., Any]]] = []
 
 def _route(pattern: str, token: bool = False) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Register the endpoint that serves `METHOD /path`; with `token`, only to who is logged in."""
-    fields = {"repo": r"(?P<repo_id>[^/]+(?:/[^/]+)?)", "revision": r"(?P<revision>[^/]+)", "path": r"(?P<path>.+)"}
+    fields = {
+        "repo": r"(?P<repo_id>(?:spaces/)?[^/]+(?:/[^/]+)?)",
+        "revision": r"(?P<revision>[^/]+)",
+        "path": r"(?P<path>.+)",
+    }
 
     def register(endpoint: Callable[..., Any]) -> Callable[..., Any]:
         _ROUTES.append((re.compile(pattern.format(**fields)), token, endpoint))
@@ -200,8 +205,9 @@ class _Handler(BaseHTTPRequestHandler):
         token = self.headers.get("Authorization", "").removeprefix("Bearer ")
         if token not in ("", self.hub.token):
             raise HubError(401, "Invalid credentials in Authorization header")
+        path = url.path.replace("/api/spaces/", "/api/models/spaces/", 1)
         for pattern, needs_token, endpoint in _ROUTES:
-            if (match := pattern.fullmatch(f"{self.command} {url.path}")) and "create_pr" not in self.query:
+            if (match := pattern.fullmatch(f"{self.command} {path}")) and "create_pr" not in self.query:
                 if needs_token and not token:
                     raise HubError(401, "Invalid username or password.")
                 return endpoint(self, **{name: unquote(part) for name, part in match.groupdict().items() if part})
@@ -225,13 +231,17 @@ class _Handler(BaseHTTPRequestHandler):
     @_route("POST /api/repos/create", token=True)
     def create_repo(self) -> Any:
         wanted = json.loads(self.body)
-        repo_id = f"{wanted.get('organization') or self.hub.user}/{wanted['name']}"
+        name = f"{wanted.get('organization') or self.hub.user}/{wanted['name']}"
+        kind = wanted.get("type") or "model"
+        if kind == "space" and "sdk" not in wanted:
+            raise HubError(400, "A Space needs an sdk")
+        repo_id = f"spaces/{name}" if kind == "space" else name
         url = f"{self.hub.endpoint}/{repo_id}"
         if repo_id in self.hub.repositories:
-            raise HubError(409, "You already created this model repo", url=url)
+            raise HubError(409, f"You already created this {kind} repo", url=url)
         self.hub.repositories[repo_id] = Repository()
         self.hub.repositories[repo_id].add("main", "initial commit", {})
-        return {"url": url, "name": repo_id}
+        return {"url": url, "name": name}
 
     @_route("GET /api/models/{repo}(?:/revision/{revision})?")
     def model_info(self, repo_id: str, revision: str = "main") -> Any:
