@@ -13,17 +13,15 @@ from pathlib import Path
 from huggingface_hub import HfApi
 from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError
 
+from ..cards import CARD_NAME, PICTURE_NAME, make_public
 from ..hub import WAITS, ask_again, is_temporary, what_the_hub_said
 from ..training.arguments import SharpPromptTrainingArguments
-from ..training.model_card import PICTURE_NAME
-from ..training.push import make_public
 from .results import ADAPTER_FILES, checksums, read_json, write_json
 
 
 logger = logging.getLogger(__name__)
 
 PUSHED_NAME = "_pushed.json"
-CARD_NAME = "README.md"
 LONGEST_NAME = 96  # Characters of a repository's name.
 
 

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import logging
-import os
-import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -16,25 +13,21 @@ from typing import Any
 
 from huggingface_hub import CommitInfo
 from peft import PeftModel
-from transformers.trainer import TRAINING_ARGS_NAME
 from transformers.trainer_utils import HubStrategy, SaveStrategy
 from transformers.utils import PushInProgress
 from transformers.utils.hub import hf_api
 
+from ..cards import CARD_NAME, make_public
+from ..cards.writing import without_cards
 from ..compat.trainer import TrainerHooks
 from ..files import written_whole
 from ..hub import WAITS, ask_again, what_the_hub_said
+from .checkpoint import is_checkpoint
 
 
 logger = logging.getLogger(__name__)
 
 PROCESSOR_FOLDER = "processor"
-HOLDS_PATH = re.compile(r"(path|file|dir|directory|checkpoint)$")
-"""The names of fields that hold a path; elsewhere only one that exists is taken for a path."""
-CARD_NAME = "README.md"
-LOCAL_PATH = re.compile(r"(?<![\w:/.<])(?:~|[A-Za-z]:(?=[\\/]))?(?:[\\/][\w.+@-]+)+[\\/]?")
-"""A path in a text, which starts at the root, the home directory or a drive; in an address another character is
-ahead of it."""
 
 
 class PushError(OSError):
@@ -105,14 +98,12 @@ class PushingTrainer(TrainerHooks):
             return None
         if self.hub_model_id is None:
             self.init_hf_repo(token=token, private=private)
-        repository = str(self.hub_model_id)
         tags = kwargs.pop("tags", None) or []
         tags = [tags] if isinstance(tags, str) else list(tags)
         kwargs["tags"] = [*tags, *(tag for tag in getattr(self.model, "model_tags", None) or () if tag not in tags)]
-        kwargs.setdefault("model_name", repository.rpartition("/")[2])
         self.create_model_card(**kwargs)
         self.finish_push()
-        staged = self._stage_model()
+        staged = self._stage_model(self.output_directory / CARD_NAME)
         options = {"commit_message": commit_message, "token": token, "revision": revision or self.args.hub_revision}
         if blocking:
             return self._upload(staged, **options)
@@ -137,8 +128,13 @@ class PushingTrainer(TrainerHooks):
         jobs = [self._upload_in_background(self._stage_model(), commit_message=message, **options)]
         if self.args.hub_strategy in (HubStrategy.CHECKPOINT, HubStrategy.ALL_CHECKPOINTS):
             replaces_last = self.args.hub_strategy == HubStrategy.CHECKPOINT
-            options["path_in_repo"] = "last-checkpoint" if replaces_last else checkpoint.name
-            staged = _stage(lambda folder: shutil.copytree(checkpoint, folder, dirs_exist_ok=True))
+            path = options["path_in_repo"] = "last-checkpoint" if replaces_last else checkpoint.name
+
+            def fill(folder: Path) -> None:
+                shutil.copytree(checkpoint, folder, dirs_exist_ok=True)
+                self.write_card(folder, path)
+
+            staged = _stage(fill)
             jobs.append(self._upload_in_background(staged, commit_message=f"{message}, checkpoint", **options))
         if self.push_in_progress is None or self.push_in_progress.is_done():
             self.push_in_progress = PushInProgress(jobs)
@@ -157,8 +153,11 @@ class PushingTrainer(TrainerHooks):
             _internal_call: True if the Trainer calls it, and the model is not to be pushed.
         """
         if self.args.should_save:
-            with written_whole(output_dir or self.output_directory) as folder, self._processor_in_its_folder():
+            target = Path(output_dir or self.output_directory)
+            with written_whole(target) as folder, self._processor_in_its_folder(), without_cards():
                 super().save_model(str(folder), _internal_call=True)
+                if not is_checkpoint(target):  # A card takes longer than all the rest of a checkpoint.
+                    self.write_card(folder)
         if self.args.push_to_hub and not _internal_call:
             self.push_to_hub(commit_message="Model save", revision=self.args.hub_revision)
 
@@ -173,13 +172,20 @@ class PushingTrainer(TrainerHooks):
         finally:
             self.processing_class = processing_class
 
-    def _stage_model(self) -> tempfile.TemporaryDirectory:
-        """A folder with the model as it is now, its processor and its card."""
+    def write_card(self, folder: Path, subfolder: str | None = None) -> None:
+        """Write the model's card into a folder; what has no cards of its own writes none.
+
+        Args:
+            folder: The folder.
+            subfolder: Where the folder's files go in the repository; by default at the top.
+        """
+
+    def _stage_model(self, card: Path | None = None) -> tempfile.TemporaryDirectory:
+        """A folder with the model as it is now, its processor and its card, by default one of this moment."""
 
         def fill(folder: Path) -> None:
             self.save_model(str(folder), _internal_call=True)
-            card = self.output_directory / CARD_NAME
-            if card.is_file():
+            if card is not None and card.is_file():
                 shutil.copy(card, folder / CARD_NAME)
 
         return _stage(fill)
@@ -235,25 +241,6 @@ class _InItsFolder:
         return self.processor.save_pretrained(str(Path(directory, PROCESSOR_FOLDER)), **kwargs)
 
 
-def make_public(folder: Path) -> None:
-    """Take out of a folder that is to be pushed what is private.
-
-    The training arguments are removed (they hold the token), and local paths in the configs, states and card are cut
-    to their last part.
-    """
-    for path in sorted(folder.rglob("*")):
-        if path.name == TRAINING_ARGS_NAME:
-            path.unlink()
-        elif path.name.endswith(("config.json", "state.json")):
-            content = json.loads(path.read_text(encoding="utf-8"))
-            public = _without_paths(content)
-            if public != content:
-                path.write_text(json.dumps(public, indent=2, sort_keys=True), encoding="utf-8")
-        elif path.name == CARD_NAME:
-            text = path.read_text(encoding="utf-8")
-            path.write_text(LOCAL_PATH.sub(lambda found: _public(found[0]), text), encoding="utf-8")
-
-
 def _stage(fill: Callable[[Path], Any]) -> tempfile.TemporaryDirectory:
     """A folder to push, filled and made public."""
     staged = tempfile.TemporaryDirectory(prefix="push-")
@@ -264,29 +251,6 @@ def _stage(fill: Callable[[Path], Any]) -> tempfile.TemporaryDirectory:
         staged.cleanup()
         raise
     return staged
-
-
-def _without_paths(content: Any, key: str = "") -> Any:
-    """Return the same JSON with the last part of each string that is a local path."""
-    if isinstance(content, dict):
-        return {name: _without_paths(each, name) for name, each in content.items()}
-    if isinstance(content, list):
-        return [_without_paths(each, key) for each in content]
-    if not isinstance(content, str):
-        return content
-    is_relative = content.startswith(("./", "../", ".\\", "..\\"))
-    if HOLDS_PATH.search(key) and (is_relative or LOCAL_PATH.match(content)):
-        return _last_part(content)
-    return _public(content)
-
-
-def _public(text: str) -> str:
-    """Return the last part of a path that exists on this machine; any other text as it is."""
-    return _last_part(text) if os.path.isabs(text) and os.path.lexists(text) else text
-
-
-def _last_part(path: str) -> str:
-    return re.split(r"[\\/]", path.rstrip("\\/"))[-1]
 
 
 def _tokenizes(processor: Any) -> bool:
