@@ -36,6 +36,7 @@ PIPELINE_TAGS = {
 
 METRICS = {
     "accuracy": "accuracy",
+    "mean_per_class_accuracy": "mean of the classes' accuracies",
     "ece": "expected calibration error",
     "map": "mAP",
     "map50": "mAP50",
@@ -88,8 +89,8 @@ def model_card(
     words = _words_for_vit(config) if isinstance(config, ViTPromptConfig) else _words_for_clip(config, model)
     title = model_name or _title(design.title if design.name != CUSTOM else "Prompts", base, history)
     model_id = model_id or _one_word(title)
-    papers = [Paper(*design.reference)] if design.reference else []
-    papers += [Paper(citation, url) for citation, url in history.papers.items()]
+    cited = [*([design.reference] if design.reference else []), *history.papers.items()]
+    papers = {url or citation: Paper(citation, url) for citation, url in reversed(cited)}
     parts = [subfolder, None if model.active_adapter == "default" else model.active_adapter]
     subfolder = "/".join(part for part in parts if part)
     methods = {design.name, *history.tags} - {CUSTOM, "none"}
@@ -110,7 +111,7 @@ def model_card(
         subfolder=f', subfolder="{in_code(subfolder)}"' if subfolder else "",
         base=base,
         method=", ".join([design.title, *map(escape_around_code, history.method)]),
-        papers=papers,
+        papers=[*reversed(papers.values())],
         model_class=type(model.get_base_model()).__name__,
         tokens=design.learned(config),
         dataset=_describe_data(history),
@@ -140,7 +141,7 @@ def model_card(
 
 @functools.cache
 def _template() -> Template:
-    return Template(TEMPLATE.read_text(encoding="utf-8"))
+    return Template(TEMPLATE.read_text(encoding="utf-8"), keep_trailing_newline=True)
 
 
 def _prompt_config(model: PeftModel) -> CLIPPromptConfig | ViTPromptConfig:
@@ -220,7 +221,7 @@ def _model_index(history: History, task: str, model_name: str) -> dict[str, Any]
     """
     name, found = ", ".join(history.measured_on or history.dataset or ["not named"]), []
     for key, value in sorted(history.results.items()):
-        match = re.fullmatch(rf"(?:(.+)_)?({'|'.join(METRICS)})", key)
+        match = re.fullmatch(rf"(?:(.+?)_)?({'|'.join(METRICS)})", key)
         if match and math.isfinite(value):
             result = EvalResult(
                 task_type=task,
@@ -241,7 +242,7 @@ def _results(history: History) -> str:
     rows = [f"| {escape(name)} | {value:.4f} |" for name, value in sorted(history.results.items())]
     for metric in METRICS:
         base, novel = (history.results.get(f"{half}_{metric}") for half in ("base", "novel"))
-        if base and novel and metric != "ece":
+        if base and novel and metric in ("accuracy", "map", "mean_iou"):
             rows.append(
                 f"| harmonic mean of base and novel {METRICS[metric]} | {2 * base * novel / (base + novel):.4f} |"
             )
@@ -292,7 +293,10 @@ def _nearest_words(model: Any, config: CLIPPromptConfig | ViTPromptConfig) -> li
     if config.class_specific:  # of each class; the first one's are an example
         found = found[0]
     return [
-        (f"V{place}", ", ".join(f"{escape(token)} ({distance:.2f})" for token, distance in nearest))
+        (
+            f"V{place}",
+            ", ".join(f"{escape(token.removesuffix('</w>'))} ({distance:.2f})" for token, distance in nearest),
+        )
         for place, nearest in enumerate(found[:MAX_WORDS_ROWS], 1)
     ]
 

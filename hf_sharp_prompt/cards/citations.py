@@ -52,7 +52,8 @@ def paper_in(member: type) -> Paper | None:
     section = re.search(r"^Reference:\n((?:    .*\n?)+)", text, re.MULTILINE)
     if section is None:
         return None
-    cited, *_ = re.split(r"; | \((?=[A-Z]\w*\))|\. (?=[A-Z])", " ".join(section[1].split()))
+    reference = re.sub(r" \([A-Z]\w*\)", "", " ".join(section[1].split()))  # the name of what the paper proposes
+    cited, *_ = re.split(r"; |\. (?=[A-Z])|, equations? ", reference)  # without remarks
     url = re.search(r"https?://[^\s,;]+", cited)
     citation = re.sub(r",? *https?://[^\s,;]+", "", cited).rstrip(" .,")
     return Paper(citation, url[0].rstrip(".") if url else "")

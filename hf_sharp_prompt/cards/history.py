@@ -1,6 +1,7 @@
-"""What was seen of an adapter's training, which its config does not tell; the card carries it on."""
+"""What was seen of an adapter's training, which its config does not tell; the card carries it on.
 
-from __future__ import annotations
+`strict` checks the values by the annotations, which have to be types: hence no `from __future__ import annotations`.
+"""
 
 import dataclasses
 import json

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
+from huggingface_hub import ModelCard
 from peft import PeftModel
 
 from ..compat.peft import replace_cards
@@ -92,21 +94,27 @@ def save_card(model: PeftModel, output_dir: str | Path, model_id: str | None = N
         model_id: The name under which the adapter is loaded; by default the directory's.
     """
     path = Path(output_dir, CARD_NAME)
-    if _without_cards.get() or (path.is_file() and not _is_generated(path.read_text(encoding="utf-8"))):
+    old = path.read_text(encoding="utf-8") if path.is_file() else ""
+    if _without_cards.get() or not _is_generated(old):
         return
     history = history_of(model)
+    if old and not history.license:
+        history.license = ModelCard(old, ignore_metadata_errors=True).data.license
     if history.picture is not None:
         Path(output_dir, PICTURE_NAME).write_bytes(history.picture)
     model_card(model, history, model_id=model_id or path_to_load(output_dir)).save(path)
 
 
 def prepare_push(model: PeftModel, working_dir: str | os.PathLike[str], repo_id: str) -> None:
-    """Make a folder ready that `model.push_to_hub` is about to upload."""
-    Path(working_dir, CARD_NAME).unlink(missing_ok=True)  # the Hub's empty one, or that of another repository
+    """Make a folder ready that `model.push_to_hub` is about to upload.
+
+    The card in it is the repository's, or an empty one of transformers.
+    """
     save_card(model, Path(working_dir), repo_id)
     make_public(Path(working_dir))
 
 
 def _is_generated(card: str) -> bool:
-    """Whether this package or PEFT made a card."""
-    return "<!-- hf_sharp_prompt {" in card or "hf-sharp-prompt" in card or "[More Information Needed]" in card
+    """Whether this package or PEFT made a card, or it has no text."""
+    written = re.sub(r"\A\s*---\n.*?\n---", "", card, flags=re.DOTALL).strip()
+    return not written or any(sign in card for sign in ("hf-sharp-prompt", "[More Information Needed]"))

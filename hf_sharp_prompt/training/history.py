@@ -76,14 +76,15 @@ def measured(log_history: Sequence[dict[str, Any]]) -> dict[str, Any]:
             if name.startswith("eval_") and not re.search("runtime|per_second|model_preparation", name)
         }
         results |= values
-        if values:
+        headline = [name for name in values if re.fullmatch(r"(.+?_)?(accuracy|map|mean_iou)", name)]
+        headline = [name for name in headline if not name.endswith("_per_class_accuracy")] or [
+            *values.keys() & {"loss"}
+        ]
+        if headline:
             at: dict[str, float] = {name: entry[name] for name in ("epoch", "step") if name in entry}
             row = curve.setdefault(entry.get("step", 0), at)
-            row |= {
-                name: value for name, value in values.items() if re.search(r"(^|_)(loss|accuracy|map|mean_iou)$", name)
-            }
-    rows = [row for row in curve.values() if row.keys() - {"epoch", "step"}]
-    return {"results": results, "curve": rows}
+            row |= {name: values[name] for name in headline}
+    return {"results": results, "curve": [*curve.values()]}
 
 
 def _describe_method(args: SharpPromptTrainingArguments, followed: Sequence[SharpnessRule | Objective]) -> list[str]:
@@ -163,7 +164,8 @@ def _in_short(value: Any) -> str:
 
 def _last_logged(log_history: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     """What the rule and the objectives reported last, with the loss and the step."""
-    last: Mapping[str, Any] = next((entry for entry in reversed(log_history) if "gradient_norm" in entry or "sharpness" in entry), {})
+    entries = [entry for entry in log_history if entry.keys() & {"gradient_norm", "sharpness"}]
+    last = entries[-1] if entries else {}
     left_out = ("epoch", "learning_rate", "grad_norm")
     return {name: value for name, value in last.items() if name not in left_out and isinstance(value, int | float)}
 

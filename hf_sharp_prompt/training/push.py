@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from huggingface_hub import CommitInfo
+from huggingface_hub.errors import RepositoryNotFoundError
 from peft import PeftModel
 from transformers.trainer_utils import HubStrategy, SaveStrategy
 from transformers.utils import PushInProgress
@@ -22,6 +23,7 @@ from ..cards.writing import without_cards
 from ..compat.trainer import TrainerHooks
 from ..files import written_whole
 from ..hub import WAITS, ask_again, what_the_hub_said
+from .arguments import check_subfolder
 from .checkpoint import is_checkpoint
 
 
@@ -73,6 +75,7 @@ class PushingTrainer(TrainerHooks):
         token: str | None = None,
         revision: str | None = None,
         private: bool | None = None,
+        subfolder: str | None = None,
         **kwargs: Any,
     ) -> CommitInfo | Future[CommitInfo] | None:
         """Save the model in `output_dir`, then push it with its processor and card.
@@ -81,8 +84,9 @@ class PushingTrainer(TrainerHooks):
             commit_message: The commit's title.
             blocking: Whether to wait until it is pushed.
             token: A token with write access; by default that of the arguments.
-            revision: The branch; by default that of the arguments.
+            revision: The branch, which is made if it is not there; by default that of the arguments.
             private: Whether a new repository is private; by default as the arguments say.
+            subfolder: The folder of the repository; by default that of the arguments, and otherwise its top.
             **kwargs: Passed on to `create_model_card`.
 
         Returns:
@@ -90,7 +94,9 @@ class PushingTrainer(TrainerHooks):
 
         Raises:
             PushError: The Hub refuses, or still fails after further attempts. The model is saved in `output_dir`.
+            ValueError: `subfolder` is no folder of a repository.
         """
+        check_subfolder(subfolder)
         self.callback_handler.on_push_begin(self.args, self.state, self.control)
         token = token if token is not None else self.args.hub_token
         self.save_model(_internal_call=True)
@@ -101,10 +107,12 @@ class PushingTrainer(TrainerHooks):
         tags = kwargs.pop("tags", None) or []
         tags = [tags] if isinstance(tags, str) else list(tags)
         kwargs["tags"] = [*tags, *(tag for tag in getattr(self.model, "model_tags", None) or () if tag not in tags)]
-        self.create_model_card(**kwargs)
+        subfolder = subfolder or self.args.hub_subfolder
+        self.create_model_card(**kwargs, subfolder=subfolder)
         self.finish_push()
         staged = self._stage_model(self.output_directory / CARD_NAME)
         options = {"commit_message": commit_message, "token": token, "revision": revision or self.args.hub_revision}
+        options["path_in_repo"] = subfolder
         if blocking:
             return self._upload(staged, **options)
         return hf_api().run_as_future(self._upload, staged, **options)
@@ -125,17 +133,18 @@ class PushingTrainer(TrainerHooks):
         when = f"step {self.state.global_step}" if by_steps else f"epoch {int(self.state.epoch)}"
         message = f"Training in progress, {when}"
         options = {"token": self.args.hub_token, "revision": self.args.hub_revision}
-        jobs = [self._upload_in_background(self._stage_model(), commit_message=message, **options)]
+        top = self.args.hub_subfolder
+        jobs = [self._upload_in_background(self._stage_model(), commit_message=message, path_in_repo=top, **options)]
         if self.args.hub_strategy in (HubStrategy.CHECKPOINT, HubStrategy.ALL_CHECKPOINTS):
             replaces_last = self.args.hub_strategy == HubStrategy.CHECKPOINT
-            path = options["path_in_repo"] = "last-checkpoint" if replaces_last else checkpoint.name
+            path = "/".join(filter(None, (top, "last-checkpoint" if replaces_last else checkpoint.name)))
 
             def fill(folder: Path) -> None:
                 shutil.copytree(checkpoint, folder, dirs_exist_ok=True)
                 self.write_card(folder, path)
 
-            staged = _stage(fill)
-            jobs.append(self._upload_in_background(staged, commit_message=f"{message}, checkpoint", **options))
+            options |= {"path_in_repo": path, "commit_message": f"{message}, checkpoint"}
+            jobs.append(self._upload_in_background(_stage(fill), **options))
         if self.push_in_progress is None or self.push_in_progress.is_done():
             self.push_in_progress = PushInProgress(jobs)
         else:
@@ -196,16 +205,22 @@ class PushingTrainer(TrainerHooks):
         Raises:
             PushError: The Hub refuses, or still fails after further attempts.
         """
+        repository, revision, token = str(self.hub_model_id), options["revision"], options["token"]
+
+        def upload() -> CommitInfo:
+            if revision is not None:
+                hf_api().create_branch(repository, branch=revision, token=token, exist_ok=True)
+            return hf_api().upload_folder(repo_id=repository, folder_path=folder, **options)
+
         with staged as folder:
             try:
-                return ask_again(
-                    lambda: hf_api().upload_folder(repo_id=str(self.hub_model_id), folder_path=folder, **options),
-                    f"Pushing to {self.hub_model_id}",
-                    WAITS[-1:],  # the client itself tries a commit several times
-                )
+                # The client itself tries a commit several times.
+                return ask_again(upload, f"Pushing to {repository}", WAITS[-1:])
             except Exception as error:
+                if isinstance(error, RepositoryNotFoundError):
+                    self.hub_model_id = None  # The next push creates it.
                 raise PushError(
-                    f"{options['commit_message']!r} was not pushed to {self.hub_model_id}: "
+                    f"{options['commit_message']!r} was not pushed to {repository}: "
                     f"{what_the_hub_said(error)}. {self._where_it_is}"
                 ) from error
 

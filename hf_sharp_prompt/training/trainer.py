@@ -304,9 +304,10 @@ class SharpPromptTrainer(SubspaceTrainer, PushingTrainer, SeededTrainer, Checkpo
         """Write the card, `README.md`, of the trained prompts into the output directory.
 
         Takes the arguments of [`~transformers.Trainer.create_model_card`]; of these, `license`, `language`, `tags`,
-        `model_name` and `dataset` enter the card.
+        `model_name` and `dataset` enter the card; `subfolder` is the folder of the repository that it is for.
         """
         if not isinstance(self.model, PeftModel):
+            kwargs.pop("subfolder", None)
             super().create_model_card(*args, **kwargs)
         elif self.is_world_process_zero():
             self.make_card(self.describe(), *args, **kwargs).save(self.output_directory / CARD_NAME)
@@ -318,7 +319,7 @@ class SharpPromptTrainer(SubspaceTrainer, PushingTrainer, SeededTrainer, Checkpo
         history = self.describe()
         if history.picture is not None:
             (folder / PICTURE_NAME).write_bytes(history.picture)
-        self.make_card(history, subfolder=subfolder).save(folder / CARD_NAME)
+        self.make_card(history, subfolder=subfolder or self.args.hub_subfolder).save(folder / CARD_NAME)
 
     def make_card(self, history: History | None = None, *args: Any, **kwargs: Any) -> ModelCard:
         """Return the card of the trained prompts.
