@@ -1,6 +1,7 @@
-"""Train two adapters on the demo and leave them with their cards in model_cards/."""
+"""Train two adapters on the demo, and leave them in model_cards/ with their cards.
 
-Each folder is what a push would send, so that the code of its card runs in the checkout.
+Each folder is what a push would send, so that the code of its card runs in the checkout:
+`python scripts/make_model_cards.py`.
 """
 
 import sys

@@ -265,7 +265,7 @@ class _Handler(BaseHTTPRequestHandler):
         url = f"{self.hub.endpoint}/{repo_id}"
         if repo_id in self.hub.repositories:
             raise HubError(409, "You already created this model repo", url=url)
-        self.hub.repositories[repo_id] = Repository(private=bool(wanted.get("private")))
+        self.hub.repositories[repo_id] = Repository(private=wanted.get("visibility") == "private")
         self.hub.repositories[repo_id].add("main", "initial commit", {})
         return {"url": url, "name": repo_id}
 
