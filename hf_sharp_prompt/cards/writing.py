@@ -99,7 +99,8 @@ def save_card(model: PeftModel, output_dir: str | Path, model_id: str | None = N
         return
     history = history_of(model)
     if old and not history.license:
-        history.license = ModelCard(old, ignore_metadata_errors=True).data.license
+        license = ModelCard(old, ignore_metadata_errors=True).data.to_dict().get("license")
+        history.license = license if isinstance(license, str) else None
     if history.picture is not None:
         Path(output_dir, PICTURE_NAME).write_bytes(history.picture)
     model_card(model, history, model_id=model_id or path_to_load(output_dir)).save(path)

@@ -23,7 +23,7 @@ from ..cards.writing import without_cards
 from ..compat.trainer import TrainerHooks
 from ..files import written_whole
 from ..hub import WAITS, ask_again, what_the_hub_said
-from .arguments import check_subfolder
+from .arguments import SharpPromptTrainingArguments, check_subfolder
 from .checkpoint import is_checkpoint
 
 
@@ -46,6 +46,8 @@ class PushingTrainer(TrainerHooks):
     When the Hub fails while the Trainer is made or trains, a warning says so and the run goes on; the next push brings
     what is missing. `push_to_hub` raises.
     """
+
+    args: SharpPromptTrainingArguments
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._goes_on_without_hub = True
@@ -108,7 +110,7 @@ class PushingTrainer(TrainerHooks):
         tags = [tags] if isinstance(tags, str) else list(tags)
         kwargs["tags"] = [*tags, *(tag for tag in getattr(self.model, "model_tags", None) or () if tag not in tags)]
         subfolder = subfolder or self.args.hub_subfolder
-        self.create_model_card(**kwargs, subfolder=subfolder)
+        self.create_model_card(**kwargs | {"subfolder": subfolder})
         self.finish_push()
         staged = self._stage_model(self.output_directory / CARD_NAME)
         options = {"commit_message": commit_message, "token": token, "revision": revision or self.args.hub_revision}

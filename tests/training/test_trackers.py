@@ -27,7 +27,7 @@ def run(tmp_path, monkeypatch):
         assert logged[0].keys() >= SEEN
         return logged
 
-    yield run
+    return run
 
 
 def check_no_secret(folder: Path) -> None:
