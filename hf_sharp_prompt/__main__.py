@@ -66,7 +66,10 @@ COMMANDS = {
     "segmentation": training_command("segmentation", "segmentation", "segment classes that were not learned"),
     "long_tail": training_command("long_tail", "long_tail", "learn from classes of which most are rare, with a ViT"),
     "study": Command(
-        "study.command", "do prompts overfit, and what explains it? docs/study.md's tables and figures", True, CONTINUES
+        "study.command",
+        "do prompts overfit, and what explains it? docs/study.md's tables and figures",
+        True,
+        CONTINUES,
     ),
     "summarize": Command("experiments.summarize", "make tables and figures of all results in directories", True),
     "recipes": Command("experiments.show_recipes", "list the recipes, or show what one resolves to", True),

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
+from huggingface_hub import get_session
 from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, OfflineModeIsEnabled
 
 
@@ -16,6 +18,12 @@ Answer = TypeVar("Answer")
 
 WAITS = (1.0, 2.0, 4.0, 8.0)
 """Seconds to wait before each further attempt."""
+
+LONGEST_WAIT = 300.0
+"""Seconds that a server may ask to wait for; after a longer time the user had better try again."""
+
+PATIENCE = 60.0
+"""Seconds without a byte after which a connection is given up. The client itself would wait for ever."""
 
 TEMPORARY = (408, 425, 429, 500, 502, 503, 504)
 """HTTP statuses after which the same request may succeed."""
@@ -36,7 +44,8 @@ def what_the_hub_said(error: BaseException) -> str:
         return "the Hub was not asked, as HF_HUB_OFFLINE is set"
     if isinstance(error, EntryNotFoundError) and error.__cause__ is not None:
         error = error.__cause__
-    return f"{type(error).__name__}: {_one_line(str(error))}"
+    words = _one_line(str(error)) or "the Hub gave no answer"
+    return f"{type(error).__name__}: {words}"
 
 
 def is_temporary(error: BaseException) -> bool:
@@ -58,20 +67,45 @@ def ask_again(request: Callable[[], Answer], what: str, waits: tuple[float, ...]
     Args:
         request: The request. Making it twice must do no harm.
         what: The request in words, for the log: "Creating the repository pets".
-        waits: Seconds to wait before each further attempt.
+        waits: Seconds to wait before each further attempt, or longer if the Hub asks for it.
 
     Raises:
         HfHubHTTPError: The Hub refuses, or still fails at the last attempt. Errors of the connection are raised, too.
     """
-    for wait in waits:
+    for shortest in waits:
         try:
-            return request()
+            with _giving_up_silent_connections():
+                return request()
         except Exception as error:
-            if not is_temporary(error):
+            wait = max(shortest, _asked_wait(error))
+            if not is_temporary(error) or wait > LONGEST_WAIT:
                 raise
             logger.warning(f"{what} failed: {what_the_hub_said(error)}. Trying again in {wait:g} s.")
             time.sleep(wait)
-    return request()
+    with _giving_up_silent_connections():
+        return request()
+
+
+@contextmanager
+def _giving_up_silent_connections() -> Iterator[None]:
+    """Let the client's requests end after `PATIENCE`, unless they have a limit of their own."""
+    client = get_session()
+    before = client.timeout
+    if before.read is None:
+        client.timeout = PATIENCE
+    try:
+        yield
+    finally:
+        client.timeout = before
+
+
+def _asked_wait(error: BaseException) -> float:
+    """The seconds after which the server wants to be asked again; 0 if it does not say."""
+    for each in _causes(error):
+        if isinstance(each, HfHubHTTPError) and getattr(each, "response", None) is not None:
+            seconds = each.response.headers.get("Retry-After", "")
+            return float(seconds) if seconds.isdecimal() else 0.0
+    return 0.0
 
 
 def _causes(error: BaseException | None) -> list[BaseException]:

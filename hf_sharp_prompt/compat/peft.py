@@ -166,3 +166,40 @@ def explain_failed_loading() -> None:
 
     explained.explains = True  # type: ignore[attr-defined]
     PeftConfigMixin._get_peft_type = classmethod(explained)  # type: ignore[method-assign,assignment]
+
+
+def replace_cards(
+    tuner_class: type[Any],
+    save_card: Callable[[PeftModel, str], None],
+    prepare_push: Callable[[PeftModel, str, str], None],
+) -> None:
+    """Let a method of PEFT write its own cards.
+
+    `PeftModel.save_pretrained` writes a generic card by a method of the model, and `push_to_hub` replaces the saved
+    card by the repository's, or by an empty one, just before it uploads. No tuner is asked, so that the two methods
+    are wrapped here. Models of other methods keep what PEFT does.
+
+    Read on peft 0.21.2 and transformers 5.24.0.
+
+    Args:
+        tuner_class: The method's tuner.
+        save_card: Is called with the model and the directory that it is saved in.
+        prepare_push: Is called with the model, the folder that is uploaded next, and the repository.
+    """
+    write, upload = PeftModel.create_or_update_model_card, PeftModel._upload_modified_files
+
+    @functools.wraps(write)
+    def own_card(self: PeftModel, output_dir: str) -> None:
+        if isinstance(self.base_model, tuner_class):
+            save_card(self, output_dir)
+        else:
+            write(self, output_dir)
+
+    @functools.wraps(upload)
+    def prepared(self: PeftModel, working_dir: str, repo_id: str, *args: Any, **kwargs: Any) -> Any:
+        if isinstance(self.base_model, tuner_class):
+            prepare_push(self, working_dir, repo_id)
+        return upload(self, working_dir, repo_id, *args, **kwargs)
+
+    PeftModel.create_or_update_model_card = own_card  # type: ignore[method-assign]
+    PeftModel._upload_modified_files = prepared  # type: ignore[method-assign,assignment]

@@ -12,6 +12,9 @@ from peft.utils import CONFIG_NAME, SAFETENSORS_WEIGHTS_NAME
 from safetensors.torch import load_file
 from transformers import AutoModel, AutoTokenizer, CLIPModel
 
+from ..cards import History, tell_history
+from ..cards.card import path_to_load
+from ..cards.writing import save_card, without_cards
 from ..files import written_whole
 from ..tuners import CLIPPromptConfig
 from ..tuners.clip_prompt.classes import check_class_names
@@ -102,8 +105,11 @@ def adapter_from_checkpoint(
     _fill(model, config, reading.places, learned, checkpoint, base_model)
     _check_same_clip(state_dict, clip, checkpoint, base_model)
     _check_is_new(adapter)
+    tell_history(model, lambda: History(source=Path(checkpoint).name))
     with written_whole(adapter) as directory:
-        model.save_pretrained(str(directory))
+        with without_cards():
+            model.save_pretrained(str(directory))
+        save_card(model, directory, path_to_load(adapter))
     return config
 
 

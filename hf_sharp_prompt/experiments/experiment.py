@@ -24,7 +24,7 @@ from ..training.arguments import SharpPromptTrainingArguments
 from ..training.trainer import SharpPromptTrainer
 from .arguments import ExperimentArguments, name_of_data
 from .methods import Method
-from .publishing import Publication, name_repository
+from .publishing import Publication, name_folder, name_repository
 from .record import Record
 from .results import Result, Results, collect, without_nan, write_json
 from .runs import Run, fingerprint_of_model, identify, run_all
@@ -189,8 +189,15 @@ class Experiment(ABC, Generic[P, T]):
         training = self.training_of(method, seed)
         publication = None
         if asked.push_to_hub:
-            repository = name_repository(asked, *self.repository_parts, method.name, f"seed{seed}")
-            publication = Publication(directory, repository, asked.hub_token, asked.hub_private_repo)
+            parts = (*self.repository_parts, method.name, f"seed{seed}")
+            if asked.hub_subfolder is None:
+                repository = name_repository(asked, *parts)
+            else:
+                repository = name_repository(asked)
+                training.hub_subfolder = name_folder(asked.hub_subfolder, *parts)
+            publication = Publication(
+                directory, repository, asked.hub_token, asked.hub_private_repo, training.hub_subfolder
+            )
             training.hub_model_id = repository
         return Run(
             method.name,

@@ -6,8 +6,11 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
+from huggingface_hub import ModelCardData
+
 from ..files import written_whole
 from ..printable import printable
+from .publishing import COLLECTION_TAG, Publication
 from .results import succeeded
 from .skipped import SKIPPED_NAME
 from .summary import Group, gather, make_tables
@@ -53,6 +56,24 @@ def index_of(output_dir: Path, groups: Sequence[Group]) -> str:
     parts += ["", "Beside them, `summary.json` has every run's figures, `experiment.json` says what the runs have in"]
     parts += ["common, and figures are PNG files.", *how_to_load(output_dir, groups)]
     return "\n".join(parts).rstrip() + "\n"
+
+
+def collection_card(output_dir: Path, publications: Sequence[Publication]) -> str:
+    """The card of a repository that holds the adapters of an output directory: its index, by their places there.
+
+    Args:
+        output_dir: The output directory.
+        publications: The adapters.
+    """
+    tags = ["hf-sharp-prompt", "prompt-learning", COLLECTION_TAG]
+    data = ModelCardData(library_name="peft", tags=tags)
+    index = index_of(output_dir, gather([output_dir]))
+    for each in publications:
+        folder = each.directory.relative_to(output_dir).as_posix()
+        load = f"PeftModel.from_pretrained(base, {each.repository!r}, subfolder={each.subfolder!r})"
+        index = index.replace(f"PeftModel.from_pretrained(base, {folder!r})", load)
+    folders = "\n".join(f"- [`{each.subfolder}`]({each.subfolder})" for each in publications)
+    return f"---\n{data.to_yaml()}\n---\n\n{index}\n## Adapters\n\n{folders}\n"
 
 
 def has_adapters(runs: Sequence[dict[str, object]]) -> bool:

@@ -13,10 +13,11 @@ from ..training.arguments import SharpPromptTrainingArguments
 from .arguments import ExperimentArguments
 from .console import make_console, prepare_process, use_all_cores
 from .experiment import Experiment
-from .index import INDEX_NAME, write_index
+from .failures import FAILED
+from .index import INDEX_NAME, collection_card, write_index
 from .manuals.manual import Manual, is_asked_for
 from .methods import ArgumentGroups, Method, parse_methods
-from .publishing import Publication
+from .publishing import Publication, push_collection
 from .results import Results
 from .runs import check_directories, end_of
 from .skipped import SKIPPED_NAME, write_skipped
@@ -109,6 +110,11 @@ def run_protocol(
             console.print(as_rich(table))
         console.print(f"{output_dir / INDEX_NAME} has all tables, and says how to load an adapter.", soft_wrap=True)
     code = end_of(results, publications, console)
+    if PartialState().is_main_process and any(each.subfolder for each in publications):
+        missing = push_collection(publications, collection_card(output_dir, publications))
+        if missing is not None:
+            console.print(f"NOT PUSHED: {missing}. The same command tries it again.", soft_wrap=True)
+            code = FAILED
     for conclusion in filter(None, conclusions):
         console.print(conclusion, soft_wrap=True)
     return code

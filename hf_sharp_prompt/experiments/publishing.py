@@ -8,22 +8,24 @@ import re
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from huggingface_hub import HfApi
-from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError
+from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, LocalTokenNotFoundError
 
+from ..cards import CARD_NAME, PICTURE_NAME, make_public
 from ..hub import WAITS, ask_again, is_temporary, what_the_hub_said
 from ..training.arguments import SharpPromptTrainingArguments
-from ..training.model_card import PICTURE_NAME
-from ..training.push import make_public
 from .results import ADAPTER_FILES, checksums, read_json, write_json
 
 
 logger = logging.getLogger(__name__)
 
 PUSHED_NAME = "_pushed.json"
-CARD_NAME = "README.md"
+COLLECTION_TAG = "prompt-collection"
+"""The tag in the card of a repository that holds several adapters."""
 LONGEST_NAME = 96  # Characters of a repository's name.
 
 
@@ -36,6 +38,7 @@ class Publication:
         repository: The repository's id.
         token: A token of the Hub; by default the environment's.
         private: Whether a new repository is private; by default as the namespace's settings say.
+        subfolder: The folder of the repository that the adapter goes into; by default its top.
 
     Attributes:
         failure: Why the last push failed; None if it did not.
@@ -45,23 +48,35 @@ class Publication:
     repository: str
     token: str | None = field(default=None, repr=False)
     private: bool | None = None
+    subfolder: str | None = None
     failure: str | None = None
+
+    @property
+    def place(self) -> str:
+        """The repository and the folder in it."""
+        return "/".join(filter(None, (self.repository, self.subfolder)))
 
     def push(self, waits: tuple[float, ...] = WAITS) -> None:
         """Push the adapter and its card, unless this very adapter is there already."""
         self.failure = None
-        adapter = {"repository": self.repository, "files": checksums(self.directory)}
+        adapter: dict[str, Any] = {"repository": self.repository, "files": checksums(self.directory)}
+        adapter |= {"subfolder": self.subfolder} if self.subfolder else {}
         if read_json(self.directory / PUSHED_NAME) == adapter:
             return
         api = HfApi(token=self.token)
-        what = f"Pushing {self.directory} to {self.repository}"
+        what = f"Pushing {self.directory} to {self.place}"
         try:
             url = ask_again(lambda: api.create_repo(self.repository, private=self.private, exist_ok=True), what, waits)
             with tempfile.TemporaryDirectory() as staging:
                 copy_published(self.directory, Path(staging))
                 commit = "Add prompts trained with hf_sharp_prompt"
                 ask_again(
-                    lambda: api.upload_folder(repo_id=url.repo_id, folder_path=staging, commit_message=commit),
+                    lambda: api.upload_folder(
+                        repo_id=url.repo_id,
+                        folder_path=staging,
+                        commit_message=commit,
+                        path_in_repo=self.subfolder,
+                    ),
                     what,
                     waits,
                 )
@@ -93,6 +108,12 @@ def name_repository(training: SharpPromptTrainingArguments, *parts: str) -> str:
     return f"{namespace}/{name}" if namespace else name
 
 
+def name_folder(*parts: str) -> str:
+    """The folder of a repository for a run, of the run's names."""
+    names = [re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.") for part in parts for name in part.split("/")]
+    return "/".join(filter(None, names))
+
+
 @functools.cache
 def find_user(token: str | None) -> str | None:
     """The name of the token's user; None if the Hub cannot be asked now."""
@@ -109,6 +130,41 @@ def find_user(token: str | None) -> str | None:
         return None
 
 
+def push_collection(publications: Sequence[Publication], card: str) -> str | None:
+    """Push the card of repositories that hold several adapters to their tops; a card of somebody else's stays.
+
+    Args:
+        publications: The adapters.
+        card: The card, which does not say in which repository it is.
+
+    Returns:
+        What is not pushed, and why; None if nothing is missing.
+    """
+    missing = []
+    for publication in {each.repository: each for each in publications if each.subfolder}.values():
+        api, what = HfApi(token=publication.token), f"Pushing the card of {publication.repository}"
+        try:
+            ask_again(partial(_push_card, api, publication.repository, card), what)
+        except Exception as error:
+            missing.append(f"the card of {publication.repository}: {what_the_hub_said(error)}")
+    return "; ".join(missing) or None
+
+
+def _push_card(api: HfApi, repository: str, card: str) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            path = api.hf_hub_download(repository, CARD_NAME, local_dir=folder, force_download=True)
+            if COLLECTION_TAG not in Path(path).read_text(encoding="utf-8"):
+                return
+        except EntryNotFoundError:
+            pass
+        staged = Path(folder, "staged")
+        staged.mkdir()
+        (staged / CARD_NAME).write_text(card, encoding="utf-8")
+        make_public(staged)
+        api.upload_folder(repo_id=repository, folder_path=staged, commit_message="Say what is in the folders")
+
+
 def push_missing(publications: Sequence[Publication]) -> list[str]:
     """Try once more what could not be pushed.
 
@@ -118,4 +174,4 @@ def push_missing(publications: Sequence[Publication]) -> list[str]:
     for publication in publications:
         if publication.failure is not None:
             publication.push(waits=())
-    return [f"{each.directory} to {each.repository}: {each.failure}" for each in publications if each.failure]
+    return [f"{each.directory} to {each.place}: {each.failure}" for each in publications if each.failure]

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
@@ -55,7 +56,7 @@ NOT_IDENTIFYING = (
     *("log_on_each_node", "log_level", "log_level_replica", "include_num_input_tokens_seen"),
     *("save_only_model", "save_on_each_node", "save_total_limit", "enable_jit_checkpoint"),
     *("push_to_hub", "hub_token", "hub_private_repo", "hub_model_id", "hub_strategy", "hub_always_push"),
-    "hub_revision",
+    *("hub_revision", "hub_subfolder"),
     # How a run is measured without changing what is measured.
     *("per_device_eval_batch_size", "prediction_loss_only", "eval_do_concat_batches", "eval_use_gather_object"),
     *("eval_accumulation_steps", "include_for_metrics", "batch_eval_metrics", "skip_memory_metrics", "debug"),
@@ -93,6 +94,9 @@ class SharpPromptTrainingArguments(TrainingArguments):
             hyperparameters, e.g. `{"kgcoop": {"weight": 8.0}, "nfl": {"novel_class_names": "names.txt"}}`, or a list
             of names, or one; as JSON on the command line. They go with every sharpness rule. `novel_class_names` may
             be a data set, as `load_image_dataset` takes it, whose class names are read when training begins.
+        hub_subfolder (`str`, *optional*):
+            The folder of the repository that the adapter is pushed into, such as `"gcscoop/seed1"`, so that one
+            repository holds several; by default its top. `PeftModel.from_pretrained(…, subfolder=…)` loads it.
         subspace_epochs (`int`, *optional*), subspace_rank (`int`, *optional*):
             SubPT: train this many epochs, find the subspace of this rank that the parameters moved in, start again
             and follow directions only within it (paper: 10 epochs and rank 5 for 1 shot, 30 and 10 for 4 shots and
@@ -179,6 +183,9 @@ class SharpPromptTrainingArguments(TrainingArguments):
     )
     subspace_epochs: int | None = field(
         default=None, metadata={"help": "Epochs after which SubPT finds its subspace and starts again."}
+    )
+    hub_subfolder: str | None = field(
+        default=None, metadata={"help": "The folder of the repository that the adapter is pushed into."}
     )
     subspace_rank: int | None = field(default=None, metadata={"help": "The dimension of SubPT's subspace."})
     m_sharpness: str = field(
@@ -274,6 +281,7 @@ class SharpPromptTrainingArguments(TrainingArguments):
         self._check_loss()
         self._check_epoch_schedule()
         check_optim_args(self)
+        check_subfolder(self.hub_subfolder)
 
     @property
     def arguments_that_need_a_length(self) -> list[str]:
@@ -510,3 +518,15 @@ def _as_json(value: Any) -> Any:
     if isinstance(value, Enum):
         return value.value
     return value.tolist() if hasattr(value, "tolist") else str(value)
+
+
+def check_subfolder(subfolder: str | None) -> None:
+    """Check that a name is a folder inside a repository.
+
+    Raises:
+        ValueError: It is not.
+    """
+    if subfolder is not None and not re.fullmatch(r"[\w-][\w.-]*(/[\w-][\w.-]*)*", subfolder):
+        raise ValueError(
+            f"hub_subfolder must name a folder of the repository, such as 'gcscoop/seed1', got {subfolder!r}."
+        )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -148,8 +149,13 @@ def choose_checkpoint(
 
 def checkpoints_of(output_dir: Path) -> list[Path]:
     """Return the directories of its checkpoints, the newest first."""
-    found = [path for path in output_dir.glob(f"{PREFIX_CHECKPOINT_DIR}-*") if path.name.split("-")[-1].isdigit()]
+    found = [path for path in output_dir.glob(f"{PREFIX_CHECKPOINT_DIR}-*") if is_checkpoint(path)]
     return sorted(found, key=lambda path: int(path.name.split("-")[-1]), reverse=True)
+
+
+def is_checkpoint(path: Path) -> bool:
+    """Whether a path is named like a checkpoint of the Trainer."""
+    return re.fullmatch(rf"{PREFIX_CHECKPOINT_DIR}-\d+", path.name) is not None
 
 
 def discard_interrupted(output_dir: Path) -> None:

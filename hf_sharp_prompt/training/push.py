@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import logging
-import os
-import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -15,26 +12,24 @@ from pathlib import Path
 from typing import Any
 
 from huggingface_hub import CommitInfo
+from huggingface_hub.errors import RepositoryNotFoundError
 from peft import PeftModel
-from transformers.trainer import TRAINING_ARGS_NAME
 from transformers.trainer_utils import HubStrategy, SaveStrategy
 from transformers.utils import PushInProgress
 from transformers.utils.hub import hf_api
 
+from ..cards import CARD_NAME, make_public
+from ..cards.writing import without_cards
 from ..compat.trainer import TrainerHooks
 from ..files import written_whole
 from ..hub import WAITS, ask_again, what_the_hub_said
+from .arguments import SharpPromptTrainingArguments, check_subfolder
+from .checkpoint import is_checkpoint
 
 
 logger = logging.getLogger(__name__)
 
 PROCESSOR_FOLDER = "processor"
-HOLDS_PATH = re.compile(r"(path|file|dir|directory|checkpoint)$")
-"""The names of fields that hold a path; elsewhere only one that exists is taken for a path."""
-CARD_NAME = "README.md"
-LOCAL_PATH = re.compile(r"(?<![\w:/.<])(?:~|[A-Za-z]:(?=[\\/]))?(?:[\\/][\w.+@-]+)+[\\/]?")
-"""A path in a text, which starts at the root, the home directory or a drive; in an address another character is
-ahead of it."""
 
 
 class PushError(OSError):
@@ -51,6 +46,8 @@ class PushingTrainer(TrainerHooks):
     When the Hub fails while the Trainer is made or trains, a warning says so and the run goes on; the next push brings
     what is missing. `push_to_hub` raises.
     """
+
+    args: SharpPromptTrainingArguments
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._goes_on_without_hub = True
@@ -80,6 +77,7 @@ class PushingTrainer(TrainerHooks):
         token: str | None = None,
         revision: str | None = None,
         private: bool | None = None,
+        subfolder: str | None = None,
         **kwargs: Any,
     ) -> CommitInfo | Future[CommitInfo] | None:
         """Save the model in `output_dir`, then push it with its processor and card.
@@ -88,8 +86,9 @@ class PushingTrainer(TrainerHooks):
             commit_message: The commit's title.
             blocking: Whether to wait until it is pushed.
             token: A token with write access; by default that of the arguments.
-            revision: The branch; by default that of the arguments.
+            revision: The branch, which is made if it is not there; by default that of the arguments.
             private: Whether a new repository is private; by default as the arguments say.
+            subfolder: The folder of the repository; by default that of the arguments, and otherwise its top.
             **kwargs: Passed on to `create_model_card`.
 
         Returns:
@@ -97,7 +96,9 @@ class PushingTrainer(TrainerHooks):
 
         Raises:
             PushError: The Hub refuses, or still fails after further attempts. The model is saved in `output_dir`.
+            ValueError: `subfolder` is no folder of a repository.
         """
+        check_subfolder(subfolder)
         self.callback_handler.on_push_begin(self.args, self.state, self.control)
         token = token if token is not None else self.args.hub_token
         self.save_model(_internal_call=True)
@@ -105,15 +106,15 @@ class PushingTrainer(TrainerHooks):
             return None
         if self.hub_model_id is None:
             self.init_hf_repo(token=token, private=private)
-        repository = str(self.hub_model_id)
         tags = kwargs.pop("tags", None) or []
         tags = [tags] if isinstance(tags, str) else list(tags)
         kwargs["tags"] = [*tags, *(tag for tag in getattr(self.model, "model_tags", None) or () if tag not in tags)]
-        kwargs.setdefault("model_name", repository.rpartition("/")[2])
-        self.create_model_card(**kwargs)
+        subfolder = subfolder or self.args.hub_subfolder
+        self.create_model_card(**kwargs | {"subfolder": subfolder})
         self.finish_push()
-        staged = self._stage_model()
+        staged = self._stage_model(self.output_directory / CARD_NAME)
         options = {"commit_message": commit_message, "token": token, "revision": revision or self.args.hub_revision}
+        options["path_in_repo"] = subfolder
         if blocking:
             return self._upload(staged, **options)
         return hf_api().run_as_future(self._upload, staged, **options)
@@ -134,12 +135,18 @@ class PushingTrainer(TrainerHooks):
         when = f"step {self.state.global_step}" if by_steps else f"epoch {int(self.state.epoch)}"
         message = f"Training in progress, {when}"
         options = {"token": self.args.hub_token, "revision": self.args.hub_revision}
-        jobs = [self._upload_in_background(self._stage_model(), commit_message=message, **options)]
+        top = self.args.hub_subfolder
+        jobs = [self._upload_in_background(self._stage_model(), commit_message=message, path_in_repo=top, **options)]
         if self.args.hub_strategy in (HubStrategy.CHECKPOINT, HubStrategy.ALL_CHECKPOINTS):
             replaces_last = self.args.hub_strategy == HubStrategy.CHECKPOINT
-            options["path_in_repo"] = "last-checkpoint" if replaces_last else checkpoint.name
-            staged = _stage(lambda folder: shutil.copytree(checkpoint, folder, dirs_exist_ok=True))
-            jobs.append(self._upload_in_background(staged, commit_message=f"{message}, checkpoint", **options))
+            path = "/".join(filter(None, (top, "last-checkpoint" if replaces_last else checkpoint.name)))
+
+            def fill(folder: Path) -> None:
+                shutil.copytree(checkpoint, folder, dirs_exist_ok=True)
+                self.write_card(folder, path)
+
+            options |= {"path_in_repo": path, "commit_message": f"{message}, checkpoint"}
+            jobs.append(self._upload_in_background(_stage(fill), **options))
         if self.push_in_progress is None or self.push_in_progress.is_done():
             self.push_in_progress = PushInProgress(jobs)
         else:
@@ -157,8 +164,11 @@ class PushingTrainer(TrainerHooks):
             _internal_call: True if the Trainer calls it, and the model is not to be pushed.
         """
         if self.args.should_save:
-            with written_whole(output_dir or self.output_directory) as folder, self._processor_in_its_folder():
+            target = Path(output_dir or self.output_directory)
+            with written_whole(target) as folder, self._processor_in_its_folder(), without_cards():
                 super().save_model(str(folder), _internal_call=True)
+                if not is_checkpoint(target):  # A card takes longer than all the rest of a checkpoint.
+                    self.write_card(folder)
         if self.args.push_to_hub and not _internal_call:
             self.push_to_hub(commit_message="Model save", revision=self.args.hub_revision)
 
@@ -173,13 +183,20 @@ class PushingTrainer(TrainerHooks):
         finally:
             self.processing_class = processing_class
 
-    def _stage_model(self) -> tempfile.TemporaryDirectory:
-        """A folder with the model as it is now, its processor and its card."""
+    def write_card(self, folder: Path, subfolder: str | None = None) -> None:
+        """Write the model's card into a folder; what has no cards of its own writes none.
+
+        Args:
+            folder: The folder.
+            subfolder: Where the folder's files go in the repository; by default at the top.
+        """
+
+    def _stage_model(self, card: Path | None = None) -> tempfile.TemporaryDirectory:
+        """A folder with the model as it is now, its processor and its card, by default one of this moment."""
 
         def fill(folder: Path) -> None:
             self.save_model(str(folder), _internal_call=True)
-            card = self.output_directory / CARD_NAME
-            if card.is_file():
+            if card is not None and card.is_file():
                 shutil.copy(card, folder / CARD_NAME)
 
         return _stage(fill)
@@ -190,16 +207,22 @@ class PushingTrainer(TrainerHooks):
         Raises:
             PushError: The Hub refuses, or still fails after further attempts.
         """
+        repository, revision, token = str(self.hub_model_id), options["revision"], options["token"]
+
+        def upload() -> CommitInfo:
+            if revision is not None:
+                hf_api().create_branch(repository, branch=revision, token=token, exist_ok=True)
+            return hf_api().upload_folder(repo_id=repository, folder_path=folder, **options)
+
         with staged as folder:
             try:
-                return ask_again(
-                    lambda: hf_api().upload_folder(repo_id=str(self.hub_model_id), folder_path=folder, **options),
-                    f"Pushing to {self.hub_model_id}",
-                    WAITS[-1:],  # the client itself tries a commit several times
-                )
+                # The client itself tries a commit several times.
+                return ask_again(upload, f"Pushing to {repository}", WAITS[-1:])
             except Exception as error:
+                if isinstance(error, RepositoryNotFoundError):
+                    self.hub_model_id = None  # The next push creates it.
                 raise PushError(
-                    f"{options['commit_message']!r} was not pushed to {self.hub_model_id}: "
+                    f"{options['commit_message']!r} was not pushed to {repository}: "
                     f"{what_the_hub_said(error)}. {self._where_it_is}"
                 ) from error
 
@@ -235,25 +258,6 @@ class _InItsFolder:
         return self.processor.save_pretrained(str(Path(directory, PROCESSOR_FOLDER)), **kwargs)
 
 
-def make_public(folder: Path) -> None:
-    """Take out of a folder that is to be pushed what is private.
-
-    The training arguments are removed (they hold the token), and local paths in the configs, states and card are cut
-    to their last part.
-    """
-    for path in sorted(folder.rglob("*")):
-        if path.name == TRAINING_ARGS_NAME:
-            path.unlink()
-        elif path.name.endswith(("config.json", "state.json")):
-            content = json.loads(path.read_text(encoding="utf-8"))
-            public = _without_paths(content)
-            if public != content:
-                path.write_text(json.dumps(public, indent=2, sort_keys=True), encoding="utf-8")
-        elif path.name == CARD_NAME:
-            text = path.read_text(encoding="utf-8")
-            path.write_text(LOCAL_PATH.sub(lambda found: _public(found[0]), text), encoding="utf-8")
-
-
 def _stage(fill: Callable[[Path], Any]) -> tempfile.TemporaryDirectory:
     """A folder to push, filled and made public."""
     staged = tempfile.TemporaryDirectory(prefix="push-")
@@ -264,29 +268,6 @@ def _stage(fill: Callable[[Path], Any]) -> tempfile.TemporaryDirectory:
         staged.cleanup()
         raise
     return staged
-
-
-def _without_paths(content: Any, key: str = "") -> Any:
-    """Return the same JSON with the last part of each string that is a local path."""
-    if isinstance(content, dict):
-        return {name: _without_paths(each, name) for name, each in content.items()}
-    if isinstance(content, list):
-        return [_without_paths(each, key) for each in content]
-    if not isinstance(content, str):
-        return content
-    is_relative = content.startswith(("./", "../", ".\\", "..\\"))
-    if HOLDS_PATH.search(key) and (is_relative or LOCAL_PATH.match(content)):
-        return _last_part(content)
-    return _public(content)
-
-
-def _public(text: str) -> str:
-    """Return the last part of a path that exists on this machine; any other text as it is."""
-    return _last_part(text) if os.path.isabs(text) and os.path.lexists(text) else text
-
-
-def _last_part(path: str) -> str:
-    return re.split(r"[\\/]", path.rstrip("\\/"))[-1]
 
 
 def _tokenizes(processor: Any) -> bool:

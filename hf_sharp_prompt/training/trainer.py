@@ -6,15 +6,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub import ModelCard
 from peft import PeftModel
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from transformers import BaseImageProcessor, PreTrainedTokenizerBase, ProcessorMixin
 from transformers.trainer_utils import EvalLoopOutput, TrainOutput
 
+from ..cards import CARD_NAME, PICTURE_NAME, History, model_card, tell_history
+from ..cards.card import path_to_load
+from ..cards.writing import read_history_beside
 from ..data import ImageCollator
-from ..objectives import Batch, ObjectiveSum
-from ..sharpness import SharpnessAware
+from ..objectives import Batch, Objective, ObjectiveSum
+from ..sharpness import SharpnessAware, SharpnessRule
 from .arguments import SharpPromptTrainingArguments
 from .batches import SeededTrainer
 from .callbacks import ReweightingInTheRun, StepsTaken, StopsIfNotFinite
@@ -25,8 +29,8 @@ from .draws import SAMPLE_INDEX
 from .epoch_schedule import EpochCosine
 from .finiteness import FinitenessCheck
 from .frozen_features import class_features_kept, encode_frozen_images
+from .history import describe_training, measured, public_names
 from .label_check import check_parts_fit_labels
-from .model_card import TrainedPrompt, model_card, write_cards_of
 from .push import PushingTrainer
 from .step import Evaluated, MicroBatch, Step
 from .subspace_stage import SubspaceTrainer
@@ -127,7 +131,7 @@ class SharpPromptTrainer(SubspaceTrainer, PushingTrainer, SeededTrainer, Checkpo
         self._micro_batches = []
         self._samples_interact = any(isinstance(module, _BatchNorm) for module in self.model.modules())
         if isinstance(self.model, PeftModel):
-            write_cards_of(self.model, self._describe_prompt)
+            tell_history(self.model, lambda: self.describe())  # copies of the model must not copy the Trainer
         return optimizer
 
     def get_decay_parameter_names(self, model: nn.Module) -> list[str]:
@@ -316,30 +320,49 @@ class SharpPromptTrainer(SubspaceTrainer, PushingTrainer, SeededTrainer, Checkpo
         """Write the card, `README.md`, of the trained prompts into the output directory.
 
         Takes the arguments of [`~transformers.Trainer.create_model_card`]; of these, `license`, `language`, `tags`,
-        `model_name` and `dataset` enter the card.
+        `model_name` and `dataset` enter the card; `subfolder` is the folder of the repository that it is for.
         """
         if not isinstance(self.model, PeftModel):
+            kwargs.pop("subfolder", None)
             super().create_model_card(*args, **kwargs)
         elif self.is_world_process_zero():
-            card = model_card(self._describe_prompt(), *args, **kwargs)
-            card.save(self.output_directory / "README.md")
+            self.make_card(self.describe(), *args, **kwargs).save(self.output_directory / CARD_NAME)
 
-    def _describe_prompt(self) -> TrainedPrompt:
-        """Return what the card tells."""
+    def write_card(self, folder: Path, subfolder: str | None = None) -> None:
+        """Write the card of the trained prompts, and the picture that it shows, into a folder."""
+        if not isinstance(self.model, PeftModel):
+            return
+        history = self.describe()
+        if history.picture is not None:
+            (folder / PICTURE_NAME).write_bytes(history.picture)
+        self.make_card(history, subfolder=subfolder or self.args.hub_subfolder).save(folder / CARD_NAME)
+
+    def make_card(self, history: History | None = None, *args: Any, **kwargs: Any) -> ModelCard:
+        """Return the card of the trained prompts.
+
+        Args:
+            history: What is known of their training; by default what is known now.
+            *args, **kwargs: As of `model_card`, behind the history.
+        """
         assert isinstance(self.model, PeftModel)  # Other models have the Trainer's own cards.
-        dataset: Any = self.train_dataset
-        return TrainedPrompt(
-            model=self.model,
-            args=self.args,
-            rule=None if self.sharpness is None else self.sharpness.rule,
-            objectives=[] if self.sharpness is None else self.objectives.objectives,
-            log_history=self.state.log_history,
-            training_images=len(dataset) if hasattr(dataset, "__len__") else None,
-            repository=self.hub_model_id,
-            measured_classes={
-                name: each.class_names
-                for name, each in (self.eval_dataset.items() if isinstance(self.eval_dataset, dict) else ())
-                if hasattr(each, "class_names")
-            },
-            picture=self.picture,
-        )
+        model_id = self.hub_model_id or self.args.hub_model_id or path_to_load(self.output_directory)
+        return model_card(self.model, history or self.describe(), *args, **{"model_id": model_id, **kwargs})
+
+    def describe(self) -> History:
+        """Return what is known of the prompts' training: what this Trainer saw, or else what their card tells."""
+        assert isinstance(self.model, PeftModel)
+        log, found = self.state.log_history, measured(self.state.log_history)
+        if self.sharpness is None:
+            history = read_history_beside(self.model)
+            dataset = public_names(self.args.dataset_name)
+            found = {**found, "measured_on": dataset} if found["results"] else {}
+        else:
+            loss = type(self._class_weighting.loss) if self._class_weighting is not None else None
+            parts: list[SharpnessRule | Objective] = [self.sharpness.rule, *self.objectives.objectives]
+            history = describe_training(self.args, parts, loss, log, self.train_dataset)
+        sets = self.eval_dataset.items() if isinstance(self.eval_dataset, dict) else ()
+        if classes := {name: list(each.class_names) for name, each in sets if hasattr(each, "class_names")}:
+            history.measured_classes = classes
+        if self.picture is not None:
+            history.picture = self.picture
+        return History(**vars(history) | found)

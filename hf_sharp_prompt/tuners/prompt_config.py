@@ -51,6 +51,7 @@ class PromptConfig(PeftConfig):
 
     _file: AdapterFile | None = None  # the tensors beside the file that the config was read from
     _as_read: Mapping[str, Any] | None = None  # the fields as they were read
+    _place: tuple[str, str | None, Mapping[str, Any]] | None = None  # where it was read, and how the Hub is asked
     _passed: frozenset[str] = frozenset()  # the names of the fields that the caller passed
 
     def __new__(cls: type[Config], *args: Any, **kwargs: Any) -> Config:
@@ -104,7 +105,22 @@ class PromptConfig(PeftConfig):
         config = cls._from_file(path, str(path) if is_local else f"{CONFIG_NAME} of {pretrained_model_name_or_path}")
         config._file = find_tensors(pretrained_model_name_or_path, subfolder, **hub)
         config._as_read = config._fields_of_tensors()
+        config._place = (str(pretrained_model_name_or_path), subfolder, hub)
         return config
+
+    def find_beside(self, name: str) -> Path | None:
+        """Return the path of a file beside the one that the config was read from; None if there is none.
+
+        Args:
+            name: The file's name. From the Hub it is downloaded.
+        """
+        if self._place is None:
+            return None
+        model_id, subfolder, hub = self._place
+        try:
+            return find_file(name, model_id, subfolder, **hub)
+        except (FileNotFoundError, ValueError):
+            return None
 
     @classmethod
     def _from_file(cls: type[Config], path: Path, name: str) -> Config:

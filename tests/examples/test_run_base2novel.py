@@ -153,7 +153,7 @@ def test_adapters_are_pushed_with_their_card_and_load_by_name(typed, folder, tmp
     (measured,) = metrics(next(typed.output_dir.rglob("gcscoop"))).values()
     assert "GCSAM(rho=0.1, low=0.5, high=0.8)" in card
     assert f"| base\\_accuracy | {measured['base']:.4f} |" in card
-    assert f'PeftModel.from_pretrained(clip, "{repository}")' in card
+    assert f'PeftModel.from_pretrained(base, "{repository}")' in card
 
     connect(typed.hub, tmp_path, monkeypatch)
     model = PeftModel.from_pretrained(CLIPModel.from_pretrained(demo.CLIP_PATH), repository).eval()

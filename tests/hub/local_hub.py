@@ -74,6 +74,7 @@ class Repository:
 
     commits: dict[str, Commit] = field(default_factory=dict)
     branches: dict[str, str] = field(default_factory=lambda: {"main": ""})
+    private: bool = False
 
     def add(self, branch: str, title: str, files: dict[str, bytes]) -> Commit:
         """Commit `files`, the whole content, to `branch`. The sha names content and ancestors, as Git's does."""
@@ -90,6 +91,18 @@ class Repository:
         return self.commits[sha]
 
 
+class Failure(NamedTuple):
+    """What `LocalHub.fail` asks for."""
+
+    request: re.Pattern[str]
+    status: int | str
+    headers: dict[str, str]
+
+
+class NoAnswerError(Exception):
+    """A connection that ends without an answer."""
+
+
 @final
 class LocalHub:
     """The server: a context manager that listens on a free port of 127.0.0.1 while it is entered."""
@@ -100,7 +113,8 @@ class LocalHub:
         self.repositories: dict[str, Repository] = {}
         self.requests: list[tuple[str, str]] = []  # method and path (with the query), as received
         self.gated: set[str] = set()  # ids of data sets that no token gives access to
-        self.failures: list[tuple[re.Pattern[str], int]] = []  # still to come, see `fail`
+        self.failures: list[Failure] = []  # still to come, see `fail`
+        self.closing = threading.Event()  # ends the connections that hang
         self.lock = threading.Lock()  # held while a request is answered
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Handler, self))
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
@@ -111,6 +125,7 @@ class LocalHub:
         return self
 
     def __exit__(self, *exception: object) -> None:
+        self.closing.set()
         self._server.shutdown()
         self._thread.join()
         self._server.server_close()
@@ -129,10 +144,17 @@ class LocalHub:
             "NO_PROXY": "*",  # also against the proxies that macOS and Windows keep outside the environment
         }
 
-    def fail(self, request: str, status: int, times: int = 1) -> None:
-        """Answer the next `times` requests whose `METHOD /path` the regular expression matches with an error."""
+    def fail(self, request: str, status: int | str, times: int = 1, headers: dict[str, str] | None = None) -> None:
+        """Answer the next `times` requests whose `METHOD /path` the regular expression matches with an error.
+
+        Args:
+            request: The regular expression.
+            status: The status of HTTP; or "drop" to close the connection, or "hang" to keep it open, without a word.
+            times: How many requests fail.
+            headers: Headers of the answer.
+        """
         with self.lock:
-            self.failures += [(re.compile(request), status)] * times
+            self.failures += [Failure(re.compile(request), status, headers or {})] * times
 
     def repository(self, repo_id: str) -> Repository:
         if repo_id not in self.repositories:
@@ -179,8 +201,12 @@ class _Handler(BaseHTTPRequestHandler):
         self.hub.requests.append((self.command, self.path))
         self.body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         try:
+            self._fail()
             with self.hub.lock:
                 answer = self._dispatch()
+        except NoAnswerError:
+            self.close_connection = True
+            return
         except HubError as error:
             answer = error.reply
         if not isinstance(answer, tuple):
@@ -195,13 +221,23 @@ class _Handler(BaseHTTPRequestHandler):
 
     do_HEAD = do_POST = do_GET
 
+    def _fail(self) -> None:
+        """Fail as a test has asked for."""
+        with self.hub.lock:
+            path = f"{self.command} {urlsplit(self.path).path}"
+            failure = next((each for each in self.hub.failures if each.request.match(path)), None)
+            if failure is None:
+                return
+            self.hub.failures.remove(failure)
+        if failure.status == "hang":
+            self.hub.closing.wait(60)
+        if isinstance(failure.status, str):
+            raise NoAnswerError
+        raise HubError(failure.status, "This failure was asked for.", headers=failure.headers)
+
     def _dispatch(self) -> Any:
         url = urlsplit(self.path)
         self.query = parse_qs(url.query)
-        for failure in self.hub.failures:
-            if failure[0].match(f"{self.command} {url.path}"):
-                self.hub.failures.remove(failure)
-                raise HubError(failure[1], "This failure was asked for.")
         token = self.headers.get("Authorization", "").removeprefix("Bearer ")
         if token not in ("", self.hub.token):
             raise HubError(401, "Invalid credentials in Authorization header")
@@ -239,7 +275,7 @@ class _Handler(BaseHTTPRequestHandler):
         url = f"{self.hub.endpoint}/{repo_id}"
         if repo_id in self.hub.repositories:
             raise HubError(409, f"You already created this {kind} repo", url=url)
-        self.hub.repositories[repo_id] = Repository()
+        self.hub.repositories[repo_id] = Repository(private=wanted.get("visibility") == "private")
         self.hub.repositories[repo_id].add("main", "initial commit", {})
         return {"url": url, "name": name}
 

@@ -31,7 +31,7 @@ def test_the_card_says_nothing_of_a_training_that_was_not(trainer, tmp_path):
     trainer.save_model()
     trainer.create_model_card()
     card = (tmp_path / "out" / "README.md").read_text()
-    assert "The Trainer that wrote this card did not train the adapter." in card
+    assert "Nothing is recorded of the adapter's training." in card
     assert "| accuracy |" in card
     assert "| trained parameters | 96 |" in card
     assert not any(word in card for word in ("GCSAM", "gcsam", "kgcoop", "learning_rate", "plain training"))

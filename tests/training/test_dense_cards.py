@@ -13,8 +13,8 @@ from PIL import Image
 from training.small_runs import make_trainer
 from tuners.clip_models import make_model
 
+from hf_sharp_prompt.cards import PICTURE_NAME
 from hf_sharp_prompt.experiments.publishing import copy_published
-from hf_sharp_prompt.training.model_card import PICTURE_NAME, model_card, write_cards_of
 
 
 TASKS = {
@@ -43,7 +43,7 @@ def trainer(request, tmp_path):
 @pytest.mark.parametrize("trainer", TASKS, indirect=True)
 def test_the_hub_finds_it_by_its_task_and_reads_its_results(trainer):
     task, pipeline_tag = TASKS[type(trainer.model.get_base_model()).__name__]
-    card = model_card(trainer._describe_prompt())
+    card = trainer.make_card()
     read = ModelCard(str(card)).data
     assert read.pipeline_tag == pipeline_tag
     results = {(each.dataset_split, each.metric_type): each for each in read.eval_results}
@@ -64,7 +64,7 @@ def test_the_code_of_the_card_runs_as_it_stands(trainer, tmp_path, monkeypatch, 
     Image.new("RGB", (60, 40), "red").save("photo.jpg")
     base = trainer.model.peft_config["default"].base_model_name_or_path
     assert base == str(tmp_path / "base")
-    card = str(model_card(trainer._describe_prompt(), model_id="adapter"))
+    card = str(trainer.make_card(model_id="adapter"))
     (code,) = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
     namespace = {}
     exec(code, namespace)
@@ -76,7 +76,6 @@ def test_the_code_of_the_card_runs_as_it_stands(trainer, tmp_path, monkeypatch, 
 
 @pytest.mark.parametrize("trainer", ["OwlViTForObjectDetection"], indirect=True)
 def test_the_picture_is_beside_the_card_and_pushed_with_it(trainer, tmp_path):
-    write_cards_of(trainer.model, trainer._describe_prompt)  # as the Trainer does when it begins
     trainer.save_model()
     out = tmp_path / "out"
     assert not (out / PICTURE_NAME).exists()
@@ -103,7 +102,7 @@ def test_base_and_novel_classes_are_told_once(trainer):
     for name, names in sets.items():
         trainer.eval_dataset[name] = Rows()
         trainer.eval_dataset[name].class_names = names
-    classes = str(model_card(trainer._describe_prompt())).split("## Classes")[1].split("###")[0]
+    classes = str(trainer.make_card()).split("## Classes")[1].split("###")[0]
     assert " ".join(classes.split()) == (
         "The adapter was trained with: red star, blue heart, green moon. novel: a &lt;b&gt;, c."
     )

@@ -9,10 +9,11 @@ from peft import PeftModel, get_peft_model
 from transformers import AutoProcessor, CLIPModel
 
 from hf_sharp_prompt import CLIPPromptConfig, SharpPromptTrainer, SharpPromptTrainingArguments
+from hf_sharp_prompt.cards.card import _classes
+from hf_sharp_prompt.cards.escaping import escape
 from hf_sharp_prompt.data import ImageFeatures
 from hf_sharp_prompt.demo import CLIP_PATH
 from hf_sharp_prompt.printable import printable
-from hf_sharp_prompt.training.model_card import _classes, escape, model_card
 
 
 def make_trainer(tmp_path, names, **arguments) -> SharpPromptTrainer:
@@ -37,12 +38,12 @@ def test_the_card_says_method_data_results_and_how_to_load(tmp_path):
     eval_loss = trainer.state.log_history[-2]["eval_loss"]
     for part in (
         "SAM(rho=0.3)",
-        "me/pets (8 training images)",
+        "me/pets (8 training images, 4 of each class)",
         f"| loss | {eval_loss:.4f} |",
         "red heart, blue star.",
     ):
         assert part in card
-    assert f'PeftModel.from_pretrained(clip, "{tmp_path.name}")' in card
+    assert f'PeftModel.from_pretrained(base, "{tmp_path.name}")' in card
     assert "[More Information Needed]" not in card
 
 
@@ -51,7 +52,7 @@ def test_a_base_model_from_the_hub_is_linked(tmp_path):
     trainer = make_trainer(tmp_path, ["a", "b"])
     trainer.train()
     trainer.model.peft_config["default"].base_model_name_or_path = "openai/clip-vit-base-patch16"
-    card = model_card(trainer._describe_prompt())
+    card = trainer.make_card()
     assert card.data.base_model == "openai/clip-vit-base-patch16"
     assert "[openai/clip-vit-base-patch16](https://huggingface.co/openai/clip-vit-base-patch16)" in card.text
 
@@ -75,7 +76,7 @@ def test_names_from_outside_stay_text(tmp_path):
 def test_plain_training_is_called_so(tmp_path):
     trainer = make_trainer(tmp_path, ["a", "b"], sharpness="none")
     trainer.train()
-    assert "custom prompts, plain training" in model_card(trainer._describe_prompt()).text
+    assert "custom prompts, plain training" in trainer.make_card().text
 
 
 def test_model_and_trainer_push_the_card_and_the_prompt(tmp_path, monkeypatch):
@@ -94,7 +95,7 @@ def test_model_and_trainer_push_the_card_and_the_prompt(tmp_path, monkeypatch):
             files = hub.files(name)
             assert {"README.md", "adapter_config.json", "adapter_model.safetensors"} <= set(files)
             assert "GCSAM(rho=0.1, low=0.5, high=0.8)" in files["README.md"].decode()
-            assert f'PeftModel.from_pretrained(clip, "{name}")' in files["README.md"].decode()
+            assert f'PeftModel.from_pretrained(base, "{name}")' in files["README.md"].decode()
             assert len(files["adapter_model.safetensors"]) < 4096
 
 
@@ -125,7 +126,7 @@ def test_the_card_says_which_design_was_learned(config, words, tmp_path):
     args = SharpPromptTrainingArguments(str(tmp_path), report_to="none", max_steps=1)
     trainer = SharpPromptTrainer(model, args, train_dataset=data)
     trainer.train()
-    card = str(model_card(trainer._describe_prompt()))
+    card = str(trainer.make_card())
     for each in words:
         assert each in card
     assert ("text is encoded as" in card) == bool(config.num_text_tokens)
@@ -135,7 +136,7 @@ def test_a_card_of_subpt_says_so(tmp_path):
     trainer = make_trainer(tmp_path, ["a", "b"], sharpness="none", subspace_epochs=3, subspace_rank=2)
     trainer.args.num_train_epochs = 4
     trainer.train()
-    card = model_card(trainer._describe_prompt())
+    card = trainer.make_card()
     assert "plain training" not in card.text
     assert "SubPT: gradients are projected onto the subspace of rank 2" in card.text
     assert "in 3 early epochs" in card.text
@@ -145,7 +146,7 @@ def test_a_card_of_subpt_says_so(tmp_path):
 def test_values_of_enumerations_stand_as_they_are_typed(tmp_path):
     trainer = make_trainer(tmp_path, ["a", "b"], lr_scheduler_type="cosine")
     trainer.train()
-    card = model_card(trainer._describe_prompt()).text
+    card = trainer.make_card().text
     assert "| lr\\_scheduler\\_type | cosine |" in card or "| lr_scheduler_type | cosine |" in card
     assert "SchedulerType" not in card
     assert "OptimizerNames" not in card
@@ -153,18 +154,18 @@ def test_values_of_enumerations_stand_as_they_are_typed(tmp_path):
 
 def test_a_package_without_metadata_has_no_version(tmp_path, monkeypatch):
     """As where a checkout is on the path and nothing is installed."""
-    monkeypatch.setattr("hf_sharp_prompt.training.model_card.PACKAGES", ("peft", "no-such-package"))
+    monkeypatch.setattr("hf_sharp_prompt.cards.versions.PACKAGES", ("peft", "no-such-package"))
     trainer = make_trainer(tmp_path, ["a", "b"])
     trainer.train()
-    assert "- no-such-package of unknown version" in model_card(trainer._describe_prompt()).text
+    assert "- no-such-package of unknown version" in trainer.make_card().text
 
 
 def test_the_card_of_a_trainer_that_has_not_trained(tmp_path):
     """As when somebody else's adapter is evaluated and published again."""
     trainer = make_trainer(tmp_path, ["a", "b"], sharpness="gcsam")
     trainer.evaluate()
-    card = model_card(trainer._describe_prompt())
-    assert "did not train the adapter" in card.text
+    card = trainer.make_card()
+    assert "Nothing is recorded of the adapter's training" in card.text
     assert "GCSAM" not in card.text
     assert "| trained parameters | 256 |" in card.text
     assert "| loss |" in card.text
@@ -184,8 +185,8 @@ def test_control_characters_are_shown_and_do_nothing(tmp_path):
 
 def shown(trainer) -> dict[str, str]:
     """The rows of the table of training arguments."""
-    rows = model_card(trainer._describe_prompt()).text.split("## Training")[1].split("## Classes")[0].splitlines()
-    return dict(row.strip("| ").split(" | ") for row in rows if row.startswith("| "))
+    rows = trainer.make_card().text.split("## Training")[1].split("## Classes")[0].splitlines()
+    return dict(row.replace("\\_", "_").strip("| ").split(" | ") for row in rows if row.startswith("| "))
 
 
 def test_the_card_shows_what_makes_the_run_another_than_the_default(tmp_path):
@@ -194,7 +195,7 @@ def test_the_card_shows_what_makes_the_run_another_than_the_default(tmp_path):
     trainer = make_trainer(tmp_path, ["a", "b"], **changed, dataloader_num_workers=0, logging_first_step=True)
     trainer.train()
     rows = shown(trainer)
-    assert (rows["m_sharpness"], rows["rho_schedule"]) == ("micro\\_batch", "linear")
+    assert (rows["m_sharpness"], rows["rho_schedule"]) == ("micro_batch", "linear")
     assert rows["gradient_accumulation_steps"] == "2"
     always = {"learning_rate", "lr_scheduler_type", "num_train_epochs", "optim", "seed", "weight_decay"}
     assert rows.keys() == {*changed, *always, "argument", "total batch size", "precision"}
@@ -211,10 +212,10 @@ def test_the_card_shows_no_argument_without_effect(tmp_path):
 def test_a_card_claims_no_published_design_for_a_combination_of_fields(tmp_path):
     trainer = make_trainer(tmp_path, ["a", "b"])
     trainer.train()
-    card = model_card(trainer._describe_prompt())
+    card = trainer.make_card()
     assert "| method | custom prompts, trained along" in card.text
     assert "CoOp" not in card.text
-    assert "paper of the prompts" not in card.text
+    assert "Learning to Prompt" not in card.text
     assert "custom" not in card.data.tags
 
 
@@ -222,6 +223,6 @@ def test_a_card_names_the_paper_of_the_design(tmp_path):
     trainer = make_trainer(tmp_path, ["a", "b"])
     trainer.train()
     trainer.model.peft_config["default"].design = "coop"
-    card = model_card(trainer._describe_prompt())
+    card = trainer.make_card()
     assert "2022](https://arxiv.org/abs/2109.01134) |" in card.text
     assert "coop" in card.data.tags

@@ -17,7 +17,6 @@ from transformers import CLIPModel, CLIPTokenizer
 
 from hf_sharp_prompt import CLIPPromptConfig, SharpPromptTrainer, SharpPromptTrainingArguments, ViTPromptConfig
 from hf_sharp_prompt.convert import adapter_from_checkpoint, checkpoint_from_adapter
-from hf_sharp_prompt.training.model_card import model_card
 from hf_sharp_prompt.tuners.clip_prompt.designs import Checkpoint, CLIPDesign, Place, Shapes
 from hf_sharp_prompt.tuners.prompt_design import Reference
 
@@ -243,7 +242,7 @@ class TestANewDesign:
         trainer = SharpPromptTrainer(model, args, train_dataset=data)
         trainer.train()
         assert any(not torch.equal(dict(model.named_parameters())[name], each) for name, each in before.items())
-        card = model_card(trainer._describe_prompt())
+        card = trainer.make_card()
         assert "| method | BeHind, trained along" in card.text
         assert "[Nobody, “Prompts behind names”, 2030](https://example.org/behind)" in card.text
         assert "3 context tokens" in card.text
