@@ -236,13 +236,13 @@ class PromptedEncoders(PromptModel):
         name_ends: torch.Tensor | None,
     ) -> torch.Tensor:
         """Return features of texts, texts × width; with images to shift the context by, images × texts × width."""
-        layer, texts = self._text_layer, len(input_ids)
-        images = 1 if image_features is None else len(image_features)
+        layer, texts = self._text_layer, input_ids.shape[0]
+        images = 1 if image_features is None else image_features.shape[0]
         call: AbstractContextManager[None] = nullcontext()
         if layer is not None:
             context = None
             if image_features is not None:
-                context = layer.shifted_context(image_features).repeat_interleave(texts, dim=0)
+                context = layer.shifted_context(image_features).unsqueeze(1).expand(-1, texts, -1, -1).flatten(0, 1)
             elif self.active_config.class_specific:
                 context = layer.active_context
             call = layer.using_context(context, None if name_ends is None else name_ends.repeat(images))
