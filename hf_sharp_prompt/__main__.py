@@ -51,6 +51,7 @@ COMMANDS = {
         when_interrupted="What was predicted is on standard output; the same command starts with the first image.",
     ),
     "evaluate": Command("inference.evaluate", "measure a trained adapter on a data set"),
+    "export": Command("export.command", "write a trained adapter as ONNX, for open_clip, or as a plain CLIP"),
     "base2novel": training_command(
         "base_to_novel", "base2novel", "learn from few images of some classes, measure on others too"
     ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, ExitStack
@@ -14,7 +15,7 @@ from transformers.models.clip.modeling_clip import CLIPOutput
 
 from ..call import asked, asking
 from ..prompted_classifier import PromptedClassifier
-from .classes import check_class_names, check_class_texts, tokenize_names
+from .classes import as_format, check_class_names, check_class_texts, tokenize_names
 from .encoders import CLASSES, PromptedEncoders
 
 
@@ -111,7 +112,9 @@ class NameClassifier(PromptedEncoders, PromptedClassifier):
         Raises:
             ValueError: No classes are set.
         """
-        config = self.active_config
+        config = copy.copy(
+            self.active_config
+        )  # all of `set_classes`, or nothing, if another thread calls it meanwhile
         if config.class_token_ids is None:
             raise ValueError(
                 "This adapter has no classes to classify into. Call model.set_classes(names, tokenizer) first, or "
@@ -143,8 +146,7 @@ class NameClassifier(PromptedEncoders, PromptedClassifier):
             >>> classify(image, candidate_labels=["abyssinian", "beagle"])
             ```
         """
-        around = self.active_config.class_template.split("{}")
-        return "{}".join(part.replace("{", "{{").replace("}", "}}") for part in around)  # as `str.format` reads it
+        return as_format(self.active_config.class_template)
 
     def classify(
         self,
@@ -303,7 +305,7 @@ class NameClassifier(PromptedEncoders, PromptedClassifier):
         kwargs.pop("return_dict", None)
         vision_outputs = self.model.get_image_features(pixel_values=pixel_values, **kwargs)
         image_embeds = normalize(vision_outputs.pooler_output, dim=-1)
-        text_embeds = normalize(self._encode_texts(input_ids, attention_mask, image_embeds, None), dim=-1)
+        text_embeds = normalize(self.encode_token_ids(input_ids, attention_mask, image_embeds, None), dim=-1)
         logits = self.compare(image_embeds, text_embeds)
         return CLIPOutput(
             logits_per_image=logits,

@@ -269,7 +269,9 @@ class PromptedTextEmbeddings(PromptedEmbeddings):
         token = torch.arange(n, device=input_ids.device)
         place = torch.arange(input_ids.shape[1], device=input_ids.device).expand_as(input_ids)
         if ahead == n:
-            return (self.start + token).expand(input_ids.shape[0], -1), torch.where(place < self.start, place, place + n)
+            return (self.start + token).expand(input_ids.shape[0], -1), torch.where(
+                place < self.start, place, place + n
+            )
         ends = asked(self, NAME_ENDS)
         ends = (self.ends_of(input_ids) if ends is None else ends).to(input_ids).unsqueeze(1)
         moved = place + ahead * (place >= self.start) + (n - ahead) * (place >= ends)
@@ -287,6 +289,8 @@ class PromptedTextEmbeddings(PromptedEmbeddings):
         keep = self.max_positions - n
         if self.kind.pools_at_end and length <= keep:
             return input_ids
+        if torch.compiler.is_exporting():  # A graph cannot depend on where the longest text ends.
+            return input_ids[:, :keep]
         longest = int(self.ends_of(input_ids).max()) + 1
         if longest > keep:
             raise ValueError(
