@@ -176,7 +176,8 @@ class NameClassifier(PromptedEncoders, PromptedClassifier):
             num_items_in_batch: What the summed loss is divided by when the batch is part of a larger one, as in the
                 Trainer; by default the number of the batch's labels that count.
             names: Class names for this call instead of those of `set_classes`.
-            tokenizer: What reads `names`; by default loaded from the base model's checkpoint.
+            tokenizer: What reads `names`; by default loaded, once, from the base model's checkpoint. Other threads
+                may use the same one meanwhile, but not with truncation, which a fast tokenizer holds for all.
             template: The text around each of `names`; by default the adapter's.
             adapter: The adapter that answers this call, or `"__base__"` for the model without prompts, instead of
                 the active one.
