@@ -204,7 +204,7 @@ def graph_of_texts(model: PeftModel) -> Graph:
         raise ValueError("The adapter has no classes to export; call model.set_classes(names, tokenizer) first.")
     ids = padded(config.class_token_ids)
     more = torch.cat([ids.flip(0), ids[:1]])
-    ends = torch.tensor(config.class_name_ends)
+    ends = torch.tensor(config.class_name_ends) if config.class_name_ends else kind.end(ids, tower.config)
     more_ends = torch.cat([ends.flip(0), ends[:1]])
     sizes = {0: "classes", 1: "length"}
     if config.class_specific:  # There is a context for each of these classes, in their order.

@@ -112,9 +112,7 @@ class NameClassifier(PromptedEncoders, PromptedClassifier):
         Raises:
             ValueError: No classes are set.
         """
-        config = copy.copy(
-            self.active_config
-        )  # all of `set_classes`, or nothing, if another thread calls it meanwhile
+        config = copy.copy(self.active_config)  # Another thread may set other classes meanwhile.
         if config.class_token_ids is None:
             raise ValueError(
                 "This adapter has no classes to classify into. Call model.set_classes(names, tokenizer) first, or "

@@ -269,9 +269,8 @@ class PromptedTextEmbeddings(PromptedEmbeddings):
         token = torch.arange(n, device=input_ids.device)
         place = torch.arange(input_ids.shape[1], device=input_ids.device).expand_as(input_ids)
         if ahead == n:
-            return (self.start + token).expand(input_ids.shape[0], -1), torch.where(
-                place < self.start, place, place + n
-            )
+            places = (self.start + token).expand(input_ids.shape[0], -1)
+            return places, torch.where(place < self.start, place, place + n)
         ends = asked(self, NAME_ENDS)
         ends = (self.ends_of(input_ids) if ends is None else ends).to(input_ids).unsqueeze(1)
         moved = place + ahead * (place >= self.start) + (n - ahead) * (place >= ends)
