@@ -52,6 +52,7 @@ COMMANDS = {
     ),
     "evaluate": Command("inference.evaluate", "measure a trained adapter on a data set"),
     "space": Command("space.command", "compare prompts on a page, or on a Space of the Hub"),
+    "export": Command("export.command", "write a trained adapter as ONNX, for open_clip, or as a plain CLIP"),
     "base2novel": training_command(
         "base_to_novel", "base2novel", "learn from few images of some classes, measure on others too"
     ),

@@ -33,19 +33,7 @@ class Parser(argparse.ArgumentParser):
         Args:
             own_classes: Whose classes are the default.
         """
-        self.add_argument(
-            "--model", help="The base model: a directory or a Hub id. Default: the one that the adapter names."
-        )
-        self.add_argument(
-            "--class_names",
-            nargs="+",
-            metavar="NAME",
-            help="The classes: two or more names, or a file with a name on each line or of JSON. Default: those of "
-            f"{own_classes}.",
-        )
-        self.add_argument(
-            "--template", help="The text around a class name, {}. Default: the one that the adapter was trained with."
-        )
+        self.add_loading_options(own_classes)
         self.add_argument(
             "--image_size",
             type=at_least(1),
@@ -61,6 +49,26 @@ class Parser(argparse.ArgumentParser):
             "--num_workers",
             type=at_least(0),
             help="Processes that read images. Default: one for each core but one, at most 8; none for few images.",
+        )
+
+    def add_loading_options(self, own_classes: str) -> None:
+        """Add the options that say how the adapter is loaded.
+
+        Args:
+            own_classes: Whose classes are the default.
+        """
+        self.add_argument(
+            "--model", help="The base model: a directory or a Hub id. Default: the one that the adapter names."
+        )
+        self.add_argument(
+            "--class_names",
+            nargs="+",
+            metavar="NAME",
+            help="The classes: two or more names, or a file with a name on each line or of JSON. Default: those of "
+            f"{own_classes}.",
+        )
+        self.add_argument(
+            "--template", help="The text around a class name, {}. Default: the one that the adapter was trained with."
         )
 
 

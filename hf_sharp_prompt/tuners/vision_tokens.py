@@ -118,7 +118,7 @@ class VisionTokens:
         return (hidden_states, *rest), kwargs
 
     def _for_each_image(self, tokens: torch.Tensor, hidden_states: torch.Tensor) -> torch.Tensor:
-        tokens = tokens.to(hidden_states).expand(len(hidden_states), -1, -1)
+        tokens = tokens.to(hidden_states).expand(hidden_states.shape[0], -1, -1)
         return tokens if self.dropout is None else self.dropout(tokens)
 
     def _widen_bias(

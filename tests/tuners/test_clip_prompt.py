@@ -405,11 +405,10 @@ class TestAdapters:
         get_peft_model(clip, CLIPPromptConfig()).unload()
         assert clip.forward is wrapped
 
-    @pytest.mark.parametrize("merge", ["merge_and_unload", "merge_adapter"])
-    def test_merging_is_refused(self, model, merge):
+    def test_merging_in_place_is_refused(self, model):
         """Otherwise the prompt is silently dropped, and the model shared without it."""
         with pytest.raises(ValueError, match=r"Prompts are inputs, not weights, .* call unload\(\) to get the base"):
-            getattr(model, merge)()
+            model.merge_adapter()
 
     def test_a_deep_copy_is_independent(self, model, tokenizer, pixel_values):
         """Otherwise training a copy (for an average of the weights, say) trains the original."""

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from threading import Lock
 from typing import Any
 
 import torch
 from transformers import PreTrainedTokenizerBase, ProcessorMixin
 
 from ..text_tower import TextModel, kind_of, max_positions
+
+
+_reading = Lock()
+"""A fast tokenizer holds the padding of a call, so that concurrent calls would pad each other's texts."""
 
 
 def check_class_names(names: Sequence[str], fewest: int = 2) -> None:
@@ -37,6 +42,11 @@ def check_class_names(names: Sequence[str], fewest: int = 2) -> None:
 def tokenizer_of(processor: PreTrainedTokenizerBase | ProcessorMixin) -> PreTrainedTokenizerBase:
     """Return the tokenizer that a processor holds, or the tokenizer itself."""
     return processor.tokenizer if isinstance(processor, ProcessorMixin) else processor
+
+
+def as_format(template: str) -> str:
+    """Return a template as `str.format` reads it, with which other braces than `{}` are doubled."""
+    return "{}".join(part.replace("{", "{{").replace("}", "}}") for part in template.split("{}"))
 
 
 def tokenize_names(
@@ -68,9 +78,22 @@ def tokenize_names(
     if not kind.pools_at_end:
         padding = {"padding": "max_length", "max_length": max_positions(tower)}
     names = [name.replace("_", " ") for name in names]
-    token_ids = read([template.replace("{}", name) for name in names], **padding)["input_ids"]
-    up_to_name = read([template[: template.index("{}")] + name for name in names])["input_ids"]
+    with _reading:
+        token_ids = _read(read, [template.replace("{}", name) for name in names], **padding)
+        up_to_name = _read(read, [template[: template.index("{}")] + name for name in names])
     return token_ids, [int(kind.end(torch.tensor([ids]), tower.config)) for ids in up_to_name]
+
+
+def _read(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], **padding: Any) -> list[list[int]]:
+    """Return the token ids of texts, padded only as these arguments say."""
+    read = tokenizer(list(texts), return_attention_mask=True, **padding)
+    if padding:
+        return read["input_ids"]
+    # Another thread may have asked the same tokenizer for padding in between.
+    return [
+        [token for token, is_text in zip(*each, strict=True) if is_text]
+        for each in zip(read["input_ids"], read["attention_mask"], strict=True)
+    ]
 
 
 def check_class_texts(

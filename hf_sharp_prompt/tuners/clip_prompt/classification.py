@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, ExitStack
@@ -14,7 +15,7 @@ from transformers.models.clip.modeling_clip import CLIPOutput
 
 from ..call import asked, asking
 from ..prompted_classifier import PromptedClassifier
-from .classes import check_class_names, check_class_texts, tokenize_names
+from .classes import as_format, check_class_names, check_class_texts, tokenize_names
 from .encoders import CLASSES, PromptedEncoders
 
 
@@ -111,7 +112,7 @@ class NameClassifier(PromptedEncoders, PromptedClassifier):
         Raises:
             ValueError: No classes are set.
         """
-        config = self.active_config
+        config = copy.copy(self.active_config)  # Another thread may set other classes meanwhile.
         if config.class_token_ids is None:
             raise ValueError(
                 "This adapter has no classes to classify into. Call model.set_classes(names, tokenizer) first, or "
@@ -143,8 +144,7 @@ class NameClassifier(PromptedEncoders, PromptedClassifier):
             >>> classify(image, candidate_labels=["abyssinian", "beagle"])
             ```
         """
-        around = self.active_config.class_template.split("{}")
-        return "{}".join(part.replace("{", "{{").replace("}", "}}") for part in around)  # as `str.format` reads it
+        return as_format(self.active_config.class_template)
 
     def classify(
         self,
@@ -174,7 +174,8 @@ class NameClassifier(PromptedEncoders, PromptedClassifier):
             num_items_in_batch: What the summed loss is divided by when the batch is part of a larger one, as in the
                 Trainer; by default the number of the batch's labels that count.
             names: Class names for this call instead of those of `set_classes`.
-            tokenizer: What reads `names`; by default loaded from the base model's checkpoint.
+            tokenizer: What reads `names`; by default loaded, once, from the base model's checkpoint. Other threads
+                may use the same one meanwhile, but not with truncation, which a fast tokenizer holds for all.
             template: The text around each of `names`; by default the adapter's.
             adapter: The adapter that answers this call, or `"__base__"` for the model without prompts, instead of
                 the active one.
@@ -303,7 +304,7 @@ class NameClassifier(PromptedEncoders, PromptedClassifier):
         kwargs.pop("return_dict", None)
         vision_outputs = self.model.get_image_features(pixel_values=pixel_values, **kwargs)
         image_embeds = normalize(vision_outputs.pooler_output, dim=-1)
-        text_embeds = normalize(self._encode_texts(input_ids, attention_mask, image_embeds, None), dim=-1)
+        text_embeds = normalize(self.encode_token_ids(input_ids, attention_mask, image_embeds, None), dim=-1)
         logits = self.compare(image_embeds, text_embeds)
         return CLIPOutput(
             logits_per_image=logits,

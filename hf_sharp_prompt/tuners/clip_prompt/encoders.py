@@ -29,6 +29,10 @@ CLASSES = "classes"
 class PromptedEncoders(PromptModel):
     """The part of a [`CLIPPromptModel`] that encodes images and texts."""
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self._tokenizers: dict[str, PreTrainedTokenizerBase] = {}  # by the checkpoint that they were loaded from
+        super().__init__(*args, **kwargs)
+
     @property
     def active_config(self) -> CLIPPromptConfig:
         """The config of the adapter that answers this call, with the classes of this call (see `using_classes`).
@@ -58,7 +62,7 @@ class PromptedEncoders(PromptModel):
         return config
 
     def load_tokenizer(self, config: CLIPPromptConfig, what: str, otherwise: str) -> PreTrainedTokenizerBase:
-        """Load the base model's tokenizer, or the one that the config names.
+        """Load the base model's tokenizer, or the one that the config names. Later calls return the same object.
 
         Args:
             config: An adapter's config.
@@ -74,8 +78,10 @@ class PromptedEncoders(PromptModel):
                 f"{what} needs a tokenizer, but the base model was not loaded by name; set tokenizer_name_or_path to "
                 f"its checkpoint, or give {otherwise}."
             )
+        if source in self._tokenizers:
+            return self._tokenizers[source]
         try:
-            return AutoTokenizer.from_pretrained(source)
+            return self._tokenizers.setdefault(source, AutoTokenizer.from_pretrained(source))
         except OSError as error:
             raise ValueError(
                 f"{what} needs a tokenizer, and none can be loaded from {source} ({error}); set "
@@ -155,7 +161,7 @@ class PromptedEncoders(PromptModel):
         input_ids = pad_sequence([torch.tensor(ids) for ids in token_ids], True, padding_value=token_ids[0][-1])
         ends = None if name_ends is None else torch.tensor(name_ends)
         device = self.comparison.encoders.logit_scale.device
-        return self._encode_texts(input_ids.to(device), None, image_features, ends)
+        return self.encode_token_ids(input_ids.to(device), None, image_features, ends)
 
     @property
     def comparison(self) -> Comparison:
@@ -228,21 +234,31 @@ class PromptedEncoders(PromptModel):
         """The names of what `encode_images` takes."""
         return self.comparison.image_input_names
 
-    def _encode_texts(
+    def encode_token_ids(
         self,
         input_ids: torch.Tensor,
         attention_mask: torch.Tensor | None,
         image_features: torch.Tensor | None,
         name_ends: torch.Tensor | None,
     ) -> torch.Tensor:
-        """Return features of texts, texts × width; with images to shift the context by, images × texts × width."""
-        layer, texts = self._text_layer, len(input_ids)
-        images = 1 if image_features is None else len(image_features)
+        """Return features of texts from a tensor of token ids, which `torch.export` can trace.
+
+        Args:
+            input_ids: As the tokenizer pads them, texts × length.
+            attention_mask: As the tokenizer makes it, texts × length; None where the tower does without.
+            image_features: As of `encode_names`.
+            name_ends: Where the names end, texts; by default at the EOS.
+
+        Returns:
+            texts × projection width, not normalised; with `image_features` images × texts × projection width.
+        """
+        layer, texts = self._text_layer, input_ids.shape[0]
+        images = 1 if image_features is None else image_features.shape[0]
         call: AbstractContextManager[None] = nullcontext()
         if layer is not None:
             context = None
             if image_features is not None:
-                context = layer.shifted_context(image_features).repeat_interleave(texts, dim=0)
+                context = layer.shifted_context(image_features).unsqueeze(1).expand(-1, texts, -1, -1).flatten(0, 1)
             elif self.active_config.class_specific:
                 context = layer.active_context
             call = layer.using_context(context, None if name_ends is None else name_ends.repeat(images))

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import re
+from typing import cast
 
 from peft import PeftConfig
 from torch import nn
+from transformers import CLIPModel, PreTrainedTokenizerBase, ProcessorMixin
 
 from ..adapter_file import shapes_of_saved_modules
 from ..model_type import model_type_of
+from ..prompt_layer import BASE
 from ..registration import PromptPeftType
 from ..shared_prefix import restore_attention
 from ..text_tower import TEXT_TOWERS, TextModel, find_text_tower, kind_of, max_positions
 from ..vision_tower import VisionModel, find_vision_tower
-from .classes import check_class_texts, tokenize_names
+from .classes import check_class_texts, tokenize_names, tokenizer_of
 from .classification import NameClassifier
 from .comparisons import find_comparison
 from .config import CLIPPromptConfig
 from .layer import PromptedEmbeddings
+from .merging import check_tokenizer, merge_context, merging_problem
 from .text_layer import PromptedTextEmbeddings
 from .vision_layer import PromptedVisionEmbeddings
 
@@ -54,6 +58,59 @@ class CLIPPromptModel(NameClassifier):
         if (tower := find_text_tower(self.model)) is not None:
             restore_attention(tower[1])
         return super().unload()
+
+    def merge_and_unload(
+        self,
+        progressbar: bool = False,
+        safe_merge: bool = False,
+        adapter_names: list[str] | None = None,
+        tokenizer: PreTrainedTokenizerBase | ProcessorMixin | None = None,
+    ) -> nn.Module:
+        """Make the active adapter's context words of the vocabulary, and return a plain `CLIPModel`.
+
+        To the returned model a text behind `<|context1|> … <|contextn|>` is what the text alone is to the prompted
+        one, so that whoever has never heard of PEFT can save, load and ask it. Its `config.hypothesis_template` has
+        these words, and is what zero-shot pipelines take. It is exact, for whatever classes, where the design is one
+        context in front of all texts (CoOp). Others are refused. No prompt of CLIP can be a
+        `CLIPForImageClassification`, whose head sees the mean of the patches and not the feature that CLIP compares.
+
+        Args:
+            progressbar: Ignored; there is nothing to wait for.
+            safe_merge: Ignored; values that are not finite are refused when an adapter is loaded.
+            adapter_names: One adapter's name in a list; by default the active one.
+            tokenizer: The model's tokenizer, or the processor that holds it. It gets the words; save it beside the
+                model.
+
+        Raises:
+            ValueError: A design without such words, with what to do instead; no tokenizer, or that of another model;
+                several adapters.
+
+        Example:
+            ```py
+            >>> merged = model.merge_and_unload(tokenizer=tokenizer)
+            >>> merged.save_pretrained("pets")
+            >>> tokenizer.save_pretrained("pets")
+            ```
+        """
+        names = [self._adapter_of_config] if adapter_names is None else list(adapter_names)
+        self._check_adapter_names(names)
+        if len(names) != 1 or names == [BASE]:
+            raise ValueError(f"One prompt can be merged, got adapter_names={names}.")
+        config = self._config_of(names[0])
+        if problem := merging_problem(config, self.model):
+            raise ValueError(problem)
+        if tokenizer is None:
+            raise ValueError(
+                "A context is merged as new words, which the tokenizer has to know as well; call "
+                "merge_and_unload(tokenizer=tokenizer)."
+            )
+        layer = self._text_layer
+        assert layer is not None
+        check_tokenizer(cast(CLIPModel, self.model), tokenizer_of(tokenizer))
+        context = layer.clip_prompt_context[names[0]].detach()
+        model = cast(CLIPModel, self.unload())
+        merge_context(model, context, config, tokenizer_of(tokenizer))
+        return model
 
     def _name_of(self, tower: TextModel | VisionModel) -> str:
         return next(name for name, module in self.model.named_modules() if module is tower)

@@ -216,7 +216,7 @@ class PromptedTextEmbeddings(PromptedEmbeddings):
             return self.base_layer(input_ids=input_ids, position_ids=position_ids, inputs_embeds=inputs_embeds)
         words = self.token_embedding(input_ids.clamp(min=0))
         which = (input_ids + context.shape[-2]).clamp(min=0, max=context.shape[-2] - 1).unsqueeze(-1).expand_as(words)
-        vectors = context.to(words).expand(len(words), -1, -1).gather(1, which)
+        vectors = context.to(words).expand(words.shape[0], -1, -1).gather(1, which)
         inputs_embeds = torch.where(input_ids.unsqueeze(-1) < 0, vectors, words)
         return self.base_layer(inputs_embeds=inputs_embeds, position_ids=position_ids)
 
@@ -269,7 +269,8 @@ class PromptedTextEmbeddings(PromptedEmbeddings):
         token = torch.arange(n, device=input_ids.device)
         place = torch.arange(input_ids.shape[1], device=input_ids.device).expand_as(input_ids)
         if ahead == n:
-            return (self.start + token).expand(len(input_ids), -1), torch.where(place < self.start, place, place + n)
+            places = (self.start + token).expand(input_ids.shape[0], -1)
+            return places, torch.where(place < self.start, place, place + n)
         ends = asked(self, NAME_ENDS)
         ends = (self.ends_of(input_ids) if ends is None else ends).to(input_ids).unsqueeze(1)
         moved = place + ahead * (place >= self.start) + (n - ahead) * (place >= ends)
@@ -287,6 +288,8 @@ class PromptedTextEmbeddings(PromptedEmbeddings):
         keep = self.max_positions - n
         if self.kind.pools_at_end and length <= keep:
             return input_ids
+        if torch.compiler.is_exporting():  # A graph cannot depend on where the longest text ends.
+            return input_ids[:, :keep]
         longest = int(self.ends_of(input_ids).max()) + 1
         if longest > keep:
             raise ValueError(
@@ -303,7 +306,7 @@ class PromptedTextEmbeddings(PromptedEmbeddings):
         if deep is None or index > len(deep) or "shared_prefix" in kwargs:
             return None
         hidden_states, *others = args
-        tokens = deep[index - 1].to(hidden_states).expand(len(hidden_states), -1, -1)
+        tokens = deep[index - 1].to(hidden_states).expand(hidden_states.shape[0], -1, -1)
         behind = hidden_states[:, self.start + tokens.shape[1] :]
         return (torch.cat([hidden_states[:, : self.start], tokens, behind], dim=1), *others), kwargs
 
