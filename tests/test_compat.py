@@ -204,7 +204,7 @@ def test_whether_gradient_checkpointing_repeats_hooks_is_known():
     tower, calls = a_text_tower().train(), []
     tower.encoder.layers[0].register_forward_pre_hook(lambda *args: calls.append(args))
     assert not checkpointing_repeats_hooks(tower)
-    tower.activation_checkpointing_enable()
+    tower.gradient_checkpointing_enable()
     tower(TEXT).last_hidden_state.sum().backward()
     assert checkpointing_repeats_hooks(tower) == (len(calls) == 2), (
         "transformers' gradient checkpointing covers something else than checkpointing_repeats_hooks says: "

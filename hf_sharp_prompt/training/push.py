@@ -57,13 +57,23 @@ class PushingTrainer(TrainerHooks):
     def init_hf_repo(self, token: str | None = None, private: bool | None = None) -> None:
         """Create the repository, with further attempts.
 
+        The Trainer's own method takes `private` only from transformers 5.23 on.
+
         Raises:
             PushError: The repository cannot be created; while the Trainer is made or trains, this is a warning.
         """
         self.push_in_progress = None
+        if not self.is_world_process_zero():
+            return
         name = self.args.hub_model_id or self.output_directory.absolute().name
+        token = self.args.hub_token if token is None else token
+        private = self.args.hub_private_repo if private is None else private
         try:
-            ask_again(lambda: super(PushingTrainer, self).init_hf_repo(token, private), f"Creating {name} on the Hub")
+            repository = ask_again(
+                lambda: hf_api().create_repo(name, token=token, private=private, exist_ok=True),
+                f"Creating {name} on the Hub",
+            )
+            self.hub_model_id = repository.repo_id  # type: ignore[assignment]  # annotated as None
         except Exception as error:
             message = f"The repository {name} cannot be created: {what_the_hub_said(error)}."
             if not self._goes_on_without_hub:

@@ -135,7 +135,7 @@ def _encode(
     ids = torch.tensor(list(chain.from_iterable(texts)), device=device)
     following = chain.from_iterable(range(row.prefix, row.prefix + len(text)) for text in texts)
     positions = torch.tensor([*range(row.prefix), *following], device=device)
-    ends = torch.tensor([*accumulate(map(len, texts))], device=device) + row.prefix - 1
+    ends = torch.tensor([*accumulate([len(text) for text in texts])], device=device) + row.prefix - 1
 
     words = tower.embeddings.token_embedding(ids).expand(len(prefixes), -1, -1)
     # In the words' precision: an embedding's weight may be quantised and say nothing of it.

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from datasets import Dataset, DatasetDict, Features, IterableDatasetDict
-from datasets.builder import Key
 from datasets.packaged_modules.webdataset import webdataset
 
 from ..catalogue import CatalogueEntry
@@ -69,7 +68,7 @@ class Samples(webdataset.WebDataset):
     def _generate_examples(self, tar_paths: Sequence[str], tar_iterators: Sequence[Any]) -> Iterator[Any]:
         for shard, (path, files) in enumerate(zip(tar_paths, tar_iterators)):
             for number, sample in enumerate(self._get_pipeline_from_tar(path, files)):
-                yield Key(shard, number), {name: sample.get(name) for name in self.info.features or {}}
+                yield f"{shard}_{number}", {name: sample.get(name) for name in self.info.features or {}}
 
 
 def _load(entry: CatalogueEntry, streaming: bool) -> Any:
