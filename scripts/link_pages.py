@@ -13,6 +13,12 @@ LINK = re.compile(r"\[([^\]]*)\]\((\.\.?/[^)\s]*)\)")
 REFERENCE = re.compile(r"\[<code>(?:~[\w.]*\.)?([\w.]+)</code>\]")
 """How docstrings refer to a name, as transformers' do; with ~ only its last part is shown."""
 
+TYPE = re.compile(r"\(<code>(`[^<]*`[^<]*)</code>(?:, default:\s*<code>.*?</code>\s*)?\)", re.DOTALL)
+"""How docstrings say types and defaults, as transformers' do, and behind it what the code says of the default."""
+
+FIELD = re.compile(r"<code><span title=\"[\w.]*\">(?:config_field|hyperparameter)</span>\(([^,]*?)(?:, .*?)?\)</code>")
+"""The code of a field's default, which is its first argument."""
+
 
 def on_page_markdown(markdown: str, page: Any, config: Any, **unused: Any) -> str:
     """Let links to files of the repository outside docs/ lead to its address; without one only their text is shown."""
@@ -28,5 +34,6 @@ def on_page_markdown(markdown: str, page: Any, config: Any, **unused: Any) -> st
 
 
 def on_page_content(html: str, **unused: Any) -> str:
-    """Show the names that docstrings refer to without the brackets around them."""
-    return REFERENCE.sub(r"<code>\1</code>", html)
+    """Show names, types and defaults without the signs around them."""
+    html = TYPE.sub(lambda said: f"({re.sub('[`*]', '', said[1])})", html)
+    return FIELD.sub(r"<code>\1</code>", REFERENCE.sub(r"<code>\1</code>", html))

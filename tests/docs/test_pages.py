@@ -86,6 +86,8 @@ def test_the_code_runs_and_its_adapter_is_used(page, here, monkeypatch, capsys):
     for block in PAGES[page]:
         if block.kind == "python":
             exec(compile(block.text, page, "exec", dont_inherit=True), names)
+    if "data" in names:
+        assert names["data"]["train"].features["label"].names == ["blue heart", "red star"]
     uses = [words[1:] for words in commands_of(PAGES[page]) if words[:2] in USES]
     monkeypatch.setattr("sys.argv", [])
     verbosity = transformers.utils.logging.get_verbosity()

@@ -36,9 +36,14 @@ def blocks_of(page: str) -> list[Block]:
 
 def commands_of(blocks: Iterable[Block]) -> list[list[str]]:
     """The words of each command in blocks of a shell, without values of variables in front and comments behind."""
-    lines = [line for block in blocks if block.kind == "bash" for line in block.text.splitlines()]
+    lines = [line for block in blocks if block.kind == "bash" for line in joined(block.text)]
     commands = [shlex.split(part, comments=True) for line in lines for part in line.split(" && ")]
     return [words[_assignments(words) :] for words in commands if words]
+
+
+def joined(text: str) -> list[str]:
+    """The lines of a shell's block; one that ends in a backslash goes on in the next."""
+    return text.replace("\\\n", " ").splitlines()
 
 
 def _assignments(words: list[str]) -> int:
