@@ -5,7 +5,7 @@
 - `predict` and `evaluate` run on the adapter that the page's Python has trained, `recipes` as it is.
 - Commands that train for minutes or need the Hub are read by their own parsers, with their recipes; the launcher's
   words by Accelerate's parser. The protocols have tests of their own.
-- Trees of text show folders; data.md's and detection_segmentation.md's pages have tests that make them.
+- A page NAME.md whose code needs more than that has a test of its own, test_NAME_page.py, which runs the code.
 """
 
 import argparse
@@ -35,11 +35,8 @@ from hf_sharp_prompt.experiments.recipes import RECIPES, read_recipe
 
 NAMES = ["README.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))]
 PAGES = {name: blocks_of(read_page(name)) for name in NAMES}
-WITH_TESTS_OF_THEIR_OWN = {
-    "docs/data.md": "test_data_page.py",
-    "docs/detection_segmentation.md": "test_detection_segmentation_page.py",
-}
-"""Pages whose Python is run by another test."""
+USES = [["sharp-prompt", "predict"], ["sharp-prompt", "evaluate"]]
+"""How commands begin that use an adapter."""
 
 PROGRAMS = {"mkdocs": "docs", "pytest": "test"}
 """Programs and modules that are no part of the package, and the extra that installs each."""
@@ -73,11 +70,13 @@ def names_for(page: str) -> dict[str, object]:
     return {"model": model, "loader": batches, "optimizer": torch.optim.SGD(model.parameters(), 0.1)}
 
 
-def with_python(page: str) -> bool:
-    return any(block.kind == "python" for block in PAGES[page])
+def is_run_here(page: str) -> bool:
+    """Whether a page has Python, and no test of its own that runs it."""
+    own_test = Path(__file__).with_name(f"test_{Path(page).stem}_page.py")
+    return any(block.kind == "python" for block in PAGES[page]) and not own_test.exists()
 
 
-@pytest.mark.parametrize("page", [each for each in PAGES if with_python(each) and each not in WITH_TESTS_OF_THEIR_OWN])
+@pytest.mark.parametrize("page", filter(is_run_here, PAGES))
 def test_the_code_runs_and_its_adapter_is_used(page, here, monkeypatch, capsys):
     """The code runs block by block; `predict` and `evaluate` then take the adapter that it has pushed."""
     monkeypatch.chdir(here)
@@ -97,9 +96,6 @@ def test_the_code_runs_and_its_adapter_is_used(page, here, monkeypatch, capsys):
         assert command_line.run(words) == 0, words
         assert "heart" in capsys.readouterr().out or "unicorn" in words
     transformers.utils.logging.set_verbosity(verbosity)
-
-
-USES = [["sharp-prompt", "predict"], ["sharp-prompt", "evaluate"]]
 
 
 def save_under_my_name(trainer: SharpPromptTrainer) -> None:
