@@ -1,25 +1,25 @@
-"""Every tree of docs/data.md's part on own data is loaded by the commands and the code beside it."""
+"""Every tree of docs/data.md's part on own data is loaded by the commands and code beside it; its other code runs."""
 
 import contextlib
 import io
-import re
-import shlex
+import json
 from pathlib import Path
 
+import numpy as np
 import pytest
+from datasets import ClassLabel, Dataset, DatasetDict, Features
 from PIL import Image
+from support.pages import blocks_of, commands_of, grow, read_page
 
+from hf_sharp_prompt import data
 from hf_sharp_prompt.data import load_image_dataset
 from hf_sharp_prompt.experiments.base_to_novel import BaseToNovelArguments, argument_groups
 from hf_sharp_prompt.experiments.methods import make_parser, parse_one
 
 
-PAGE = (Path(__file__).parents[2] / "docs" / "data.md").read_text(encoding="utf-8")
-OWN_DATA = PAGE.partition("## Your own data")[2].partition("\n## ")[0]
-BLOCKS = re.findall(r"(?:`([^`\n]+)`:\n\n)?```(\w+)\n(.*?)```", OWN_DATA, re.DOTALL)
-"""The name of a file if there is one, the language, and the text of each block."""
-
-COMMANDS = [line for _, kind, text in BLOCKS if kind == "bash" for line in text.splitlines()]
+OWN_DATA, _, OTHER_DATA = read_page("docs/data.md").partition("## Your own data")[2].partition("\n## ")
+BLOCKS = blocks_of(OWN_DATA)
+COMMANDS = commands_of(BLOCKS)
 
 
 @pytest.fixture
@@ -30,22 +30,13 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         if name:
             Path(name).write_text(text, encoding="utf-8")
         elif kind == "text":
-            grow(text)
+            grow(text, tmp_path, make_image)
     return tmp_path
 
 
-def grow(tree: str) -> None:
-    """Make the folders and images of a tree, in which four spaces are a level."""
-    folders: list[str] = []
-    for line in tree.splitlines():
-        depth = (len(line) - len(line.lstrip())) // 4
-        for name in re.split(r" {2,}", line.strip()):
-            path = Path(*folders[:depth], name)
-            if name.endswith("/"):
-                path.mkdir()
-                folders[depth:] = [name]
-            elif path.suffix == ".jpg":
-                Image.new("RGB", (8, 8), (9 * int(path.stem), 0, 0)).save(path)
+def make_image(path: Path) -> None:
+    if path.suffix == ".jpg":
+        Image.new("RGB", (8, 8), (9 * int(path.stem), 0, 0)).save(path)
 
 
 def names_of(dataset: str, **options: str) -> list[str]:
@@ -54,12 +45,11 @@ def names_of(dataset: str, **options: str) -> list[str]:
 
 def test_the_page_has_what_is_tried():
     assert len(COMMANDS) >= 6
-    assert {"photos", "scenes", "pets/pets.csv", "birds"} <= {shlex.split(command)[3] for command in COMMANDS}
+    assert {"photos", "scenes", "pets/pets.csv", "birds"} <= {words[3] for words in COMMANDS}
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-def test_every_command_loads_its_data(here, command):
-    words = shlex.split(command)
+@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
+def test_every_command_loads_its_data(here, words):
     assert words[:2] == ["sharp-prompt", "train"]
     groups = argument_groups()
     args = parse_one(BaseToNovelArguments, make_parser(groups, {}, ""), words[2:])
@@ -90,3 +80,27 @@ def test_what_is_said_to_be_refused(here):
     Path("scenes", "train").rename("scenes/train_val2018")
     with pytest.raises(ValueError, match="may be the train or the validation split"):
         names_of("scenes")
+
+
+def test_the_code_on_the_papers_data_runs(tmp_path, monkeypatch):
+    """On a folder of the pets with few images, and on labels as CIFAR-100's."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    root = tmp_path / "data" / "oxford_pets"
+    (root / "images").mkdir(parents=True)
+    rows = {split: [[f"{split}_{label}.jpg", label, f"cat_{label}"] for label in range(4)] for split in SPLITS}
+    (root / "split_zhou_OxfordPets.json").write_text(json.dumps(rows))
+    for path, *_ in (row for listed in rows.values() for row in listed):
+        Image.new("RGB", (8, 8)).save(root / "images" / path)
+    folders, long_tail = (block.text for block in blocks_of(OTHER_DATA) if block.kind == "python")
+    names: dict[str, object] = {}
+    exec(folders, names)
+    assert [len(names[half]["train"]) for half in ("base", "novel")] == [2, 2]
+
+    features = Features({"label": ClassLabel(names=[f"thing {label}" for label in range(100)])})
+    cifar = Dataset.from_dict({"label": np.arange(50_000) % 100}, features=features)
+    monkeypatch.setattr(data, "load_image_dataset", lambda *words, **options: DatasetDict(train=cifar))
+    exec(long_tail, names)
+    assert len(names["train"]) == 10_847
+
+
+SPLITS = ["train", "val", "test"]

@@ -1,7 +1,5 @@
 """All blocks of docs/detection_segmentation.md run, in their order, on the data that its trees show."""
 
-import re
-import shlex
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +7,7 @@ import numpy as np
 import pytest
 import transformers
 from PIL import Image
+from support.pages import blocks_of, commands_of, grow, read_page
 
 from hf_sharp_prompt import __main__ as command_line
 from hf_sharp_prompt import objectives
@@ -19,17 +18,16 @@ from hf_sharp_prompt.experiments import detection, segmentation
 from hf_sharp_prompt.experiments.methods import make_parser, parse_one
 
 
-PAGE = (Path(__file__).parents[2] / "docs" / "detection_segmentation.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"(?:`([^`\n]+)`:\n\n)?```(\w+)\n(.*?)```", PAGE, re.DOTALL)
-"""The name of a file if there is one, the language, and the text of each block."""
-
-COMMANDS = [shlex.split(line) for _, kind, text in BLOCKS if kind == "bash" for line in text.splitlines()]
-COMMANDS = [words for words in COMMANDS if words[0] == "sharp-prompt"]  # the scripts have tests of their own
+PAGE_NAME = "docs/detection_segmentation.md"
+PAGE = read_page(PAGE_NAME)
+BLOCKS = blocks_of(PAGE)
+COMMANDS = [  # the scripts have tests of their own
+    words for words in commands_of(BLOCKS) if words[0] == "sharp-prompt"
+]
 USES = [words for words in COMMANDS if words[1] in ("predict", "evaluate")]
 PYTHON = [text for _, kind, text in BLOCKS if kind == "python"]
 CLASSES = {"street": ["car", "bicycle", "traffic light", "bus"], "farm": ["cow", "hen", "barn", "pond"]}
 MASKS = ["5.png", "5_labels.png", "classes.txt"]
-PAGE_NAME = "docs/detection_segmentation.md"
 PROTOCOLS = {"detection": detection, "segmentation": segmentation}
 
 
@@ -41,26 +39,17 @@ def here(tmp_path_factory) -> Path:
         if name:
             (root / name).write_text(text, encoding="utf-8")
         elif kind == "text":
-            grow(text, root)
+            grow(text, root, make_image)
     return root
 
 
-def grow(tree: str, root: Path) -> None:
-    """Make the folders, images and masks of a tree, in which four spaces are a level."""
-    folders: list[str] = []
-    for line in tree.splitlines():
-        depth = (len(line) - len(line.lstrip())) // 4
-        for name in re.split(r" {2,}", line.strip()):
-            path = root.joinpath(*folders[:depth], name)
-            if name.endswith("/"):
-                path.mkdir()
-                folders[depth:] = [name]
-            elif path.suffix == ".jpg":
-                Image.effect_noise((64, 48), 20 * int(path.stem)).convert("RGB").save(path)
-            elif path.suffix == ".png":
-                values = np.zeros((48, 64), np.uint8)
-                values[5:20, 5:30], values[25:40, 5:30] = int(path.stem) % 4 + 1, int(path.stem) % 3 + 1
-                Image.fromarray(values).save(path)
+def make_image(path: Path) -> None:
+    if path.suffix == ".jpg":
+        Image.effect_noise((64, 48), 20 * int(path.stem)).convert("RGB").save(path)
+    elif path.suffix == ".png":
+        values = np.zeros((48, 64), np.uint8)
+        values[5:20, 5:30], values[25:40, 5:30] = int(path.stem) % 4 + 1, int(path.stem) % 3 + 1
+        Image.fromarray(values).save(path)
 
 
 @pytest.mark.parametrize("words", [each for each in COMMANDS if each not in USES], ids=" ".join)

@@ -84,11 +84,12 @@ class CLIPPromptConfig(PromptConfig):
         text_init_token_ids (`list[int]`, *optional*):
             The token ids of `text_init`. Filled in when the adapter is made; set them where there is no tokenizer to
             load.
-        class_names (`list[str]`, *optional*), class_template (`str`), class_token_ids (`list[list[int]]`, *optional*),
-        class_name_ends (`list[int]`, *optional*):
-            The classes the adapter classifies into, their token ids and the positions behind their names. Set by
+        class_names (`list[str]`, *optional*), class_template (`str`):
+            The classes the adapter classifies into, and the text around a name. Set by
             `model.set_classes(names, tokenizer, template)`, saved with the adapter so that a loaded one classifies at
             once.
+        class_token_ids (`list[list[int]]`, *optional*), class_name_ends (`list[int]`, *optional*):
+            The classes' token ids and the positions behind their names; set and saved likewise.
         class_chunk_size (`int`, *optional*):
             How many class texts (for CoCoOp, times images) are encoded at a time, to bound memory. The gradients are
             the same; the backward pass computes each chunk's activations a second time. By default all texts are
