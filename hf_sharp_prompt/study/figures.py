@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from .trajectories import spectrum
 
 LABELLED = ("coop", "coop_sam", "gcscoop", "subpt", "subpt_nfl", "kgcoop")
 """The methods that a scatter names in colour; all others are grey."""
+COLUMNS = 3  # panels side by side
 
 
 def plot_spectra(paths: Mapping[str, Sequence[NDArray[np.float64]]], file: Path, title: str) -> None:
@@ -45,45 +47,40 @@ def plot_spectra(paths: Mapping[str, Sequence[NDArray[np.float64]]], file: Path,
     figure.savefig(file, dpi=150)
 
 
-def plot_scatter(
-    panels: Mapping[str, Mapping[str, tuple[float, float]]],
-    file: Path,
-    title: str,
-    ylabel: str,
-    logarithmic: bool = True,
-) -> None:
-    """Plot a quantity against another, a point per method, a panel per quantity.
+def plot_scatter(panels: Mapping[str, Mapping[str, tuple[float, float]]], file: Path, title: str, ylabel: str) -> None:
+    """Plot an accuracy against several quantities, a panel for each, and a point for each method.
 
     Args:
-        panels: By the name of the quantity on the horizontal axis, each method's point.
+        panels: By the name of the quantity on the horizontal axis, each method's point. The axis is logarithmic if the
+            largest is more than three times the smallest.
         file: The PNG file to write.
         title: The title.
-        ylabel: The name of the quantity on the vertical axis.
-        logarithmic: Whether horizontal axes are logarithmic.
+        ylabel: The name of the accuracy.
     """
     from matplotlib.figure import Figure  # an extra; the rest of the package works without it
+    from matplotlib.ticker import NullFormatter
 
-    figure = Figure(figsize=(3.4 * len(panels) + 1.4, 3.6), layout="constrained")
+    rows = math.ceil(len(panels) / COLUMNS)
+    figure = Figure(figsize=(3.2 * COLUMNS + 1.4, 2.9 * rows), layout="constrained")
     figure.suptitle(title)
-    rows = figure.subplots(1, len(panels), sharey=True, squeeze=False)
-    for axes, (name, points) in zip(rows[0], panels.items()):
+    grid = figure.subplots(rows, COLUMNS, sharey=True, squeeze=False)
+    for axes in grid.flat[len(panels) :]:
+        axes.remove()
+    for axes, (name, points) in zip(grid.flat, panels.items()):
         for method, (x, y) in points.items():
-            is_named = method in LABELLED
-            colour = f"C{LABELLED.index(method)}" if is_named else "0.6"
-            axes.plot(x, y, "o", color=colour, label=method if is_named else None, zorder=3 if is_named else 2)
-            if not is_named:
-                axes.annotate(
-                    method.removeprefix("coop_"),
-                    (x, y),
-                    fontsize=6,
-                    color="0.4",
-                    textcoords="offset points",
-                    xytext=(3, 3),
-                )
+            if method in LABELLED:
+                axes.plot(x, y, "o", color=f"C{LABELLED.index(method)}", label=method, zorder=3)
+            else:
+                axes.plot(x, y, ".", color="0.6")
+                label = method.removeprefix("coop_")
+                axes.annotate(label, (x, y), (3, 3), textcoords="offset points", fontsize=6, color="0.4")
         axes.set(xlabel=name)
-        if logarithmic:
+        across = [x for x, _ in points.values()]
+        if max(across) > 3 * min(across) > 0:
             axes.set_xscale("log")
+            axes.xaxis.set_minor_formatter(NullFormatter())
         axes.spines[["top", "right"]].set_visible(False)
-    rows[0][0].set_ylabel(ylabel)
-    figure.legend(*rows[0][0].get_legend_handles_labels(), loc="outside right center", frameon=False)
+    for row in grid:
+        row[0].set_ylabel(ylabel)
+    figure.legend(*grid[0][0].get_legend_handles_labels(), loc="outside right center", frameon=False)
     figure.savefig(file, dpi=150)
