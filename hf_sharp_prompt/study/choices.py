@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +88,23 @@ def read_candidates(plan: Plan, output_dir: Path) -> dict[str, dict[Any, float]]
         for name, method in plan.methods.items()
         if method.candidates and all(candidate_name(name, value) in averages for value in method.candidates)
     }
+
+
+def with_choices(plan: Plan, output_dir: Path) -> Plan:
+    """A plan in which hyperparameters that it does not choose are those that the candidates' results choose.
+
+    Args:
+        plan: The plan.
+        output_dir: The study's directory. Where candidates have not been run, nothing is chosen.
+    """
+    candidates = read_candidates(plan, output_dir)
+    methods = {
+        name: replace(method, chosen=choose_candidate(candidates[name]))
+        if method.chosen is None and name in candidates
+        else method
+        for name, method in plan.methods.items()
+    }
+    return replace(plan, methods=methods)
 
 
 def choose_candidate(candidates: Mapping[Any, float]) -> Any:

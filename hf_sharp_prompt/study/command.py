@@ -18,6 +18,7 @@ from pathlib import Path
 
 from ..extras import check_installed
 from . import commands
+from .choices import with_choices
 from .commands import Command
 from .plan import SUITES, Plan, read_plan
 from .report import write_report
@@ -97,6 +98,7 @@ def main(argv: Sequence[str]) -> int:
     check_installed("sharp-prompt study", EXTRAS)
     plan, failed = read_plan(), 0
     for part in args.parts:
+        plan = with_choices(plan, args.output_dir)
         waiting = PARTS[part](plan, args.output_dir)
         for command, code in run(waiting, args.processes, args.output_dir / "log"):
             print(f"{part}: {command.name} {'is done' if code == 0 else f'failed, exit code {code}'}", flush=True)

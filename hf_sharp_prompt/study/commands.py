@@ -137,8 +137,15 @@ def method_commands(
         seeds: The seeds.
         curves: Whether accuracy is measured on the way, and not at the end alone.
         directory: The directory of the study that results go to.
+
+    Raises:
+        ValueError: A method's hyperparameter has not been chosen.
     """
     chosen = {name: plan.methods[name] for name in methods}
+    if waiting := [name for name, method in chosen.items() if method.candidates and method.chosen is None]:
+        raise ValueError(
+            f"No hyperparameter has been chosen for {', '.join(waiting)}; run the part hyperparameters first."
+        )
     recipes = write_recipes(
         {name: method.values(plan.setting, method.chosen) for name, method in chosen.items()},
         output_dir / "recipes" / directory,

@@ -1,12 +1,25 @@
 """The command line of the study."""
 
+import json
+from dataclasses import replace
+
 import pytest
 
 from hf_sharp_prompt.study import command
+from hf_sharp_prompt.study.choices import with_choices
 from hf_sharp_prompt.study.plan import SUITES, read_plan
 
 
-PLAN = read_plan()
+def all_chosen(plan):
+    """The plan as it is when all candidates have been run."""
+    methods = {
+        name: replace(method, chosen=method.candidates[0]) if method.candidates else method
+        for name, method in plan.methods.items()
+    }
+    return replace(plan, methods=methods)
+
+
+PLAN = all_chosen(read_plan())
 
 
 def runs_of(commands):
@@ -83,3 +96,23 @@ def test_modules_of_the_study_take_a_protocols_arguments(part, tmp_path):
     for each in command.PARTS[part](PLAN, tmp_path):
         assert each.module.startswith("hf_sharp_prompt.study.")
         assert each.words[0] == "--dataset"
+
+
+def test_methods_wait_for_their_hyperparameters(tmp_path):
+    method = replace(PLAN.methods["coop_rwp"], chosen=None)
+    plan = replace(PLAN, methods={**PLAN.methods, "coop_rwp": method})
+    with pytest.raises(ValueError, match="chosen for coop_rwp; run the part hyperparameters first"):
+        command.PARTS["contexts"](plan, tmp_path)
+    for task in plan.hyperparameter_tasks:
+        path = tmp_path / "hyperparameters" / task / "summary.json"
+        path.parent.mkdir(parents=True)
+        accuracies = {0.01: 0.5, 0.05: 0.7, 0.1: 0.6, 0.2: 0.4}
+        runs = {
+            f"coop_rwp_{value:g}": [{"seed": 1, "base": each, "novel": each}] for value, each in accuracies.items()
+        }
+        path.write_text(json.dumps(runs))
+    completed = with_choices(plan, tmp_path)
+    assert completed.methods["coop_rwp"].chosen == 0.05
+    assert completed.methods["coop_sam"] == PLAN.methods["coop_sam"], "what the plan says stays"
+    command.PARTS["contexts"](completed, tmp_path)
+    assert "gamma: 0.05" in (tmp_path / "recipes" / "methods" / "coop_rwp.yaml").read_text()
