@@ -4,8 +4,7 @@ import re
 
 import huggingface_hub
 import pytest
-from hub.client import connect
-from hub.local_hub import LocalHub
+from hub.client import without_waiting
 from huggingface_hub import ModelCard
 from peft import PeftModel
 from transformers import CLIPModel
@@ -21,9 +20,7 @@ FOLDERS = [f"base2novel/photos/coop/seed{seed}" for seed in (1, 2)]
 
 @pytest.fixture
 def hub(tmp_path, monkeypatch):
-    with LocalHub() as hub:
-        connect(hub, tmp_path / "home", monkeypatch)
-        monkeypatch.setattr("time.sleep", lambda _: None)
+    with without_waiting(tmp_path / "home", monkeypatch) as hub:
         yield hub
 
 

@@ -1,5 +1,7 @@
 """This process as a client of a `LocalHub`, as if it had been started with `LocalHub.environment`."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import datasets
@@ -8,6 +10,15 @@ import pytest
 import transformers.utils.hub
 from hub.local_hub import LocalHub
 from huggingface_hub import constants, hf_api
+
+
+@contextmanager
+def without_waiting(home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalHub]:
+    """A Hub that this process pushes to and loads from, trying again without waiting, with the cache in `home`."""
+    with LocalHub() as hub:
+        connect(hub, home, monkeypatch)
+        monkeypatch.setattr("time.sleep", lambda _: None)
+        yield hub
 
 
 def connect(hub: LocalHub, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

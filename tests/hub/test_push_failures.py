@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hub.client import connect
+from hub.client import without_waiting
 from hub.local_hub import LocalHub
 from huggingface_hub import get_session
 from training.small_runs import make_trainer
@@ -29,9 +29,7 @@ OFTEN = 200  # more often than anything asks
 
 @pytest.fixture
 def hub(tmp_path, monkeypatch) -> Iterator[LocalHub]:
-    with LocalHub() as hub:
-        connect(hub, tmp_path / "home", monkeypatch)
-        monkeypatch.setattr("time.sleep", lambda _: None)
+    with without_waiting(tmp_path / "home", monkeypatch) as hub:
         monkeypatch.setattr(our_hub, "PATIENCE", 0.05)
         yield hub
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hub.client import connect
+from hub.client import without_waiting
 from hub.local_hub import LocalHub
 
 from hf_sharp_prompt.space.folder import load_prompts
@@ -27,8 +27,5 @@ def prompts() -> ComparedPrompts:
 
 @pytest.fixture
 def hub(tmp_path, monkeypatch) -> Iterator[LocalHub]:
-    """A Hub that this process pushes to, trying again without waiting."""
-    with LocalHub() as hub:
-        connect(hub, tmp_path / "cache", monkeypatch)
-        monkeypatch.setattr("time.sleep", lambda _: None)
+    with without_waiting(tmp_path / "cache", monkeypatch) as hub:
         yield hub

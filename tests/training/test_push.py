@@ -10,7 +10,7 @@ from pathlib import Path
 import huggingface_hub
 import pytest
 import torch
-from hub.client import connect
+from hub.client import without_waiting
 from hub.local_hub import LocalHub
 from peft import AutoPeftModel, PeftModel, get_peft_model
 from transformers import AutoProcessor, CLIPModel
@@ -27,10 +27,7 @@ CREATION, COMMIT = "POST /api/repos/create", "POST /api/models/.*/commit/"
 
 @pytest.fixture
 def hub(tmp_path, monkeypatch) -> Iterator[LocalHub]:
-    """A Hub that this process pushes to and loads from, trying again without waiting."""
-    with LocalHub() as hub:
-        connect(hub, tmp_path / "cache", monkeypatch)
-        monkeypatch.setattr("time.sleep", lambda _: None)
+    with without_waiting(tmp_path / "cache", monkeypatch) as hub:
         yield hub
 
 
