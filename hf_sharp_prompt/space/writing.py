@@ -15,10 +15,10 @@ import yaml
 from huggingface_hub import SpaceCardData
 from peft.utils import CONFIG_NAME, SAFETENSORS_WEIGHTS_NAME
 
+from ..cards import make_public
 from ..data.decoding import decode
 from ..demo import CLIP_PATH
 from ..inference.pictures import names_of_pictures
-from ..training.push import make_public
 from ..tuners import CLIPPromptConfig
 from ..tuners.adapter_file import find_file
 from .folder import ADAPTERS, DEMO, IMAGES, SETTINGS, Settings

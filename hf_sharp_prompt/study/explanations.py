@@ -40,7 +40,7 @@ def main(argv: Sequence[str]) -> int:
             raise ValueError(f"{directory} has no finished run; do the runs first.")
         path = directory / EXPLANATION_NAME
         known = read_json(path)
-        if known is None or known["files"] != result["files"]:  # It was trained anew.
+        if known is None or known["files"] != result["files"]:  # It was trained again.
             write_json(path, {"files": result["files"], **explain(experiment, method, seed, directory)})
     return 0
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -20,8 +19,8 @@ Runs = dict[str, dict[int, Result]]
 
 def read_results(directory: Path, tasks: Iterable[str]) -> dict[str, Results]:
     """Read the results of a directory, by task; tasks without results are left out."""
-    paths = {task: directory / task / "summary.json" for task in tasks}
-    return {task: json.loads(path.read_text(encoding="utf-8")) for task, path in paths.items() if path.is_file()}
+    found = {task: read_json(directory / task / "summary.json") for task in tasks}
+    return {task: results for task, results in found.items() if results is not None}
 
 
 def runs_of(results: Mapping[str, Results], method: str) -> Runs:

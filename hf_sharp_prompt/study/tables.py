@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from statistics import mean, stdev
+from statistics import mean
 from typing import Any
 
 from ..experiments.averages import average
-from ..experiments.results import Results, succeeded
+from ..experiments.results import Results, in_percent, succeeded
 from .choices import Tried
 from .plan import REFERENCE, Method
 from .results import RADII, Runs, runs_of, values_of
@@ -22,11 +22,6 @@ def table(title: str, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> st
     """A table in Markdown with its title."""
     lines = [heads, ["---"] * len(heads), *rows]
     return "\n".join([f"### {title}", "", *("| " + " | ".join(line) + " |" for line in lines), ""])
-
-
-def in_percent(value: float) -> str:
-    """A share as a percentage with one decimal place."""
-    return f"{100 * value:.1f}"
 
 
 def signed(interval: Interval, scale: float = 100, places: int = 1) -> str:
@@ -94,12 +89,7 @@ def methods_table(title: str, results: Mapping[str, Results], methods: Sequence[
 
 def means_of(runs: Sequence[Mapping[str, Any]], keys: Mapping[str, str] = MEASURED) -> list[str]:
     """The means over seeds, with the standard deviation where there are several."""
-    words = []
-    for key in keys.values():
-        values = [run[key] for run in runs]
-        spread = f" ± {in_percent(stdev(values))}" if len(values) > 1 else ""
-        words.append(in_percent(mean(values)) + spread)
-    return words
+    return [in_percent([run[key] for run in runs]) for key in keys.values()]
 
 
 def tasks_table(title: str, results: Mapping[str, Results], methods: Sequence[str], key: str) -> str:
@@ -110,9 +100,7 @@ def tasks_table(title: str, results: Mapping[str, Results], methods: Sequence[st
         if name != "zero-shot":
             runs = runs_of(results, name)
         if all(runs.values()):
-            rows.append(
-                [name, *(in_percent(sum(run[key] for run in each.values()) / len(each)) for each in runs.values())]
-            )
+            rows.append([name, *(in_percent([mean(run[key] for run in each.values())]) for each in runs.values())])
     return table(title, ["method", *results], rows)
 
 

@@ -43,7 +43,7 @@ def run(file: Path, **inputs: Any) -> torch.Tensor:
 
 
 def test_a_classifier_answers_other_numbers_of_images_and_classes(shallow_clip, tokenizer, tmp_path):
-    """Of the design that has the most inputs and parts: each image shifts the context, which follows the name."""
+    """The design has the most inputs and parts: each image shifts the context, which follows the name."""
     model = with_classes(
         shallow_clip, tokenizer, conditional=True, class_token_position="front", num_text_tokens=3, num_vision_tokens=2
     )

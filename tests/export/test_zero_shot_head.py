@@ -71,6 +71,6 @@ def test_an_adapter_without_classes_or_texts_is_refused(clip):
 
 
 def test_what_is_no_head_is_refused(tmp_path: Path):
-    (tmp_path / "torn.safetensors").write_bytes(b"\x00" * 20)
+    (tmp_path / "cut.safetensors").write_bytes(b"\x00" * 20)
     with pytest.raises(ValueError, match="incomplete or no zero-shot head"):
-        ZeroShotHead.load(tmp_path / "torn.safetensors")
+        ZeroShotHead.load(tmp_path / "cut.safetensors")
