@@ -96,13 +96,13 @@ def main(argv: Sequence[str]) -> int:
     """Run the command; returns its exit code."""
     args = make_parser().parse_args(list(argv))
     check_installed("sharp-prompt study", EXTRAS)
-    plan, failed = read_plan(), 0
+    plan, failed = with_choices(read_plan(), args.output_dir), 0
     for part in args.parts:
-        plan = with_choices(plan, args.output_dir)
         waiting = PARTS[part](plan, args.output_dir)
         for command, code in run(waiting, args.processes, args.output_dir / "log"):
             print(f"{part}: {command.name} {'is done' if code == 0 else f'failed, exit code {code}'}", flush=True)
             failed += code != 0
+        plan = with_choices(plan, args.output_dir)  # The part may have run candidates.
         path = write_report(plan, args.output_dir)
         print(f"{part} is finished; {path} has all tables, and figures are beside it.", flush=True)
     if failed:
