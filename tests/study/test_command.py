@@ -98,21 +98,39 @@ def test_modules_of_the_study_take_a_protocols_arguments(part, tmp_path):
         assert each.words[0] == "--dataset"
 
 
+def write_candidates(output_dir, accuracies):
+    """What the runs of coop_rwp's candidates leave."""
+    runs = {f"coop_rwp_{value:g}": [{"seed": 1, "base": each, "novel": each}] for value, each in accuracies.items()}
+    for task in PLAN.hyperparameter_tasks:
+        path = output_dir / "hyperparameters" / task / "summary.json"
+        path.parent.mkdir(parents=True)
+        path.write_text(json.dumps(runs))
+
+
 def test_methods_wait_for_their_hyperparameters(tmp_path):
     method = replace(PLAN.methods["coop_rwp"], chosen=None)
     plan = replace(PLAN, methods={**PLAN.methods, "coop_rwp": method})
     with pytest.raises(ValueError, match="chosen for coop_rwp; run the part hyperparameters first"):
         command.PARTS["contexts"](plan, tmp_path)
-    for task in plan.hyperparameter_tasks:
-        path = tmp_path / "hyperparameters" / task / "summary.json"
-        path.parent.mkdir(parents=True)
-        accuracies = {0.01: 0.5, 0.05: 0.7, 0.1: 0.6, 0.2: 0.4}
-        runs = {
-            f"coop_rwp_{value:g}": [{"seed": 1, "base": each, "novel": each}] for value, each in accuracies.items()
-        }
-        path.write_text(json.dumps(runs))
+    write_candidates(tmp_path, {0.01: 0.5, 0.05: 0.7, 0.1: 0.6, 0.2: 0.4})
     completed = with_choices(plan, tmp_path)
     assert completed.methods["coop_rwp"].chosen == 0.05
     assert completed.methods["coop_sam"] == PLAN.methods["coop_sam"], "what the plan says stays"
     command.PARTS["contexts"](completed, tmp_path)
     assert "gamma: 0.05" in (tmp_path / "recipes" / "methods" / "coop_rwp.yaml").read_text()
+
+
+def test_the_report_shows_what_the_candidates_chose_in_the_same_call(tmp_path, monkeypatch, caplog):
+    """The part hyperparameters has just run them."""
+    method = replace(PLAN.methods["coop_rwp"], chosen=None)
+    monkeypatch.setattr(command, "read_plan", lambda: replace(PLAN, methods={"coop_rwp": method}))
+    monkeypatch.setattr(command, "PARTS", {"hyperparameters": lambda plan, output_dir: []})
+
+    def run_candidates(commands, processes, directory):
+        write_candidates(tmp_path, {0.01: 0.5, 0.05: 0.7, 0.1: 0.6, 0.2: 0.4})
+        return []
+
+    monkeypatch.setattr(command, "run", run_candidates)
+    assert command.main(["--parts", "hyperparameters", "--output_dir", str(tmp_path)]) == 0
+    assert "**0.05: 70.0**" in (tmp_path / "report.md").read_text()
+    assert "The rule chooses" not in caplog.text
