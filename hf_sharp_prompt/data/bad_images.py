@@ -8,14 +8,15 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
+import numpy as np
 import PIL
 import pyarrow as pa
-import pyarrow.compute as pc
 from datasets import Dataset, DatasetDict
 from datasets.utils import tqdm
 from datasets.utils.file_utils import is_local_path
 
 from .. import progress
+from ..compat.datasets import stored_files
 from .decoding import decode
 from .file_cache import FileCache
 from .labels import shortened
@@ -59,7 +60,8 @@ def check_are_there(splits: DatasetDict, dataset: str) -> None:
         ValueError: Images that are None; files that do not exist or are empty.
     """
     for name, split in splits.items():
-        if missing := sum(_count_missing(table["image"].combine_chunks()) for table in _tables(split)):
+        has_bytes, image_paths = stored_files(split, "image")
+        if missing := int(np.sum(~has_bytes & image_paths.is_null().to_numpy())):
             raise ValueError(
                 f"{missing} of {len(split)} images in the {name} split of {dataset} are missing (None); remove their "
                 "rows, or leave them out with on_bad_image='skip'."
@@ -116,19 +118,8 @@ def find_bad_images(split: Dataset, name: str, dataset: str) -> list[SkippedImag
 
 def image_files(split: Dataset) -> list[str]:
     """Return the paths of the images that are files, not bytes in the data set, in their order."""
-    paths: list[str] = []
-    for table in _tables(split):
-        image = table["image"].combine_chunks()
-        paths += image.filter(image.field("bytes").is_null()).field("path").drop_null().to_pylist()
-    return paths
-
-
-def _tables(split: Dataset) -> Iterator[pa.Table]:
-    return split.select_columns("image").with_format("arrow").iter(10_000)
-
-
-def _count_missing(image: pa.StructArray) -> int:
-    return int(pc.sum(pc.and_(image.field("bytes").is_null(), image.field("path").is_null())).as_py() or 0)
+    has_bytes, paths = stored_files(split, "image")
+    return paths.filter(pa.array(~has_bytes)).drop_null().to_pylist()
 
 
 def _size_of(path: str) -> int | None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
 from datasets import ClassLabel, Dataset, DatasetDict, Value
 
+from ..compat.datasets import cast_column, replace_column
 from ..hyperparameters import nearest
 from .labels import shortened
 
@@ -49,7 +51,7 @@ def with_named_labels(splits: DatasetDict, class_names: ClassNames | None, datas
     """
     splits = _with_class_labels(splits, class_names, dataset)
     names = choose_names(splits[next(iter(splits))].features["label"].names, class_names, dataset)
-    return splits.cast_column("label", ClassLabel(names=names))
+    return _with_names(splits, names)
 
 
 def choose_names(names: Sequence[str], class_names: ClassNames | None, dataset: str) -> list[str]:
@@ -90,6 +92,11 @@ def choose_names(names: Sequence[str], class_names: ClassNames | None, dataset: 
     return chosen
 
 
+def _with_names(splits: DatasetDict, names: Sequence[str]) -> DatasetDict:
+    label = ClassLabel(names=list(names))
+    return DatasetDict({name: cast_column(split, "label", label) for name, split in splits.items()})
+
+
 def in_words(name: str) -> str:
     """Write a name as it stands in a text: words between single spaces."""
     return " ".join(name.replace("_", " ").split())
@@ -105,7 +112,7 @@ def check_distinct(names: Sequence[str], dataset: str) -> None:
     Raises:
         ValueError: A name that occurs more than once.
     """
-    if repeated := sorted({name for name in names if names.count(name) > 1}):
+    if repeated := sorted(name for name, count in Counter(names).items() if count > 1):
         raise ValueError(f"In {dataset}, several classes are named {repeated}; rename or merge them.")
 
 
@@ -121,7 +128,7 @@ def _with_class_labels(splits: DatasetDict, class_names: ClassNames | None, data
         return splits
     for name, split in splits.items():
         if split.features["label"] == Value("null"):  # none of its images has a label
-            splits[name] = split.cast_column("label", label)
+            splits[name] = cast_column(split, "label", label)
     splits = DatasetDict({name: _with_whole_numbers(split, class_names) for name, split in splits.items()})
     label = splits[first].features["label"]
     kind = _kind_of(label)
@@ -153,13 +160,13 @@ def _with_whole_numbers(split: Dataset, class_names: ClassNames | None) -> Datas
     label = split.features["label"]
     if isinstance(label, Value) and (label.dtype.startswith("float") or label.dtype == "bool"):
         try:
-            return split.cast_column("label", Value("int64"))
+            return cast_column(split, "label", Value("int64"))
         except pa.ArrowInvalid:  # of fractions
             return split
     labels = {each for each in split.unique("label") if each} if _kind_of(label) == "strings" else set()
     has_names = isinstance(class_names, Mapping | Sequence) and not labels & {*class_names}
     if labels and has_names and all(map(WHOLE_FLOAT.fullmatch, labels)):
-        return split.cast_column("label", Value("float64")).cast_column("label", Value("int64"))
+        return cast_column(cast_column(split, "label", Value("float64")), "label", Value("int64"))
     return split
 
 
@@ -185,12 +192,12 @@ def _with_labels_of_strings(
     if isinstance(class_names, Sequence):
         if unknown := sorted(found - {*class_names}):
             raise ValueError(f"{dataset} has labels that class_names has not: {shortened(unknown)}.")
-        return splits.cast_column("label", ClassLabel(names=list(class_names)))
+        return _with_names(splits, list(class_names))
     if _are_numbers(found):
         named = [*class_names] if isinstance(class_names, Mapping) else []
         numbers = named if found <= {*named} and _are_numbers(named) else found
-        return splits.cast_column("label", ClassLabel(names=sorted(numbers, key=int)))
-    return splits.cast_column("label", ClassLabel(names=sorted(found)))
+        return _with_names(splits, sorted(numbers, key=int))
+    return _with_names(splits, sorted(found))
 
 
 def _with_labels_of_numbers(
@@ -214,7 +221,7 @@ def _with_labels_of_numbers(
     feature = ClassLabel(names=names)
     for name, split in splits.items():
         labels = [label_of.get(None if label is None else int(label)) for label in split["label"]]
-        splits[name] = split.remove_columns("label").add_column("label", labels, feature=feature)
+        splits[name] = replace_column(split, "label", labels, feature)
     return splits
 
 

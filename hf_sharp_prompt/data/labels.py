@@ -7,9 +7,11 @@ from numbers import Integral
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import torch
 from datasets import ClassLabel, Dataset
 
+from ..compat.datasets import column_of
 from .columns import describe, find_label_column
 
 
@@ -40,8 +42,10 @@ def labels_of(dataset: Any, label_column: str | None = None) -> np.ndarray:
     if column is None or column not in dataset.column_names:
         wanted = "'label' or 'labels'" if column is None else repr(column)
         raise ValueError(f"There is no column {wanted}; there are {describe(dataset.features)}.")
-    labels = dataset.select_columns(column).with_format("arrow")[:][column]
-    return check_labels(labels.to_pylist(), class_names_of(dataset, column), f"column {column!r}")
+    labels = column_of(dataset, column)
+    are_whole = pa.types.is_integer(labels.type)
+    values = labels.fill_null(-1).to_numpy() if are_whole else labels.to_pylist()
+    return check_labels(values, class_names_of(dataset, column), f"column {column!r}")
 
 
 def class_names_of(dataset: Any, label_column: str | None = None) -> list[str]:
@@ -91,13 +95,7 @@ def check_labels(
     Raises:
         ValueError: A label is None, negative, no whole number, or not below the number of names.
     """
-    values = labels.tolist() if isinstance(labels, np.ndarray | torch.Tensor) else list(labels)
-    if wrong := [value for value in values if not (value is None or is_whole(value))]:
-        raise ValueError(
-            f"The labels in {where} are not the numbers of classes but, for instance, {wrong[0]!r}; load the data "
-            "with load_image_dataset, or cast the column to a ClassLabel with the classes' names."
-        )
-    numbers = np.asarray([-1 if value is None else value for value in values], dtype=np.int64)
+    numbers = _as_numbers(labels, where)
     if unlabelled := int((numbers < 0).sum()):
         raise ValueError(
             f"{unlabelled} of {len(numbers)} samples have no label in {where} (None or below 0); drop them with "
@@ -109,6 +107,18 @@ def check_labels(
             f"as {beyond[0]}; labels go from 0 to {len(names) - 1}."
         )
     return numbers
+
+
+def _as_numbers(labels: Sequence[int | None] | np.ndarray | torch.Tensor, where: str) -> np.ndarray:
+    if isinstance(labels, np.ndarray) and labels.dtype.kind in "iu":
+        return labels.astype(np.int64)
+    values = labels.tolist() if isinstance(labels, np.ndarray | torch.Tensor) else list(labels)
+    if wrong := [value for value in values if not (value is None or is_whole(value))]:
+        raise ValueError(
+            f"The labels in {where} are not the numbers of classes but, for instance, {wrong[0]!r}; load the data "
+            "with load_image_dataset, or cast the column to a ClassLabel with the classes' names."
+        )
+    return np.asarray([-1 if value is None else value for value in values], dtype=np.int64)
 
 
 def is_whole(value: Any) -> bool:

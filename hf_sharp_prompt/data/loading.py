@@ -15,6 +15,7 @@ import numpy as np
 from datasets import ClassLabel, Dataset, DatasetDict, Image, IterableDatasetDict
 
 from ..class_names import read_class_names
+from ..compat.datasets import column_of
 from ..demo import TASKS
 from . import catalogue, layouts
 from .bad_images import SkippedImage, check_are_there, image_files, without_bad_images
@@ -266,7 +267,7 @@ def _without_empty_splits(splits: DatasetDict, kind: str, dataset: str) -> Datas
 
 
 def _labelled_rows(split: Dataset, name: str, dataset: str) -> Dataset:
-    labels = split.select_columns("label").with_format("arrow")[:]["label"].fill_null(-1).to_numpy()
+    labels = column_of(split, "label").fill_null(-1).to_numpy()
     kept = np.flatnonzero(labels >= 0)
     if len(kept) < len(labels):
         logger.warning(

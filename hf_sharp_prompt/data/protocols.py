@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 from datasets import ClassLabel, Dataset, DatasetDict
 
+from ..compat.datasets import replace_column
 from .columns import find_label_column
 from .labels import class_names_of, labels_of, shortened
 
@@ -120,12 +121,10 @@ def only_classes(splits: DatasetDict, classes: Sequence[int]) -> DatasetDict:
     places[list(classes)] = np.arange(len(classes))
     restricted = DatasetDict()
     for name, split in splits.items():
-        column = find_label_column(split.features)
-        new_labels = places[labels_of(split)]
+        column = find_label_column(split.features) or "label"
+        new_labels = places[labels_of(split, column)]
         kept = np.flatnonzero(new_labels >= 0)
-        restricted[name] = (
-            split.select(kept).remove_columns(column).add_column(column, new_labels[kept].tolist(), feature=label)
-        )
+        restricted[name] = replace_column(split.select(kept), column, new_labels[kept], label)
     return restricted
 
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from datasets import ClassLabel, Dataset, DatasetDict
 
+from ..compat.datasets import column_of, replace_column
 from .bad_images import image_files
 
 
@@ -80,11 +81,10 @@ def without_classes(splits: DatasetDict, names: Sequence[str]) -> DatasetDict:
     feature = ClassLabel(names=[all_names[label] for label in used])
     kept = DatasetDict()
     for split, rows in splits.items():
-        labels = rows.select_columns("label").with_format("arrow")[:]["label"].fill_null(-1).to_numpy()
+        labels = column_of(rows, "label").fill_null(-1).to_numpy()
         new = np.where(labels < 0, -1, new_label[labels])
         indices = np.flatnonzero((labels < 0) | (new >= 0))
-        kept[split] = rows.select(indices).remove_columns("label")
-        kept[split] = kept[split].add_column("label", new[indices].tolist(), feature=feature)
+        kept[split] = replace_column(rows.select(indices), "label", new[indices], feature)
     return kept
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import random
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -41,7 +42,7 @@ def base_and_novel_categories(
         for name in listed or ():
             if name not in names:
                 raise ValueError(f"The {half} categories have {name!r}, which the data has not{nearest(name, names)}")
-        if repeated := sorted({name for name in listed or () if list(listed or ()).count(name) > 1}):
+        if repeated := sorted(name for name, count in Counter(listed or ()).items() if count > 1):
             raise ValueError(f"The {half} categories have {shortened(repeated)} more than once; list each one once.")
     if both := sorted({*(base or ())} & {*(novel or ())}):
         raise ValueError(

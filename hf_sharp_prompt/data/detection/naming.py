@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -103,7 +104,7 @@ def rename(names: Sequence[str], class_names: ClassNames | None, dataset: str) -
     words = [str(name).replace("_", " ").strip() for name in names]
     if not all(words):
         raise ValueError(f"A category of {dataset} has an empty name; name it with class_names.")
-    if repeated := sorted({name for name in words if words.count(name) > 1}):
+    if repeated := sorted(name for name, count in Counter(words).items() if count > 1):
         raise ValueError(f"Several categories of {dataset} are called {shortened(repeated)}; rename or merge them.")
     if len(words) < 2:
         raise ValueError(f"{dataset} has {len(words)} categories; at least two are needed to tell objects apart.")

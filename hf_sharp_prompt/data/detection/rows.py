@@ -8,6 +8,8 @@ from typing import Any
 import datasets
 from datasets import ClassLabel, Dataset, Features, List, Value
 
+from ...compat.datasets import replace_column
+
 
 Objects = dict[str, list[Any]]
 """The objects of an image: `bbox` in pixels, left, top, width, height; `category`; `crowd`."""
@@ -57,7 +59,7 @@ def with_objects(dataset: Dataset, objects: Sequence[Objects], names: Sequence[s
         names: The names of their categories.
     """
     feature = features_of(names)["objects"]
-    return dataset.remove_columns("objects").add_column("objects", list(objects), feature=feature)
+    return replace_column(dataset, "objects", list(objects), feature)
 
 
 def select_objects(objects: Objects, kept: Sequence[int]) -> Objects:

@@ -17,6 +17,7 @@ from datasets.utils.file_utils import is_local_path
 
 from ... import progress
 from ...class_names import read_class_names
+from ...compat.datasets import replace_column
 from ..bad_images import check_are_there
 from ..class_names import choose_names, in_words
 from ..columns import describe, find_image_column
@@ -185,7 +186,7 @@ def _with_classes(split: Dataset, name: str, names: list[str], ignored_value: in
             f"{len(split) - len(kept)} of {len(split)} masks in {where} have no pixel that counts; left out."
         )
     features = datasets.Features({**split.features, CLASSES: classes_feature(names)})
-    return split.select(kept).add_column(CLASSES, classes, feature=features[CLASSES])
+    return replace_column(split.select(kept), CLASSES, classes, features[CLASSES])
 
 
 def _examine(split: Dataset, where: str) -> Iterator[tuple[str, list[int]]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Sequence
 
 from datasets import Dataset, DatasetDict
@@ -34,7 +35,7 @@ def split_classes(
     for half, classes in (("base", list(base or ())), ("novel", list(novel or ()))):
         if unknown := [name for name in classes if name not in names]:
             raise ValueError(f"There is no class {unknown[0]!r} to be a {half} class{nearest(unknown[0], names)}")
-        if repeated := sorted({name for name in classes if classes.count(name) > 1}):
+        if repeated := sorted(name for name, count in Counter(classes).items() if count > 1):
             raise ValueError(f"The {half} classes name {repeated[0]!r} twice; name each once.")
     if both := [name for name in base or () if name in (novel or ())]:
         raise ValueError(f"The class {both[0]!r} is in both halves, base and novel; keep it in one.")

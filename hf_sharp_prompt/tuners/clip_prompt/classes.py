@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from threading import Lock
 from typing import Any
@@ -35,7 +36,7 @@ def check_class_names(names: Sequence[str], fewest: int = 2) -> None:
     for index, name in enumerate(names):
         if not isinstance(name, str) or not name.strip():
             raise ValueError(f"Class {index} has no name ({name!r}); its text would be empty. Name it.")
-    if repeated := sorted({name for name in names if names.count(name) > 1}):
+    if repeated := sorted(name for name, count in Counter(names).items() if count > 1):
         raise ValueError(f"Class names must differ, but these stand more than once: {repeated}. Rename or merge them.")
 
 

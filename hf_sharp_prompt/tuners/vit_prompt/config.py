@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -192,6 +193,7 @@ def _checked_names(names: Sequence[str]) -> list[str]:
     if nameless := [index for index, name in enumerate(names) if not isinstance(name, str) or not name.strip()]:
         raise ValueError(f"Class {nameless[0]} has no name ({names[nameless[0]]!r}); name it.")
     looks = [" ".join(name.split()) for name in names]
-    if repeated := sorted({name for name, look in zip(names, looks, strict=True) if looks.count(look) > 1}):
+    counts = Counter(looks)
+    if repeated := sorted({name for name, look in zip(names, looks, strict=True) if counts[look] > 1}):
         raise ValueError(f"class_names must differ, but these stand more than once: {repeated}.")
     return names

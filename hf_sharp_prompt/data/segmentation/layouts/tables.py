@@ -10,6 +10,7 @@ from datasets import ClassLabel, Dataset, DatasetDict, List
 from datasets import Image as ImageFeature
 from PIL import Image
 
+from ....compat.datasets import replace_column
 from ....demo import SCENE_TASKS, load_scene_task
 from ... import catalogue
 from ...layouts.hub import Hub
@@ -41,7 +42,7 @@ class DemoScenes(MaskLayout):
         splits = load_scene_task(source).select_columns(["image", "mask"]).cast_column("mask", STORED)
         for name, split in splits.items():
             masks = [_name_background(mask, len(names) - 1) for mask in split[:]["mask"]]
-            splits[name] = split.remove_columns("mask").add_column("mask", masks, feature=STORED)
+            splits[name] = replace_column(split, "mask", masks, STORED)
         return Masks(splits, names)
 
 
