@@ -66,7 +66,7 @@ def check_are_there(splits: DatasetDict, dataset: str) -> None:
                 f"{missing} of {len(split)} images in the {name} split of {dataset} are missing (None); remove their "
                 "rows, or leave them out with on_bad_image='skip'."
             )
-    paths = [path for split in splits.values() for path in filter(is_local_path, image_files(split))]
+    paths = [path for split in splits.values() for path in _local_files(split)]
     sizes = {path: _size_of(path) for path in paths}
     if absent := [os.path.abspath(path) for path, size in sizes.items() if size is None]:
         raise ValueError(
@@ -122,6 +122,11 @@ def image_files(split: Dataset) -> list[str]:
     return paths.filter(pa.array(~has_bytes)).drop_null().to_pylist()
 
 
+def _local_files(split: Dataset) -> list[str]:
+    # An absolute path is no URL; parsing a million of them as such takes ten seconds.
+    return [path for path in image_files(split) if path.startswith(os.sep) or is_local_path(path)]
+
+
 def _size_of(path: str) -> int | None:
     try:
         return os.stat(path).st_size
@@ -144,9 +149,7 @@ def _without(split: Dataset, bad: Sequence[SkippedImage], dataset: str) -> Datas
 def _find_problems(split: Dataset) -> Iterator[str]:
     """Tell for each image what is wrong with it, in a sentence; the text is empty if nothing is."""
     rows = split.select_columns("image").with_format(None)
-    problems_of_files = _PROBLEMS.facts(
-        [path for path in image_files(split) if is_local_path(path) and os.path.isfile(path)]
-    )
+    problems_of_files = _PROBLEMS.facts([path for path in _local_files(split) if os.path.isfile(path)])
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         for start in range(0, len(rows), _ROWS):
             images = rows[start : start + _ROWS]["image"]

@@ -67,7 +67,10 @@ def test_a_column_is_replaced_as_by_removing_and_adding_it(rows, values, feature
     replaced = replace_column(data, "label", column, feature)
     assert replaced.features == expected.features
     assert repr(replaced[:]) == repr(expected[:])
-    assert replaced._fingerprint not in (data._fingerprint, replace_column(data, "image", column, feature)._fingerprint)
+    assert replaced._fingerprint not in (
+        data._fingerprint,
+        replace_column(data, "image", column, feature)._fingerprint,
+    )
 
 
 def test_a_cast_that_loses_a_label_is_an_error():
