@@ -47,8 +47,6 @@ from hf_sharp_prompt.data import ImageFeatures
 
 ROOT = Path(__file__).parents[1]
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-WORKERS = 8
-"""Processes of tests."""
 LIMIT_GIB = 4
 """What a step with ImageNet's classes may take."""
 
@@ -382,15 +380,20 @@ def run_job(setting: Setting, precision: str, arguments: list[str]) -> list[str]
 def tests(setting: Setting, table: Table) -> None:
     """The tests that need CUDA, and those of the Trainer on the device."""
     table.head("tests", "result")
-    of_trainer = ["tests/training/test_checkpoint.py", "tests/training/test_trainer.py"]
-    chosen = {"that need CUDA": ["-m", "cuda", "tests"], "of the Trainer": of_trainer}
+    # On a CPU the whole suite runs the Trainer's tests anyway.
+    of_trainer = ("waiting",) if setting.size is TINY else ("checkpoint", "trainer", "waiting")
+    chosen = {
+        "that need CUDA": ["-m", "cuda", "tests/training/test_cuda.py"],
+        "of the Trainer": [f"tests/training/test_{name}.py" for name in of_trainer],
+    }
     for name, words in chosen.items():
         table.row([name], partial(run_tests, setting, words), at_most=None)
 
 
 def run_tests(setting: Setting, words: list[str]) -> list[str]:
     environment = {"HF_SHARP_PROMPT_TEST_DEVICE": setting.device.type}
-    printed = run_python(["-m", "pytest", "-n", str(WORKERS), "--verbosity", "0", *words], setting, environment)
+    workers = "0" if setting.size is TINY else "8"
+    printed = run_python(["-m", "pytest", "-n", workers, "--verbosity", "0", *words], setting, environment)
     return [printed.strip().splitlines()[-1].strip("= ")]
 
 
