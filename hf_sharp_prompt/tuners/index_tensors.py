@@ -29,7 +29,7 @@ def _index_tensor(values: tuple[int, ...], device: torch.device) -> tuple[torch.
     return _keep_index_tensor(values, device)
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=128)
 def _keep_index_tensor(values: tuple[int, ...], device: torch.device) -> tuple[torch.Tensor]:
     with torch.inference_mode(False):  # Otherwise no backward pass could save it.
         return (torch.tensor(values, dtype=torch.long, device=device),)
