@@ -1,10 +1,9 @@
 """The benchmark of a GPU works as far as a CPU can show it: its tables, its exit code and its limit of time."""
 
 import importlib
-import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import ModuleType
 
 import pytest
 import torch
@@ -37,16 +36,15 @@ def run(gpu, monkeypatch, capsys):
     return run
 
 
-def test_every_part_runs(run, monkeypatch):
+def test_every_part_runs(run, monkeypatch, gpu):
     """Otherwise the little time that there is on a GPU is spent on finding that the script fails."""
     started = []
 
-    def finish(command, **options):
-        started.append((command[1:], options["env"]["HF_SHARP_PROMPT_TEST_DEVICE"] if "pytest" in command else None))
-        printed = "== 3 passed in 1 s ==" if "pytest" in command else "demo, coop_sam, seed 1: base 90.0 in 2.0 s"
-        return SimpleNamespace(returncode=0, stdout=printed, stderr="")
+    def finish(words, setting, environment=None):
+        started.append((words, environment and environment["HF_SHARP_PROMPT_TEST_DEVICE"]))
+        return "== 3 passed in 1 s ==" if "pytest" in words else "demo, coop_sam, seed 1: base 90.0 in 2.0 s"
 
-    monkeypatch.setattr(subprocess, "run", finish)
+    monkeypatch.setattr(gpu, "run_python", finish)
     code, tables = run()
     assert code == 0
     numbers = {name: len(rows) for name, rows in tables.items()}
@@ -73,6 +71,14 @@ def test_a_row_that_fails_says_why_and_the_others_are_measured(run, monkeypatch,
     assert code == 1
     assert reasons["padded"].startswith("**MemoryError: no \\")
     assert float(reasons["shared"]) > 0
+
+
+def test_a_process_that_fails_says_why(gpu):
+    """The only thing that is left of it is its row."""
+    setting = gpu.Setting(torch.device("cpu"), gpu.TINY, gpu.Time(60))
+    assert gpu.run_python(["-c", "print('done')"], setting) == "done\n"
+    with pytest.raises(RuntimeError, match="Exit code 3: no driver"):
+        gpu.run_python(["-c", "print('no driver'); raise SystemExit(3)"], setting)
 
 
 def test_what_no_longer_fits_is_skipped(run):
