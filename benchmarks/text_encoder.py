@@ -66,19 +66,28 @@ KINDS = {
 class Case:
     """A tower, classes and a context, and the ways to encode them."""
 
-    def __init__(self, classes: int, context: int, dtype: str, clock: Callable[[], float] = perf_counter) -> None:
+    def __init__(
+        self,
+        classes: int,
+        context: int,
+        dtype: str,
+        width: int = WIDTH,
+        layers: int = LAYERS,
+        clock: Callable[[], float] = perf_counter,
+        device: torch.device | None = None,
+    ) -> None:
         self.clock = clock
-        self.device = torch.accelerator.current_accelerator() or torch.device("cpu")
+        self.device = device or torch.accelerator.current_accelerator() or torch.device("cpu")
         torch.manual_seed(0)
-        config = CLIPTextConfig(hidden_size=WIDTH, num_hidden_layers=LAYERS, num_attention_heads=8)
+        config = CLIPTextConfig(hidden_size=width, num_hidden_layers=layers, num_attention_heads=8)
         self.tower = CLIPTextModel(config).eval().requires_grad_(False).to(self.device, getattr(torch, dtype))
         route_attention(self.tower)
         numbers = random.Random(0)
         lengths = [*numbers.choices(list(NAME_LENGTHS), list(NAME_LENGTHS.values()), k=classes - 1), max(NAME_LENGTHS)]
         self.texts = [[*(numbers.randrange(SOS) for _ in range(n)), FULL_STOP, EOS] for n in lengths]
         start = self.tower.embeddings.token_embedding.weight[SOS:][:1]
-        self.prefix = torch.cat([start, 0.02 * torch.randn(context, WIDTH).to(start)]).requires_grad_()
-        self.weights = torch.randn(classes, WIDTH).to(start)
+        self.prefix = torch.cat([start, 0.02 * torch.randn(context, width).to(start)]).requires_grad_()
+        self.weights = torch.randn(classes, width).to(start)
 
     def padded(self, length: int = POSITIONS, classes: int | None = None) -> torch.Tensor:
         """The tower's own forward, `length` tokens a class."""
@@ -162,7 +171,7 @@ def main() -> None:
     )
     print("|" + "---|" * 12)
     for classes, context, dtype in product(args.classes, args.context, args.dtype):
-        print_case(Case(classes, context, dtype, clock), (classes, context, dtype), args.repeats)
+        print_case(Case(classes, context, dtype, clock=clock), (classes, context, dtype), args.repeats)
     print_kinds(Case(args.classes[0], args.context[-1], args.dtype[0]), args.repeats)
 
 

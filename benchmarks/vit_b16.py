@@ -26,10 +26,11 @@ def make_texts(classes: int) -> list[list[int]]:
     return [[SOS, *(numbers.randrange(SOS) for _ in range(n)), FULL_STOP, EOS] for n in lengths]
 
 
-def make_clip(layers: int = 12) -> CLIPModel:
+def make_clip(**sizes: int) -> CLIPModel:
+    """Make the model, both towers with these sizes instead of ViT-B/16's."""
     torch.manual_seed(0)
-    text = {"num_hidden_layers": layers, "bos_token_id": SOS, "eos_token_id": EOS}
-    vision = {"patch_size": 16, "num_hidden_layers": layers}
+    text = {"bos_token_id": SOS, "eos_token_id": EOS, **sizes}
+    vision = {"patch_size": 16, **sizes}
     return CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=512)).eval()
 
 

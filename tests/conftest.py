@@ -18,7 +18,7 @@ LONGEST_FILES = [
     *("test_two_processes.py", "test_clip_contract.py", "test_run_base2novel.py", "test_vit_prompt.py"),
     *("test_commands.py", "test_precision.py", "test_recipes.py", "test_runs.py"),
     *("test_vision_tower.py", "test_run_long_tail.py", "test_shared_prefix.py", "test_trainer.py"),
-    *("test_subspace_training.py", "test_checkpoint.py", "test_gpu_check.py", "test_clip_designs.py"),
+    *("test_subspace_training.py", "test_checkpoint.py", "test_gpu.py", "test_clip_designs.py"),
     *("test_report.py", "test_seeded_trainer.py", "test_fidelity.py", "test_smoke.py"),
     *("test_convert.py", "test_train.py", "test_objectives_training.py", "test_local_hub.py"),
     *("test_adapter_file.py", "test_tasks.py"),

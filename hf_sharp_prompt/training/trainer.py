@@ -90,6 +90,8 @@ class SharpPromptTrainer(SubspaceTrainer, PushingTrainer, SeededTrainer, Checkpo
                 raise ValueError(f"{chosen} each choose a loss; drop all but one.")
             kwargs["compute_loss_func"] = self._compute_weighted_loss
         super().__init__(model, args, data_collator, **kwargs)
+        if self.args.dataloader_pin_memory:  # Then batches are copied while the device works on those before.
+            self.accelerator.dataloader_config.non_blocking = True
         self.objectives = ObjectiveSum(args.make_objectives(), self.accelerator)
         self._micro_batches: list[MicroBatch] = []
         self._steps_taken = StepsTaken(self.accelerator)
@@ -202,7 +204,8 @@ class SharpPromptTrainer(SubspaceTrainer, PushingTrainer, SeededTrainer, Checkpo
             )
         self._evaluated = evaluated
         try:
-            return super().training_step(model, evaluated.micro_batch.inputs, num_items_in_batch)
+            loss = super().training_step(model, evaluated.micro_batch.inputs, num_items_in_batch)
+            return loss.clone()  # A CUDA graph writes the next micro-batch's loss to the same place.
         finally:
             self._evaluated = None
 
@@ -260,7 +263,12 @@ class SharpPromptTrainer(SubspaceTrainer, PushingTrainer, SeededTrainer, Checkpo
     def prediction_step(
         self, model: nn.Module, inputs: dict[str, torch.Tensor | Any], *args: Any, **kwargs: Any
     ) -> tuple[torch.Tensor | None, torch.Tensor | None, torch.Tensor | None]:
-        """Predict as the Trainer does, and give metrics the images as inputs, whatever the base model takes first."""
+        """Predict as the Trainer does, and give metrics the images as inputs, whatever the base model takes first.
+
+        The model is not compiled here: each set of classes would be compiled anew for a few batches, and a CUDA graph
+        writes each batch's logits over those of the batch before.
+        """
+        model = self.accelerator.unwrap_model(model, keep_torch_compile=False)
         predicted = super().prediction_step(model, inputs, *args, **kwargs)
         name = getattr(self.model, "main_input_name", "input_ids")
         if "inputs" in self.args.include_for_metrics and name not in inputs:

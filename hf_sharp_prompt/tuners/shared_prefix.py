@@ -26,6 +26,7 @@ from torch.utils.checkpoint import checkpoint
 from transformers import AttentionInterface
 
 from ..compat.transformers import RoutedConfig, configured_attention
+from .index_tensors import index_tensor
 from .text_tower import TextModel
 
 
@@ -88,7 +89,8 @@ def encode_shared_prefix(
                 for p in some_prefixes
             ]
         )
-    features = features[:, torch.tensor(order, device=features.device).argsort()]
+    places = sorted(range(len(order)), key=order.__getitem__)
+    features = features[:, index_tensor(places, features.device)]
     return features.reshape(*prefix.shape[:-2], len(texts), -1)
 
 
@@ -132,10 +134,10 @@ def _encode(
 ) -> torch.Tensor:
     """Return the features of texts sorted by length, images × texts × width."""
     row, device = _Row.of(prefixes, texts), prefixes.device
-    ids = torch.tensor(list(chain.from_iterable(texts)), device=device)
+    ids = index_tensor(chain.from_iterable(texts), device)
     following = chain.from_iterable(range(row.prefix, row.prefix + len(text)) for text in texts)
-    positions = torch.tensor([*range(row.prefix), *following], device=device)
-    ends = torch.tensor([*accumulate([len(text) for text in texts])], device=device) + row.prefix - 1
+    positions = index_tensor(chain(range(row.prefix), following), device)
+    ends = index_tensor([row.prefix - 1 + behind for behind in accumulate(map(len, texts))], device)
 
     words = tower.embeddings.token_embedding(ids).expand(len(prefixes), -1, -1)
     # In the words' precision: an embedding's weight may be quantised and say nothing of it.

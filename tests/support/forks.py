@@ -16,7 +16,7 @@ from torch.multiprocessing import start_processes
 def start_fork(function: Callable[..., object], *args: object) -> BaseProcess:
     """Start a process that calls the function; it can be killed and waited for like any other.
 
-    A process that has used CUDA cannot be forked, so that `benchmarks/gpu_check.py`'s tests start a new one.
+    A process that has used CUDA cannot be forked, so that the tests of `benchmarks/gpu.py` start a new one.
     """
     method = "spawn" if torch.cuda.is_initialized() else "fork"
     process = multiprocessing.get_context(method).Process(target=_call, args=(function, args, {}))

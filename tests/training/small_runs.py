@@ -23,7 +23,7 @@ RULES = [*sharpness.names(), *sharpness_aware_names()]
 # rate, one at the classes, one at an angle. Then the objectives of the family.
 KINDS = ["none", "sam", "fsam", "rwp", "graphsam", "extragradient", "imbsam", "gcsam", *sharpness_aware_names()]
 WIDTH = 24  # of image features
-DEVICE = os.environ.get("HF_SHARP_PROMPT_TEST_DEVICE", "cpu")  # "cuda" in benchmarks/gpu_check.py
+DEVICE = os.environ.get("HF_SHARP_PROMPT_TEST_DEVICE", "cpu")  # "cuda" in benchmarks/gpu.py
 # What a rule cannot do without, and what makes an objective matter in runs of a few steps.
 SETTINGS = NEEDED | {"saf": {"epochs_ago": 1, "start": 1, "weight": 3.0}, "mesa": {"decay": 0.8, "start": 1}}
 

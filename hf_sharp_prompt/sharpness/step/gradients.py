@@ -102,7 +102,8 @@ class Evaluations:
             raise ValueError("No gradient reached the trainable parameters; does the loss depend on them?")
         gradient = parameters.read_gradients()
         if self.context.scaler:
-            gradient = gradient / self.context.scaler.get_scale()
+            # `get_scale()` would wait for the device.
+            gradient = gradient / self.context.scaler.scale(torch.ones((), device=gradient.device))
         if self.part is None:
             gradient, loss, reached = self._reduce(gradient, loss, samples, reached)
         else:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import inspect
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, ExitStack
@@ -112,16 +111,17 @@ class NameClassifier(PromptedEncoders, PromptedClassifier):
         Raises:
             ValueError: No classes are set.
         """
-        config = copy.copy(self.active_config)  # Another thread may set other classes meanwhile.
-        if config.class_token_ids is None:
+        # Read at once, since another thread may set other classes meanwhile.
+        config = vars(self.active_config).copy()
+        if config["class_token_ids"] is None:
             raise ValueError(
                 "This adapter has no classes to classify into. Call model.set_classes(names, tokenizer) first, or "
                 "pass input_ids to compare the images with texts of your own."
             )
-        texts, kept = (config.class_token_ids, config.class_name_ends), asked(self, CLASS_FEATURES)
+        texts, kept = (config["class_token_ids"], config["class_name_ends"]), asked(self, CLASS_FEATURES)
         if image_features is not None or kept is None:
             return self.encode_names(*texts, image_features)
-        key = self.adapter, *map(tuple, config.class_token_ids)
+        key = self.adapter, *map(tuple, config["class_token_ids"])
         if key not in kept:
             kept[key] = self.encode_names(*texts)
         return kept[key]

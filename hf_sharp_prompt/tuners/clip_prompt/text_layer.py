@@ -13,6 +13,7 @@ from torch import nn
 from transformers import PreTrainedConfig
 
 from ..call import asked, asking
+from ..index_tensors import index_tensor
 from ..shared_prefix import encode_shared_prefix, route_attention
 from ..text_tower import TextModel, TextTower
 from ..vision_tokens import VisionTokens
@@ -129,7 +130,7 @@ class PromptedTextEmbeddings(PromptedEmbeddings):
         """
         context = self.active_context if context is None else context
         assert context is not None
-        first = torch.tensor(token_ids[0][:1], device=context.device)
+        first = index_tensor(token_ids[0][:1], context.device)
         sos = self.token_embedding(first).expand(*context.shape[:-2], 1, -1)
         prefix = torch.cat([sos, context.to(sos)], dim=-2)
         deep = self.part_of_adapter(self.clip_prompt_deep_context)
