@@ -3,7 +3,9 @@
 import logging
 import re
 from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -16,8 +18,10 @@ from PIL import Image
 from transformers import AutoProcessor, CLIPModel
 from transformers.trainer_utils import HubStrategy
 
+import hf_sharp_prompt
 from hf_sharp_prompt import CLIPPromptConfig, SharpPromptTrainer, SharpPromptTrainingArguments
 from hf_sharp_prompt.cards.history import History, read_history
+from hf_sharp_prompt.cards.versions import installed_versions
 from hf_sharp_prompt.cards.writing import history_of
 from hf_sharp_prompt.convert import adapter_from_checkpoint
 from hf_sharp_prompt.data import ImageFeatures
@@ -105,6 +109,12 @@ def test_the_card_is_as_complete_after_loading(trainer, tmp_path, hub):
     for name in ("me/from-disk", "me/from-hub"):
         assert body(hub.files(name)["README.md"].decode()) == body(first).replace('base, "saved"', f'base, "{name}"')
     assert str(tmp_path) not in hub.files("me/from-hub")["adapter_config.json"].decode()
+
+
+def test_the_card_knows_its_package_where_nothing_is_installed(monkeypatch):
+    """A checkout on the path has no metadata to ask."""
+    monkeypatch.setattr("importlib.metadata.Distribution.from_name", Mock(side_effect=PackageNotFoundError))
+    assert installed_versions()["hf-sharp-prompt"] == hf_sharp_prompt.__version__
 
 
 def test_a_converted_adapter_says_where_it_is_from(tmp_path, hub):
