@@ -15,7 +15,7 @@ from typing import Any
 from huggingface_hub import HfApi
 from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, LocalTokenNotFoundError
 
-from ..cards import CARD_NAME, PICTURE_NAME, make_public
+from ..cards import CARD_NAME, CURVE_NAME, PICTURE_NAME, make_public
 from ..hub import WAITS, ask_again, is_temporary, what_the_hub_said
 from ..training.arguments import SharpPromptTrainingArguments
 from .results import ADAPTER_FILES, checksums, read_json, write_json
@@ -88,8 +88,8 @@ class Publication:
 
 
 def copy_published(directory: Path, target: Path) -> None:
-    """Copy what is published, the adapter, its card and the card's picture, without what is private."""
-    for name in (*ADAPTER_FILES, CARD_NAME, PICTURE_NAME):
+    """Copy what is published, the adapter, its card and the card's pictures, without what is private."""
+    for name in (*ADAPTER_FILES, CARD_NAME, PICTURE_NAME, CURVE_NAME):
         if (directory / name).is_file():
             (target / name).write_bytes((directory / name).read_bytes())
     make_public(target)
