@@ -59,6 +59,8 @@ NOT_RUN = {
     "python -m pytest -m browser -n 0": "it needs Chromium; .ci/run types it",
     "python scripts/pretrain_owlvit.py": PRETRAINS,
     "python scripts/pretrain_clipseg.py": PRETRAINS,
+    "sharp-prompt train --dataset path/to/images --recipes gcscoop --bf16 --per_device_train_batch_size 16 "
+    "--gradient_accumulation_steps 2": "it needs a GPU with bfloat16",
     "python -m hf_sharp_prompt.data.catalogue": "it asks the Hub itself about every data set",
 }
 """Commands that are parsed alone, and why."""
