@@ -8,8 +8,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-
-__version__ = "0.1.0"
+from .version import __version__
 
 
 def _is_command_line() -> bool:

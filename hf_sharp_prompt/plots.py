@@ -60,6 +60,36 @@ def plot_accuracy_by_epoch(
     figure.savefig(path, dpi=150)
 
 
+def plot_curve(curve: Sequence[Mapping[str, float]], names: Sequence[str], path: str | Path) -> None:
+    """Plot what was measured in the course of one run, a line for each quantity.
+
+    Args:
+        curve: The measurements, oldest first: `epoch` or `step`, and quantities by their names; losses as they are,
+            all others in [0, 1]. A measurement may lack a quantity.
+        names: The names of the quantities to plot. They may be anybody's words.
+        path: The PNG file to write.
+    """
+    from matplotlib.figure import Figure  # an extra; the rest of the package works without it
+    from matplotlib.ticker import MaxNLocator
+
+    figure = Figure(figsize=(5, 2.8))
+    figure.subplots_adjust(left=0.13, right=0.96, top=0.86, bottom=0.18)
+    axes, at = figure.subplots(), "epoch" if all("epoch" in row for row in curve) else "step"
+    are_losses = all(name.endswith("loss") for name in names)
+    for name in names:
+        points = [(row[at], row[name]) for row in curve if name in row and at in row and np.isfinite(row[name])]
+        places, values = np.array(points).reshape(-1, 2).T
+        axes.plot(places, values if are_losses else 100 * values, label=" ".join(name.replace("_", " ").split())[:40])
+    axes.set(xlabel=at, ylabel="loss" if are_losses else "percent")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.grid(alpha=0.25)
+    axes.spines[["top", "right"]].set_visible(False)
+    legend = axes.legend(frameon=False, loc="lower left", bbox_to_anchor=(0, 1), ncols=len(names), borderaxespad=0)
+    for text in legend.get_texts():
+        text.set_parse_math(False)
+    figure.savefig(path, dpi=110)
+
+
 def plot_accuracy_by_shots(
     accuracies: Mapping[str, Mapping[str, Sequence[float]]],
     shots: Sequence[str],

@@ -22,7 +22,7 @@ def setup() -> ConfigParser:
 
 def test_the_version_stands_in_one_place(setup):
     """A second place would be forgotten at the next release."""
-    assert setup["metadata"]["version"] == "attr: hf_sharp_prompt.__version__"
+    assert setup["metadata"]["version"] == "attr: hf_sharp_prompt.version.__version__"
     assert "version" not in yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
 
 

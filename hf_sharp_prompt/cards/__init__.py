@@ -2,13 +2,15 @@
 
 from .card import model_card
 from .citations import Paper, paper_in
-from .history import CARD_NAME, PICTURE_NAME, History
+from .history import CARD_NAME, CURVE_NAME, PICTURE_NAME, History
+from .pictures import write_pictures
 from .public import make_public
 from .writing import history_of, tell_history, write_cards_of_prompts
 
 
 __all__ = [
     "CARD_NAME",
+    "CURVE_NAME",
     "PICTURE_NAME",
     "History",
     "Paper",
@@ -18,6 +20,7 @@ __all__ = [
     "paper_in",
     "tell_history",
     "write_cards_of_prompts",
+    "write_pictures",
 ]
 
 write_cards_of_prompts()

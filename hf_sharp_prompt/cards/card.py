@@ -20,7 +20,8 @@ from ..tuners.prompt_design import CUSTOM
 from .base_model import BaseModel, base_model_of
 from .citations import Paper
 from .escaping import escape, escape_around_code, in_code
-from .history import PICTURE_NAME, History
+from .history import CURVE_NAME, PICTURE_NAME, History
+from .pictures import curve_in_words, is_drawn
 from .versions import installed_versions
 
 
@@ -118,6 +119,8 @@ def model_card(
         trained_parameters=f"{_count_parameters(model):,}",
         results=_results(history),
         curve=_curve(history.curve),
+        curve_picture=CURVE_NAME if is_drawn(history.curve) else None,
+        curve_in_words=curve_in_words(history.curve),
         settings=[(escape(name), escape(value)) for name, value in history.settings.items()],
         sharpness=_sharpness(history.sharpness),
         nearest_words=_nearest_words(model, config),

@@ -13,7 +13,9 @@ from huggingface_hub.errors import StrictDataclassError
 
 CARD_NAME = "README.md"
 PICTURE_NAME = "predictions.png"
-"""The picture beside a card that shows one."""
+"""The picture of predictions beside a card that shows one."""
+CURVE_NAME = "curve.png"
+"""The picture, beside a card, of what was measured on the way."""
 
 _CARRIED = re.compile(r"<!-- hf_sharp_prompt (\{.*\}) -->")
 

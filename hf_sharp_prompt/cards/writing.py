@@ -19,6 +19,7 @@ from ..tuners.prompt_config import PromptConfig
 from ..tuners.prompt_model import PromptModel
 from .card import model_card, path_to_load
 from .history import CARD_NAME, PICTURE_NAME, History, read_history
+from .pictures import write_pictures
 from .public import make_public
 
 
@@ -84,7 +85,7 @@ def read_history_beside(model: PeftModel) -> History:
 
 
 def save_card(model: PeftModel, output_dir: str | Path, model_id: str | None = None) -> None:
-    """Write the card of the active adapter into a directory, and the picture that it shows.
+    """Write the card of the active adapter into a directory, and the pictures that it shows.
 
     A card that was written by hand stays.
 
@@ -101,8 +102,7 @@ def save_card(model: PeftModel, output_dir: str | Path, model_id: str | None = N
     if old and not history.license:
         license = ModelCard(old, ignore_metadata_errors=True).data.to_dict().get("license")
         history.license = license if isinstance(license, str) else None
-    if history.picture is not None:
-        Path(output_dir, PICTURE_NAME).write_bytes(history.picture)
+    write_pictures(history, path.parent)
     model_card(model, history, model_id=model_id or path_to_load(output_dir)).save(path)
 
 

@@ -34,6 +34,7 @@ class ExperimentArguments:
     recipes: list[str] = option_field(SHARED["recipes"])
     seeds: list[int] = option_field(SHARED["seeds"])
     eval_split: str = option_field(SHARED["eval_split"])
+    hub_collection: str | None = option_field(SHARED["hub_collection"])
     smoke: bool = option_field(SHARED["smoke"])
 
     def __post_init__(self) -> None:

@@ -84,6 +84,8 @@ def parse_methods(groups: ArgumentGroups[A, P], description: str, argv: Sequence
         except TypeError as error:
             raise ValueError(f"The recipe {name} has a value of the wrong type: {error}.") from error
         check_length(training)
+        if args.hub_collection is not None and not training.push_to_hub:
+            raise ValueError("--hub_collection gathers what --push_to_hub pushes; give --push_to_hub, too.")
         if recipe.name in (method.name for method in methods):
             raise ValueError(f"--recipes has {recipe.name!r} twice; a method's directory has its name. Rename one.")
         methods.append(Method(recipe.name, prompt, shortened(training) if args.smoke else training))

@@ -14,10 +14,11 @@ from .arguments import ExperimentArguments
 from .console import make_console, prepare_process, use_all_cores
 from .experiment import Experiment
 from .failures import FAILED
+from .hub_collection import gather_in_collection
 from .index import INDEX_NAME, collection_card, write_index
 from .manuals.manual import Manual, is_asked_for
 from .methods import ArgumentGroups, Method, parse_methods
-from .publishing import Publication, push_collection
+from .publishing import Publication, push_index_cards
 from .results import Results
 from .runs import check_directories, end_of
 from .skipped import SKIPPED_NAME, write_skipped
@@ -110,10 +111,14 @@ def run_protocol(
             console.print(as_rich(table))
         console.print(f"{output_dir / INDEX_NAME} has all tables, and says how to load an adapter.", soft_wrap=True)
     code = end_of(results, publications, console)
-    if PartialState().is_main_process and any(each.subfolder for each in publications):
-        missing = push_collection(publications, collection_card(output_dir, publications))
-        if missing is not None:
-            console.print(f"NOT PUSHED: {missing}. The same command tries it again.", soft_wrap=True)
+    if PartialState().is_main_process:
+        missing = []
+        if any(each.subfolder for each in publications):
+            missing.append(push_index_cards(publications, collection_card(output_dir, publications)))
+        if args.hub_collection is not None:
+            missing.append(gather_in_collection(args.hub_collection, publications))
+        for what in filter(None, missing):
+            console.print(f"NOT PUSHED: {what}. The same command tries it again.", soft_wrap=True)
             code = FAILED
     for conclusion in filter(None, conclusions):
         console.print(conclusion, soft_wrap=True)

@@ -15,7 +15,7 @@ from typing import Any
 from huggingface_hub import HfApi
 from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, LocalTokenNotFoundError
 
-from ..cards import CARD_NAME, PICTURE_NAME, make_public
+from ..cards import CARD_NAME, CURVE_NAME, PICTURE_NAME, make_public
 from ..hub import WAITS, ask_again, is_temporary, what_the_hub_said
 from ..training.arguments import SharpPromptTrainingArguments
 from .results import ADAPTER_FILES, checksums, read_json, write_json
@@ -56,12 +56,21 @@ class Publication:
         """The repository and the folder in it."""
         return "/".join(filter(None, (self.repository, self.subfolder)))
 
+    @property
+    def is_pushed(self) -> bool:
+        """Whether this very adapter is in its place."""
+        pushed = read_json(self.directory / PUSHED_NAME)
+        return pushed is not None and pushed == self._adapter_there()
+
+    def _adapter_there(self) -> dict[str, Any]:
+        """What is kept of a push: the adapter and its place."""
+        there: dict[str, Any] = {"repository": self.repository, "files": checksums(self.directory)}
+        return there | ({"subfolder": self.subfolder} if self.subfolder else {})
+
     def push(self, waits: tuple[float, ...] = WAITS) -> None:
         """Push the adapter and its card, unless this very adapter is there already."""
         self.failure = None
-        adapter: dict[str, Any] = {"repository": self.repository, "files": checksums(self.directory)}
-        adapter |= {"subfolder": self.subfolder} if self.subfolder else {}
-        if read_json(self.directory / PUSHED_NAME) == adapter:
+        if self.is_pushed:
             return
         api = HfApi(token=self.token)
         what = f"Pushing {self.directory} to {self.place}"
@@ -84,12 +93,12 @@ class Publication:
             self.failure = what_the_hub_said(error)
             logger.warning(f"{what} failed: {self.failure}. The run is finished nevertheless.")
             return
-        write_json(self.directory / PUSHED_NAME, adapter)
+        write_json(self.directory / PUSHED_NAME, self._adapter_there())
 
 
 def copy_published(directory: Path, target: Path) -> None:
-    """Copy what is published, the adapter, its card and the card's picture, without what is private."""
-    for name in (*ADAPTER_FILES, CARD_NAME, PICTURE_NAME):
+    """Copy what is published, the adapter, its card and the card's pictures, without what is private."""
+    for name in (*ADAPTER_FILES, CARD_NAME, PICTURE_NAME, CURVE_NAME):
         if (directory / name).is_file():
             (target / name).write_bytes((directory / name).read_bytes())
     make_public(target)
@@ -130,7 +139,7 @@ def find_user(token: str | None) -> str | None:
         return None
 
 
-def push_collection(publications: Sequence[Publication], card: str) -> str | None:
+def push_index_cards(publications: Sequence[Publication], card: str) -> str | None:
     """Push the card of repositories that hold several adapters to their tops; a card of somebody else's stays.
 
     Args:

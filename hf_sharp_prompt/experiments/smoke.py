@@ -19,7 +19,7 @@ NOTE = "This is a smoke test of a few images, one seed and two epochs: its figur
 
 def with_few_images(splits: datasets.DatasetDict) -> datasets.DatasetDict:
     """Keep the first images of the first classes."""
-    names = splits["train"].features["label"].names
+    names = next(iter(splits.values())).features["label"].names
     kept = only_classes(splits, range(min(CLASSES, len(names))))
     return datasets.DatasetDict({name: first_of_each_class(split) for name, split in kept.items()})
 

@@ -90,9 +90,14 @@ def cells_of(table: SummaryTable) -> list[list[str]]:
         row = [method, *map(in_percent, values), table.count(method)]
         if known:
             figures = table.published.get(method)
-            row.append(" / ".join(f"{figures[index]:.1f}" for index in known) if figures else "")
+            row.append(" / ".join(in_words(figures[index]) for index in known) if figures else "")
         rows.append(row)
     return [[printable(cell) for cell in row] for row in rows]
+
+
+def in_words(figure: float | None) -> str:
+    """A published figure in percent; papers do not publish all."""
+    return "–" if figure is None else f"{figure:.1f}"
 
 
 def title_of(table: SummaryTable) -> str:

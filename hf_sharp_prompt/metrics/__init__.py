@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,12 @@ def load(name: str) -> evaluate.EvaluationModule:
     return evaluate.load(str(PATH / name), keep_in_memory=True)
 
 
+@cache
+def _loaded(name: str) -> evaluate.EvaluationModule:
+    """The module that `compute` asks, which remembers nothing between two calls."""
+    return load(name)
+
+
 def compute(name: str, prediction: EvalPrediction, **options: Any) -> dict[str, float]:
     """Compute a metric from a classifier's logits and labels, as `Trainer` gives them to `compute_metrics`.
 
@@ -70,7 +77,7 @@ def compute(name: str, prediction: EvalPrediction, **options: Any) -> dict[str, 
         >>> compute_metrics(EvalPrediction(predictions=np.eye(3), label_ids=np.array([0, 1, 1])))
         {'overall': 0.6666666666666666, 'many': 1.0, 'medium': 0.5, 'few': nan}
     """
-    metric = load(name)
+    metric = _loaded(name)
     if metric.features["predictions"] == Value("int64"):
         predictions = np.argmax(np.asarray(prediction.predictions), axis=-1)
     else:

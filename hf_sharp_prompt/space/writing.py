@@ -7,7 +7,7 @@ import shutil
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
 
@@ -21,11 +21,14 @@ from ..demo import CLIP_PATH
 from ..inference.pictures import names_of_pictures
 from ..tuners import CLIPPromptConfig
 from ..tuners.adapter_file import find_file
+from ..version import __version__
 from .folder import ADAPTERS, DEMO, IMAGES, SETTINGS, Settings
 from .prompts import read_config_of_prompts
 
 
 APP, CARD, REQUIREMENTS = "app.py", "README.md", "requirements.txt"
+
+OWN_REQUIREMENT = f"hf-sharp-prompt[space]=={__version__}"
 
 TEMPLATE = files("hf_sharp_prompt.space") / "template"
 
@@ -73,7 +76,7 @@ def write_space(
         (folder / IMAGES).mkdir(exist_ok=True)
         decode(path).save(folder / IMAGES / f"{name}.png")
     (folder / SETTINGS).write_text(yaml.safe_dump(asdict(settings), allow_unicode=True), encoding="utf-8")
-    (folder / REQUIREMENTS).write_text(f"{requirement or own_requirement()}\n", encoding="utf-8")
+    (folder / REQUIREMENTS).write_text(f"{requirement or OWN_REQUIREMENT}\n", encoding="utf-8")
     shutil.copyfile(str(TEMPLATE / APP), folder / APP)
     (folder / CARD).write_text(make_card(settings.model, adapters, names), encoding="utf-8")
     make_public(folder)
@@ -125,14 +128,6 @@ def parts_of(adapter: str) -> list[str]:
     path = Path(adapter).expanduser()
     parts = path.resolve().parts if path.exists() else adapter.split("/")
     return [name for part in parts if (name := re.sub(r"[^\w.-]+", "_", part, flags=re.ASCII).strip("._-"))]
-
-
-def own_requirement() -> str:
-    """Return what installs this version of the package."""
-    try:
-        return f"hf-sharp-prompt[space]=={version('hf-sharp-prompt')}"
-    except PackageNotFoundError:  # A checkout is on the path, but not installed.
-        return "hf-sharp-prompt[space]"
 
 
 def make_card(model: str, adapters: Sequence[str], names: Sequence[str]) -> str:

@@ -13,7 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from transformers import BaseImageProcessor, PreTrainedTokenizerBase, ProcessorMixin
 from transformers.trainer_utils import EvalLoopOutput, TrainOutput
 
-from ..cards import CARD_NAME, PICTURE_NAME, History, model_card, tell_history
+from ..cards import CARD_NAME, History, model_card, tell_history, write_pictures
 from ..cards.card import path_to_load
 from ..cards.writing import read_history_beside
 from ..data import ImageCollator
@@ -334,15 +334,16 @@ class SharpPromptTrainer(SubspaceTrainer, PushingTrainer, SeededTrainer, Checkpo
             kwargs.pop("subfolder", None)
             super().create_model_card(*args, **kwargs)
         elif self.is_world_process_zero():
-            self.make_card(self.describe(), *args, **kwargs).save(self.output_directory / CARD_NAME)
+            history = self.describe()
+            write_pictures(history, self.output_directory)
+            self.make_card(history, *args, **kwargs).save(self.output_directory / CARD_NAME)
 
     def write_card(self, folder: Path, subfolder: str | None = None) -> None:
-        """Write the card of the trained prompts, and the picture that it shows, into a folder."""
+        """Write the card of the trained prompts, and the pictures that it shows, into a folder."""
         if not isinstance(self.model, PeftModel):
             return
         history = self.describe()
-        if history.picture is not None:
-            (folder / PICTURE_NAME).write_bytes(history.picture)
+        write_pictures(history, folder)
         self.make_card(history, subfolder=subfolder or self.args.hub_subfolder).save(folder / CARD_NAME)
 
     def make_card(self, history: History | None = None, *args: Any, **kwargs: Any) -> ModelCard:

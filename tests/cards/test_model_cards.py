@@ -10,6 +10,7 @@ from transformers import CLIPModel
 
 from hf_sharp_prompt.cards import history_of, model_card
 from hf_sharp_prompt.cards.card import TEMPLATE
+from hf_sharp_prompt.cards.writing import PNG
 from hf_sharp_prompt.demo import CLIP_PATH
 
 
@@ -35,3 +36,13 @@ def test_a_card_is_as_it_would_be_written_today_and_its_code_runs(name, tmp_path
     (code,) = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
     exec(code, namespace := {})
     assert set(namespace["scores"]) == set(model.active_config.class_names)
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_a_card_shows_its_curve(name):
+    """The table of twenty epochs does not show at once where novel classes were lost."""
+    (alt, file) = re.search(r"!\[(.+)\]\((.+)\)", (FOLDER / name / "README.md").read_text()).groups()
+    assert re.fullmatch(r"base accuracy goes from 0\.\d+ to 0\.\d+, novel accuracy goes from .+", alt)
+    picture = FOLDER / name / file
+    assert picture.read_bytes().startswith(PNG)
+    assert picture.stat().st_size < 40_000

@@ -1,9 +1,12 @@
 """Cards wherever an adapter is saved or pushed: trained, loaded, converted, or made in a loop of one's own."""
 
 import logging
+import math
 import re
 from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -16,12 +19,16 @@ from PIL import Image
 from transformers import AutoProcessor, CLIPModel
 from transformers.trainer_utils import HubStrategy
 
+import hf_sharp_prompt
 from hf_sharp_prompt import CLIPPromptConfig, SharpPromptTrainer, SharpPromptTrainingArguments
+from hf_sharp_prompt.cards import CURVE_NAME, pictures
 from hf_sharp_prompt.cards.history import History, read_history
-from hf_sharp_prompt.cards.writing import history_of
+from hf_sharp_prompt.cards.versions import installed_versions
+from hf_sharp_prompt.cards.writing import PNG, history_of
 from hf_sharp_prompt.convert import adapter_from_checkpoint
 from hf_sharp_prompt.data import ImageFeatures
 from hf_sharp_prompt.demo import CLIP_PATH
+from hf_sharp_prompt.experiments.publishing import copy_published
 
 
 NAMES = ["red heart", "blue star"]
@@ -105,6 +112,43 @@ def test_the_card_is_as_complete_after_loading(trainer, tmp_path, hub):
     for name in ("me/from-disk", "me/from-hub"):
         assert body(hub.files(name)["README.md"].decode()) == body(first).replace('base, "saved"', f'base, "{name}"')
     assert str(tmp_path) not in hub.files("me/from-hub")["adapter_config.json"].decode()
+
+
+def test_the_curve_is_beside_the_card_and_pushed_with_it(trainer, tmp_path, hub):
+    """A card that is loaded and pushed again draws it again."""
+    trainer.save_model()
+    assert Path(trainer.args.output_dir, CURVE_NAME).read_bytes().startswith(PNG)
+    PeftModel.from_pretrained(load_clip(), trainer.args.output_dir).push_to_hub("me/pets")
+    files = hub.files("me/pets")
+    assert f"0.500]({CURVE_NAME})" in files["README.md"].decode()
+    assert files[CURVE_NAME].startswith(PNG)
+    copy_published(Path(trainer.args.output_dir), tmp_path)
+    assert (tmp_path / CURVE_NAME).is_file()
+
+
+def test_without_matplotlib_the_table_is_there_alone(trainer, tmp_path, monkeypatch):
+    monkeypatch.setattr(pictures, "find_spec", lambda name: None)
+    trainer.save_model(str(tmp_path))
+    assert not (tmp_path / CURVE_NAME).exists()
+    card = (tmp_path / "README.md").read_text()
+    assert CURVE_NAME not in card
+    assert "| epoch | step | base\\_accuracy | novel\\_accuracy |" in card
+
+
+def test_a_curve_of_anybodys_words_is_drawn(tmp_path):
+    """A card from the Hub is anybody's text: its names are no formulas, and its numbers may be none."""
+    rows = [{"epoch": 1, "$x_{": math.nan, "_b\n](c)": 1e300}, {"step": 2, "$x_{": math.inf, "_b\n](c)": 0.5}]
+    pictures.write_pictures(History(curve=rows), tmp_path)
+    assert (tmp_path / CURVE_NAME).is_file()
+    assert "\n" not in pictures.curve_in_words(rows)
+    assert "b \\](c)" in pictures.curve_in_words(rows)
+    pictures.write_pictures(History(curve=rows[:1]), tmp_path / "missing")
+
+
+def test_the_card_knows_its_package_where_nothing_is_installed(monkeypatch):
+    """A checkout on the path has no metadata to ask."""
+    monkeypatch.setattr("importlib.metadata.Distribution.from_name", Mock(side_effect=PackageNotFoundError))
+    assert installed_versions()["hf-sharp-prompt"] == hf_sharp_prompt.__version__
 
 
 def test_a_converted_adapter_says_where_it_is_from(tmp_path, hub):

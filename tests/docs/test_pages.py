@@ -3,8 +3,8 @@
 - Blocks of Python run, page by page, in a folder in which the names of models on the Hub are folders with the demo's.
   A push saves beside them.
 - `predict` and `evaluate` run on the adapter that the page's Python has trained, `recipes` as it is.
-- Commands that train for minutes or need the Hub are read by their own parsers, with their recipes; the launcher's
-  words by Accelerate's parser. The protocols have tests of their own.
+- All commands are read by their own parsers, with their recipes; the launcher's words by Accelerate's parser. In a
+  minute or two, `test_commands_run.py` runs them.
 - A page whose code needs more than that is named in a test_…_page.py, which runs its code.
 """
 

@@ -6,17 +6,17 @@ In single precision each has other tests.
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from support.progress import without_progress
+from support.scripts import as_launched
 
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 FOLDER = ["--recipes", "coop_sam", "--seeds", "1", "--shots", "1", "--max_steps", "1"]
-LONG_TAIL = ["--max_per_class", "2", "--imbalance_factor", "2", "--recipes", "vpt_sam", "--seeds", "1"]
-LONG_TAIL += ["--max_steps", "1", "--eval_split", "validation"]
+LONG_TAIL = ["--max_per_class", "4", "--imbalance_factor", "2", "--recipes", "vpt_sam", "--seeds", "1"]
+LONG_TAIL += ["--max_steps", "1"]
 ARGUMENTS = {
     "run_base2novel": FOLDER,
     "run_long_tail": LONG_TAIL,
@@ -32,16 +32,17 @@ def finished(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> subproce
         output_dir = (
             [] if script == "plain_accelerate_loop" else ["--output_dir", str(tmp_path_factory.mktemp(script))]
         )
-        data = ["--dataset", str(folder)] if arguments is FOLDER else []
+        data = [] if script == "plain_accelerate_loop" else ["--dataset", str(folder)]
         commands.append([str(EXAMPLES / f"{script}.py"), *arguments, *data, *output_dir])
-    launcher = ["-m", "accelerate.commands.launch", "--cpu", "--mixed_precision", "bf16"]
-    launcher += ["--num_processes", "1", "--num_machines", "1", "--dynamo_backend", "no"]
+    words = ["--cpu", "--mixed_precision", "bf16", "--num_processes", "1", "--num_machines", "1"]
+    script = Path(__file__).with_name("one_after_the_other.py")
+    command, environment = as_launched(*words, "--dynamo_backend", "no", script, json.dumps(commands))
     return subprocess.run(
-        [sys.executable, *launcher, str(Path(__file__).with_name("one_after_the_other.py")), json.dumps(commands)],
+        command,
         capture_output=True,
         text=True,
         timeout=300,
-        env=os.environ | {"OMP_NUM_THREADS": "1", "OMP_THREAD_LIMIT": "1"},
+        env=os.environ | environment | {"OMP_NUM_THREADS": "1", "OMP_THREAD_LIMIT": "1"},
     )
 
 

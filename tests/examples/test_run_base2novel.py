@@ -96,7 +96,7 @@ def test_nothing_is_computed_twice_and_nothing_of_another_run_is_overwritten(typ
 
 def test_a_killed_run_continues_and_ends_the_same(folder, run, tmp_path):
     """SIGKILL in the middle of training costs at most an epoch."""
-    arguments = ["--dataset", folder, *SMALL, "--recipes", "gcscoop", "--num_train_epochs", "15"]
+    arguments = ["--dataset", folder, *SMALL, "--recipes", "gcscoop", "--num_train_epochs", "10"]
     run(*arguments, "--output_dir", tmp_path / "whole")
     killed = start_fork(run, *arguments, "--output_dir", tmp_path / "killed")
     deadline = time.monotonic() + 120

@@ -11,8 +11,10 @@ import pytest
 import transformers
 from datasets import DatasetDict
 from support.demo_images import few_images
+from support.loaded_once import copy_models
 
 from hf_sharp_prompt import demo
+from hf_sharp_prompt.cards import pictures
 from hf_sharp_prompt.data import only_classes, template_of
 from hf_sharp_prompt.experiments import base_to_novel, clip
 
@@ -41,7 +43,9 @@ def run(monkeypatch, tmp_path, capsys) -> Callable[..., str]:
     monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.setattr(clip, "load_image_dataset", load_few)
     monkeypatch.setattr(clip, "template_of", template_of_demo)
+    copy_models(monkeypatch)
     monkeypatch.setattr(base_to_novel.BaseToNovel, "draw", lambda *_: None)  # test_run_base2novel.py has its figure
+    monkeypatch.setattr(pictures, "plot_curve", lambda *_: None)  # tests of cards draw it
     verbosity = transformers.utils.logging.get_verbosity()
 
     def run(protocol: ModuleType, *arguments: object, output_dir: Path = tmp_path / "out") -> str:

@@ -44,6 +44,8 @@ def test_few_images_of_few_classes_are_left():
     kept = smoke.with_few_images(few_images(10, train=3, test=3))
     assert {name: len(split) for name, split in kept.items()} == {"train": 16, "test": 16}
     assert len(kept["test"].features["label"].names) == 8
+    alone = smoke.with_few_images(few_images(10, test=3))  # as ImageNet's variants are
+    assert {name: len(split) for name, split in alone.items()} == {"test": 16}
 
 
 def test_stages_of_a_method_fit_into_a_smoke_test(tmp_path):

@@ -109,6 +109,16 @@ def test_variants_of_imagenet_stand_beside_the_published_figures(tmp_path):
     assert row[-1] == "76.2 / 64.1 / 59.9"
 
 
+def test_a_figure_that_no_paper_has_is_a_dash(tmp_path):
+    """Zero-shot CLIP's are of another table than CoOp's; otherwise the command would end in an error."""
+    columns = {"imagenet": "source", "caltech101": "target caltech101", "mean of targets": "mean_of_targets"}
+    directory = make_experiment(tmp_path / "imagenet", "cross_dataset", columns)
+    for method in ("zero-shot", "coop"):
+        add_run(directory, method, 1, dict.fromkeys(columns.values(), 0.5))
+    ((_, *rows),) = tables_of(tmp_path).values()
+    assert {row[0]: row[-1].count("–") for row in rows} == {"zero-shot": 2, "coop": 0}
+
+
 def test_directories_of_the_same_experiment_are_one_table(tmp_path, caplog):
     """Seeds that ran on two machines belong together, and a seed that both have counts once."""
     for machine, seeds in (("one", (1, 2)), ("two", (2, 3))):

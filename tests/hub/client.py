@@ -25,7 +25,7 @@ def connect(hub: LocalHub, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Log in to `hub`, with the cache in `home`, until the test ends.
 
     The libraries read the environment once, when they are imported, so that what they keep of it is replaced, too.
-    `test_local_hub.py` has the same libraries in a process of its own, as users have them.
+    `examples/test_run_base2novel.py` has the same libraries in a process of its own, as users have them.
     """
     monkeypatch.setenv("HF_TOKEN", hub.token)
     monkeypatch.setenv("HF_HUB_OFFLINE", "0")

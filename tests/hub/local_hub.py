@@ -13,8 +13,8 @@ subprocess. `hub.client.connect` makes the test's own process a client, which sa
 Repositories start with an empty commit (the Hub's holds a `.gitattributes`); anyone may read them, and the token
 writes in every namespace. Every file is a regular one, sent inside the commit: it is the server that asks the client
 for Git LFS or Xet, file by file, so the client's own upload path is unchanged and Xet stays enabled. Spaces are
-repositories whose ids here begin with `spaces/`; they are not run. What is not served (pull requests, tags, and data
-sets, but for refusals) is answered by 501 and a message.
+repositories whose ids here begin with `spaces/`; they are not run. Collections gather models. What is not served (pull
+requests, tags, and data sets, but for refusals) is answered by 501 and a message.
 """
 
 from __future__ import annotations
@@ -91,6 +91,30 @@ class Repository:
         return self.commits[sha]
 
 
+@dataclass
+class Collection:
+    """A collection: a title, and the repositories in it."""
+
+    title: str
+    private: bool
+    items: list[str] = field(default_factory=list)
+
+    def described(self, slug: str) -> dict[str, Any]:
+        """What the Hub says of it."""
+        items = [{"_id": blob_id(name.encode()), "id": name, "type": "model"} for name in self.items]
+        return {
+            "slug": slug,
+            "title": self.title,
+            "owner": {"name": slug.partition("/")[0]},
+            "private": self.private,
+            "items": [{**item, "position": place} for place, item in enumerate(items)],
+            "lastUpdated": "2026-01-01T00:00:00.000Z",
+            "position": 0,
+            "theme": "blue",
+            "upvotes": 0,
+        }
+
+
 class Failure(NamedTuple):
     """What `LocalHub.fail` asks for."""
 
@@ -111,6 +135,7 @@ class LocalHub:
         self.user = user
         self.token = f"hf_{secrets.token_hex(17)}"
         self.repositories: dict[str, Repository] = {}
+        self.collections: dict[str, Collection] = {}  # by slug
         self.requests: list[tuple[str, str]] = []  # method and path (with the query), as received
         self.gated: set[str] = set()  # ids of data sets that no token gives access to
         self.failures: list[Failure] = []  # still to come, see `fail`
@@ -175,6 +200,7 @@ def _route(pattern: str, token: bool = False) -> Callable[[Callable[..., Any]], 
         "repo": r"(?P<repo_id>(?:spaces/)?[^/]+(?:/[^/]+)?)",
         "revision": r"(?P<revision>[^/]+)",
         "path": r"(?P<path>.+)",
+        "slug": r"(?P<slug>[^/]+/[^/]+)",
     }
 
     def register(endpoint: Callable[..., Any]) -> Callable[..., Any]:
@@ -278,6 +304,34 @@ class _Handler(BaseHTTPRequestHandler):
         self.hub.repositories[repo_id] = Repository(private=wanted.get("visibility") == "private")
         self.hub.repositories[repo_id].add("main", "initial commit", {})
         return {"url": url, "name": name}
+
+    @_route("POST /api/collections", token=True)
+    def create_collection(self) -> Any:
+        """Make one, whose slug is the title's words and a number; an owner has one of a title."""
+        wanted = json.loads(self.body)
+        words = re.sub(r"[^a-z0-9]+", "-", wanted["title"].lower()).strip("-")
+        slug = f"{wanted['namespace']}/{words}-{blob_id(wanted['title'].encode())[:24]}"
+        if slug in self.hub.collections:
+            raise HubError(409, "This collection already exists", slug=slug)
+        self.hub.collections[slug] = Collection(wanted["title"], wanted["private"])
+        return self.hub.collections[slug].described(slug)
+
+    @_route("GET /api/collections/{slug}")
+    def collection(self, slug: str) -> Any:
+        if slug not in self.hub.collections:
+            raise HubError(404, "Collection not found")
+        return self.hub.collections[slug].described(slug)
+
+    @_route("POST /api/collections/{slug}/items", token=True)
+    def add_collection_item(self, slug: str) -> Any:
+        self.collection(slug)
+        item = json.loads(self.body)["item"]
+        self.hub.repository(item["id"])
+        items = self.hub.collections[slug].items
+        if item["id"] in items:
+            raise HubError(409, "This item is already in the collection")
+        items.append(item["id"])
+        return self.collection(slug)
 
     @_route("GET /api/models/{repo}(?:/revision/{revision})?")
     def model_info(self, repo_id: str, revision: str = "main") -> Any:

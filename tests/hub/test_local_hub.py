@@ -256,8 +256,10 @@ def test_settings_of_the_calling_process_do_not_reach_the_script(hub, tmp_path, 
 def pushed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalHub]:
     """A hub to which a model, an adapter and trainers were pushed, and from which each came back bit for bit."""
     tmp_path = tmp_path_factory.mktemp("pushed")
-    with LocalHub() as hub:
-        run_script(TINY_VIT + MODEL + ADAPTER + TRAINERS, hub, tmp_path)
+    with LocalHub() as hub, pytest.MonkeyPatch.context() as patch:
+        connect(hub, tmp_path / "home", patch)
+        patch.chdir(tmp_path)
+        exec(TINY_VIT + MODEL + ADAPTER + TRAINERS, {})
         yield hub
 
 

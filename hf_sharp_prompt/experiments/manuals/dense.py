@@ -38,6 +38,7 @@ DENSE = {
     "seeds": SHARED["seeds"],
     "eval_split": SHARED["eval_split"],
     "output_dir": SHARED["output_dir"],
+    "hub_collection": SHARED["hub_collection"],
     "smoke": SHARED["smoke"],
 }
 """The arguments of both protocols."""

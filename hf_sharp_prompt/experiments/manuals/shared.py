@@ -80,6 +80,10 @@ SHARED = {
     ),
     "eval_split": Option("The split to measure on: test, or validation to choose hyperparameters.", "test"),
     "output_dir": Option("The directory of results; a later method or seed is added to those that it has."),
+    "hub_collection": Option(
+        "The title of a collection on the Hub into which the repositories go that --push_to_hub pushes to. It is made "
+        "if it is not there. Default: none."
+    ),
     "smoke": Option(
         "Try the command in seconds: a few images, one seed and two epochs, in a directory beside the output "
         "directory. What it measures is no result.",

@@ -50,6 +50,7 @@ MANUAL = Manual(
                 "label_column",
                 "on_bad_image",
                 "cache_features",
+                "hub_collection",
                 "smoke",
             )
         },

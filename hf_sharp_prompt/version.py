@@ -1,0 +1,3 @@
+"""The package's version, which stands here alone."""
+
+__version__ = "0.1.0"
