@@ -1,11 +1,10 @@
 """What a training step computes: `python benchmarks/operations.py` prints the table of benchmarks/README.md.
 
-Operations are counted, not timed: the demo's CLIP and ViT, images as pixels, the second step of a Trainer's run. Of each
-design and rule the columns are
+Operations are counted, not timed: the demo's CLIP and ViT, images as pixels, the second step of a Trainer's run. For
+each design and rule the columns are
 
 - MFLOP: those of all products of matrices, forward and backward;
-- products: how many products of matrices there are;
-- images, texts: how often the layers of the vision and of the text tower run, in passes of the whole tower;
+- images, texts: how often the vision and the text tower run;
 - embedded: how often images are turned into patches;
 - couplings: how often a projection from text to vision tokens runs;
 - texts read: how often the tokenizer is called.
@@ -62,14 +61,13 @@ class Operations:
     Attributes:
         calls: How often each module ran, by its name.
         flops: Floating-point operations in products of matrices.
-        products: How many of them there were.
         tokenizations: How often a tokenizer was called.
     """
 
     def __init__(self, model: nn.Module) -> None:
         self.names = {module: name for name, module in model.named_modules()}
         self.calls: Counter[str] = Counter()
-        self.flops = self.products = self.tokenizations = 0
+        self.flops = self.tokenizations = 0
 
     @contextmanager
     def counted(self) -> Iterator[None]:
@@ -77,20 +75,21 @@ class Operations:
             if module in self.names:
                 self.calls[self.names[module]] += 1
 
-        tokenize = PreTrainedTokenizerBase.__call__
+        tokenizer: Any = PreTrainedTokenizerBase
+        tokenize = tokenizer.__call__
 
         def count_tokenization(*args: Any, **kwargs: Any) -> Any:
             self.tokenizations += 1
             return tokenize(*args, **kwargs)
 
         hook = register_module_forward_pre_hook(count_call)
-        setattr(PreTrainedTokenizerBase, "__call__", count_tokenization)
+        tokenizer.__call__ = count_tokenization
         try:
             with FlopCounterMode(display=False) as flops:
                 yield
         finally:
             hook.remove()
-            setattr(PreTrainedTokenizerBase, "__call__", tokenize)
+            tokenizer.__call__ = tokenize
         self.flops += flops.get_total_flops()
 
     def runs(self, *endings: str) -> int:
@@ -169,7 +168,8 @@ def main() -> None:
     for design in args.designs:
         for rule in RULES:
             operations = count_step(design, rule, args.batch)
-            print(f"| `{design}` | {rule} | {operations.flops / 1e6:.0f} | {' | '.join(map(str, passes(operations)))} |")
+            counts = " | ".join(map(str, passes(operations)))
+            print(f"| `{design}` | {rule} | {operations.flops / 1e6:.0f} | {counts} |")
 
 
 def passes(operations: Operations) -> list[int]:
@@ -177,7 +177,8 @@ def passes(operations: Operations) -> list[int]:
     first_layers = ("vision_model.encoder.layers.0", "model.layers.0"), ("text_model.encoder.layers.0",)
     patches = ("patch_embedding", "patch_embeddings")
     couplings = sum(count for name, count in operations.calls.items() if "clip_prompt_coupling.default." in name)
-    return [*(operations.runs(*names) for names in first_layers), operations.runs(*patches), couplings, operations.tokenizations]
+    towers = [operations.runs(*names) for names in first_layers]
+    return [*towers, operations.runs(*patches), couplings, operations.tokenizations]
 
 
 if __name__ == "__main__":
