@@ -46,7 +46,7 @@ CLIP_DESIGNS: dict[str, CLIPPromptConfig] = {
 }
 VIT_DESIGNS: dict[str, ViTPromptConfig] = {
     "vit, shallow": ViTPromptConfig(num_tokens=10, depth=1, class_names=CLASSES),
-    "vit, deep": ViTPromptConfig(num_tokens=10, class_names=CLASSES),
+    "vit, deep": ViTPromptConfig(num_tokens=10, depth=None, class_names=CLASSES),
 }
 OBJECTIVES = {"promptsrc": {"promptsrc": {}}}
 RULES = ("none", "sam")

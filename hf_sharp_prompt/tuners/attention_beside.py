@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from transformers import AttentionInterface
 
-from ..compat.hooks import is_watched
+from ..compat.torch import is_watched
 from ..compat.transformers import RoutedConfig, configured_attention, is_recording
 from .vision_tower import VisionTower
 

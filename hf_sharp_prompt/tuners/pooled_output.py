@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..compat.hooks import is_watched
+from ..compat.torch import is_watched
 from .attention_beside import can_attend_beside, let_attend_beside, restore_attention
 from .call import asked, asking
 from .vision_tower import VisionModel, VisionTower

@@ -13,6 +13,7 @@ from ..adapter_file import shapes_of_saved_modules
 from ..model_type import model_type_of
 from ..pooled_output import PooledOutput
 from ..prompt_layer import BASE
+from ..quick_gelu import put_quick_gelu, restore_activations
 from ..registration import PromptPeftType
 from ..shared_prefix import restore_attention
 from ..text_tower import TEXT_TOWERS, TextModel, find_text_tower, kind_of, max_positions
@@ -56,12 +57,14 @@ class CLIPPromptModel(NameClassifier):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        put_quick_gelu(self.model)
         self._pooled_output: PooledOutput | None = None
         if self._comparison is not None:
             self._pooled_output = PooledOutput(*find_vision_tower(self.model))
 
     def unload(self) -> nn.Module:
         """Remove the prompts, and return the base model as it was."""
+        restore_activations(self.model)
         if self._pooled_output is not None:
             self._pooled_output.remove()
         if (tower := find_text_tower(self.model)) is not None:
