@@ -1,4 +1,4 @@
-"""The attention and the gradient checkpointing of transformers' models."""
+"""The attention, the recording and the gradient checkpointing of transformers' models."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 from torch import nn
 from transformers import AttentionInterface, PreTrainedConfig
 from transformers.modeling_layers import GradientCheckpointingLayer
+from transformers.utils import output_capturing
 
 
 class RoutedConfig:
@@ -51,6 +52,16 @@ def configured_attention(module: nn.Module) -> Callable[..., Any]:
     assert isinstance(config, RoutedConfig)
     eager = import_module(type(module).__module__).eager_attention_forward
     return AttentionInterface().get_interface(config.base._attn_implementation, eager)
+
+
+def is_recording() -> bool:
+    """True within a pass of which hidden states or attentions are recorded, as `output_hidden_states=True` asks for.
+
+    transformers records them by hooks, which look for a collector, and has no public name for it.
+
+    Read on transformers 5.24.0.
+    """
+    return bool(output_capturing._active_collector.get())
 
 
 def checkpointing_repeats_hooks(model: nn.Module) -> bool:

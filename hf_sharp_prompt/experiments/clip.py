@@ -52,7 +52,7 @@ from .arguments import (
     naming_model,
 )
 from .experiment import Experiment
-from .images import Images, class_names, fingerprint_on_main, load_in_order
+from .images import Images, Pixels, class_names, fingerprint_on_main, load_in_order
 from .manuals.manual import option_field
 from .manuals.shared import ALL, CLIP, VIEWS
 from .methods import Method
@@ -159,6 +159,7 @@ class CLIPImages:
         template: The hand-written prompt of zero-shot CLIP.
         cache: Where features are kept: in `memory`, on `disk`, or `no`, where there are none.
         views: The views of each training image whose features are cached; None where every step draws its own.
+        keeps_pixels: Whether images are decoded once and kept as the model takes them; the demo's are small.
     """
 
     def __init__(
@@ -181,6 +182,8 @@ class CLIPImages:
                 self.processor = AutoProcessor.from_pretrained(args.model)
         self.template = find_template(dataset, args)
         self._measured: dict[str, ImageFeatures] = {}
+        self.keeps_pixels = task is not None and self.cache == "memory"
+        self._decoded: dict[str, Pixels] = {}
 
     def load_model(self) -> CLIPModel:
         """Load a fresh CLIP."""
@@ -215,6 +218,14 @@ class CLIPImages:
         if name not in self._measured:
             self._measured[name] = self.encode(images, ImageCollator(self.processor))
         return self._measured[name]
+
+    def decode_to_measure(self, name: str, images: datasets.Dataset) -> Images:
+        """Decode the images to measure on that have this name, once where pixels are kept."""
+        if not self.keeps_pixels:
+            return images
+        if name not in self._decoded:
+            self._decoded[name] = Pixels(images, ImageCollator(self.processor))
+        return self._decoded[name]
 
 
 class CLIPExperiment(Experiment[CLIPPromptArguments, CLIPTrainer]):
@@ -289,7 +300,12 @@ class CLIPExperiment(Experiment[CLIPPromptArguments, CLIPTrainer]):
         return {"shots": self.args.number_of_shots or ALL, **super().setting()}
 
     def decodes_images(self, method: Method[CLIPPromptArguments]) -> bool:
-        return self.images.views is None or method.prompt.learns_in_image_tower
+        return self.images.views is None or (method.prompt.learns_in_image_tower and not self._decodes_once)
+
+    @property
+    def _decodes_once(self) -> bool:
+        """Whether the images to learn from stay the same, and are kept as the model takes them."""
+        return self.images.keeps_pixels and self.images.views == 0
 
     def training_of(self, method: Method[CLIPPromptArguments], seed: int) -> SharpPromptTrainingArguments:
         training = super().training_of(method, seed)
@@ -313,18 +329,23 @@ class CLIPExperiment(Experiment[CLIPPromptArguments, CLIPTrainer]):
 
     def images_to_measure(self, method: Method[CLIPPromptArguments]) -> Mapping[str, Images]:
         """The images to measure a method on: pixels, if it changes their features."""
-        return self.evaluation_pixels if method.prompt.learns_in_image_tower else self.evaluation_features
+        if not method.prompt.learns_in_image_tower:
+            return self.evaluation_features
+        return {name: self.images.decode_to_measure(name, images) for name, images in self.evaluation_pixels.items()}
 
     def images_to_train_on(self, method: Method[CLIPPromptArguments], seed: int) -> tuple[Images, ImageCollator]:
         """The images that a method learns from, encoded unless every step draws its own views; and their collator."""
         views, crop = self.images.views, RandomResizedCropFlip(self.images.crop_size)
         collator = ImageCollator(self.images.processor, None if views == 0 else crop)
-        as_pixels = self.decodes_images(method)
+        as_pixels = self.images.views is None or method.prompt.learns_in_image_tower
         if (seed, as_pixels) not in self._training_images:
-            images = self.draw_images(seed)
-            self._training_images[seed, as_pixels] = (
-                images if as_pixels else self.images.encode(images, collator, views or 1, seed)
-            )
+            drawn = self.draw_images(seed)
+            images: Images = drawn
+            if not as_pixels:
+                images = self.images.encode(drawn, collator, views or 1, seed)
+            elif self._decodes_once:
+                images = Pixels(drawn, collator)
+            self._training_images[seed, as_pixels] = images
         return self._training_images[seed, as_pixels], collator
 
     def run(

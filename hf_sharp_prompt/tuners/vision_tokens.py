@@ -1,7 +1,8 @@
 """How learned tokens travel through a vision tower: the hooks that carry them.
 
 Nothing of the tower is copied or replaced. The tokens join the sequence at its end once positions are added, travel
-inside the hidden states, and leave after the last layer, before anything downstream counts tokens.
+inside the hidden states, and leave after the last layer, before anything downstream counts tokens. In a layer whose
+outputs for them nobody reads, since the next layer has tokens of its own, they are only attended to.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from torch import nn
 from torch.nn.functional import pad
 from torch.utils.hooks import RemovableHandle
 
+from .attention_beside import can_attend_beside, let_attend_beside, restore_attention
 from .call import asked, asking
 from .vision_tower import VisionModel, VisionTower
 
@@ -35,12 +37,15 @@ OUTPUTS = "outputs"
 class VisionTokens:
     """Carries learned tokens through a vision tower, by hooks on the tower's own modules.
 
-    Tokens join at the end of the sequence after the embeddings (before a pre-norm, where there is one), those of a
-    later layer take the place of the earlier ones before that layer, and they leave after the last layer. What counts
-    tokens meets only its own: masks and relative positions are widened for the layers alone (the learned tokens attend
-    to, and are attended by, whatever is not padding, without a position bias), and the `hidden_states` of the outputs
-    are cut; attentions are left whole. All of it is in the hidden states, so that recomputation and compilation give
-    the same.
+    Tokens join at the end of the sequence after the embeddings (passing a pre-norm, where there is one), those of a
+    later layer take the place of the earlier ones before that layer, and they leave after the last layer. Where the
+    next layer has its own, or none follows, tokens stay beside the sequence, if they can (see `can_attend_beside`): to
+    attend to them is all that they are needed for.
+
+    What counts tokens meets only its own: masks and relative positions are widened for the layers alone (the learned
+    tokens attend to, and are attended by, whatever is not padding, without a position bias), and the `hidden_states`
+    of the outputs are cut; attentions are left whole. All of it is in the hidden states and the layers' arguments, so
+    that recomputation and compilation give the same.
 
     Args:
         tower: The vision tower; see `find_vision_tower`.
@@ -61,25 +66,26 @@ class VisionTokens:
         self.tower = tower
         self.tokens = tokens
         self.dropout = dropout
-        layers = list(tower.get_submodule(parts.layers).children())
+        self.parts = parts
+        self._layers = list(tower.get_submodule(parts.layers).children())
+        self._pre_norm = tower.get_submodule(parts.pre_norm) if parts.pre_norm else None
         self._hooks: list[RemovableHandle] = []
-        if parts.pre_norm:
-            pre_norm = tower.get_submodule(parts.pre_norm)
-            self._hooks.append(pre_norm.register_forward_pre_hook(self._append, with_kwargs=True))
-        else:
-            self._hooks.append(layers[0].register_forward_pre_hook(self._append, with_kwargs=True))
-        for index, layer in enumerate(layers):
-            replace = partial(self._replace, index)
-            self._hooks.append(layer.register_forward_pre_hook(replace, with_kwargs=True))
+        for index, layer in enumerate(self._layers):
+            let_attend_beside(layer, parts)
+            enter = partial(self._enter, index)
+            # Before the hook of `PooledOutput`, which sees all tokens of the last layer.
+            self._hooks.append(layer.register_forward_pre_hook(enter, prepend=True, with_kwargs=True))
             bias = dict(layer.named_children()).get(parts.position_bias or "")
             if bias is not None:
                 self._hooks.append(bias.register_forward_hook(self._widen_bias, with_kwargs=True))
         # This hook comes first, so that the last of the recorded hidden states is one without the tokens.
-        self._hooks.append(layers[-1].register_forward_hook(self._take_out, prepend=True))
+        self._hooks.append(self._layers[-1].register_forward_hook(self._take_out, prepend=True, with_kwargs=True))
         self._hooks.append(tower.get_submodule(parts.recorder).register_forward_hook(self._cut_hidden_states))
 
     def remove(self) -> None:
         """Take the hooks off the tower."""
+        for layer in self._layers:
+            restore_attention(layer, self.parts)
         for hook in self._hooks:
             hook.remove()
 
@@ -93,33 +99,43 @@ class VisionTokens:
         with asking({(self, OUTPUTS): outputs}):
             yield outputs
 
-    def _append(self, module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict] | None:
-        tokens = self.tokens()
-        if tokens is None:
-            return None
-        hidden_states = args[0]
-        return (torch.cat([hidden_states, self._for_each_image(tokens[0], hidden_states)], dim=1), *args[1:]), kwargs
-
-    def _replace(self, index: int, layer: nn.Module, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict] | None:
-        """Put a layer's own tokens in the place of the earlier ones, and make room for them in its mask."""
+    def _enter(self, index: int, layer: nn.Module, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict] | None:
+        """Bring tokens to a layer: in its sequence, with room in its mask, or beside it."""
         tokens = self.tokens()
         if tokens is None:
             return None
         hidden_states, *rest = args
         depth, number, _ = tokens.shape
-        if 0 < index < depth:
-            own = self._for_each_image(tokens[index], hidden_states)
-            hidden_states = torch.cat([hidden_states[:, :-number], own], dim=1)
-        # Layers take the mask as their second argument, by position or by name.
-        if rest and rest[0] is not None:
-            rest[0] = widen_mask(rest[0], number)
-        elif kwargs.get("attention_mask") is not None:
-            kwargs = kwargs | {"attention_mask": widen_mask(kwargs["attention_mask"], number)}
+        mask = _mask_of(args, kwargs)
+        travelled: torch.Tensor | None = None
+        if index > 0 and not self._is_beside(index - 1, depth, mask):
+            hidden_states, travelled = hidden_states[:, :-number], hidden_states[:, -number:]
+        own = self._tokens_of_layer(tokens, index, hidden_states) if index < depth else travelled
+        assert own is not None  # They are beside a layer only where the next has its own.
+        if self._is_beside(index, depth, mask):
+            norm = layer.get_submodule(self.parts.attention_norm)
+            return (hidden_states, *rest), kwargs | {"beside": norm(own)}
+        hidden_states = torch.cat([hidden_states, own.expand(len(hidden_states), -1, -1)], dim=1)
+        if mask is not None and rest:
+            rest[0] = widen_mask(mask, number)
+        elif mask is not None:
+            kwargs = kwargs | {"attention_mask": widen_mask(mask, number)}
         return (hidden_states, *rest), kwargs
 
-    def _for_each_image(self, tokens: torch.Tensor, hidden_states: torch.Tensor) -> torch.Tensor:
-        tokens = tokens.to(hidden_states).expand(hidden_states.shape[0], -1, -1)
-        return tokens if self.dropout is None else self.dropout(tokens)
+    def _is_beside(self, index: int, depth: int, mask: Any) -> bool:
+        """Tell whether tokens stay beside a layer's sequence, since nobody reads what the layer makes of them."""
+        is_last = index == len(self._layers) - 1
+        unread = index + 1 < depth or (is_last and asked(self, OUTPUTS) is None)
+        return unread and can_attend_beside(self._layers[index], self.parts, mask)
+
+    def _tokens_of_layer(self, tokens: LayerTokens, index: int, hidden_states: torch.Tensor) -> torch.Tensor:
+        """Return a layer's own tokens, images × number × width, or 1 × number × width if all images have the same."""
+        own = tokens[index].to(hidden_states).unsqueeze(0)
+        if self.dropout is not None:
+            own = self.dropout(own.expand(len(hidden_states), -1, -1))
+        if index == 0 and self._pre_norm is not None:
+            own = self._pre_norm(own).to(hidden_states)
+        return own
 
     def _widen_bias(
         self, module: nn.Module, args: tuple, kwargs: dict[str, Any], bias: torch.Tensor
@@ -137,9 +153,11 @@ class VisionTokens:
             bias = module.forward(args[0], interpolate_pos_encoding=False, dim_size=length)
         return pad(bias, (0, number, 0, number))
 
-    def _take_out(self, layer: nn.Module, args: tuple, hidden_states: torch.Tensor) -> torch.Tensor | None:
+    def _take_out(
+        self, layer: nn.Module, args: tuple, kwargs: dict[str, Any], hidden_states: torch.Tensor
+    ) -> torch.Tensor | None:
         tokens = self.tokens()
-        if tokens is None:
+        if tokens is None or self._is_beside(len(self._layers) - 1, tokens.shape[0], _mask_of(args, kwargs)):
             return None
         number = tokens.shape[1]
         outputs = asked(self, OUTPUTS)
@@ -168,6 +186,11 @@ class VisionTokens:
         if outputs.hidden_states is not None:
             outputs.hidden_states = cut(outputs.hidden_states)
         return outputs
+
+
+def _mask_of(args: tuple, kwargs: dict[str, Any]) -> Any:
+    """Return a layer's mask: its second argument, by position or by name."""
+    return args[1] if len(args) > 1 else kwargs.get("attention_mask")
 
 
 def widen_mask(mask: torch.Tensor, number: int) -> torch.Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol, cast
 
 from torch import nn
@@ -39,6 +39,11 @@ class VisionTower:
         pre_norm: Path to the norm between embeddings and layers, which the tokens pass, too; None if there is none.
         recorder: Path to the module whose outputs list the `hidden_states`; by default the tower itself.
         position_bias: Name, in a layer, of the module that makes its relative position biases.
+        attention: Name, in a layer, of its attention, if that has `k_proj` and `v_proj`, and calls the attention
+            function of transformers with the layer's keyword arguments. None where this is not known; then the same is
+            computed with more work.
+        attention_norm: Name, in a layer, of the norm before its attention.
+        pools_cls: Whether the pooled output is made of the first token alone.
     """
 
     embeddings: str
@@ -47,6 +52,9 @@ class VisionTower:
     pre_norm: str | None = None
     recorder: str = ""
     position_bias: str | None = None
+    attention: str | None = None
+    attention_norm: str = ""
+    pools_cls: bool = False
 
 
 IN_VISION_MODEL = r"(.+\.)?vision_model\.embeddings"
@@ -58,26 +66,38 @@ def clip_layout(embeddings: str, pre_norm: str | None = None) -> VisionTower:
     return VisionTower(embeddings, layers="encoder.layers", final_norm="post_layernorm", pre_norm=pre_norm)
 
 
+def _clip_tower(embeddings: str, pre_norm: str) -> VisionTower:
+    """Return the places of the parts of a CLIP's tower; SigLIP's attention drops the layer's keyword arguments."""
+    layout = clip_layout(embeddings, pre_norm)
+    return replace(layout, attention="self_attn", attention_norm="layer_norm1", pools_cls=True)
+
+
+def _vit_tower(layers: str, norm: str, recorder: str = "") -> VisionTower:
+    return VisionTower(
+        ANYWHERE, layers, "layernorm", recorder=recorder, attention="attention", attention_norm=norm, pools_cls=True
+    )
+
+
 VISION_TOWERS: dict[str, VisionTower] = {
-    "clip": clip_layout(IN_VISION_MODEL, "pre_layrnorm"),
-    "clip_vision_model": clip_layout(ANYWHERE, "pre_layrnorm"),
-    "metaclip_2": clip_layout(IN_VISION_MODEL, "pre_layrnorm"),
-    "metaclip_2_vision_model": clip_layout(ANYWHERE, "pre_layrnorm"),
-    "clipseg": clip_layout(IN_VISION_MODEL, "pre_layrnorm"),
-    "clipseg_vision_model": clip_layout(ANYWHERE, "pre_layrnorm"),
-    "owlvit": clip_layout(IN_VISION_MODEL, "pre_layernorm"),
-    "owlvit_vision_model": clip_layout(ANYWHERE, "pre_layernorm"),
-    "owlv2": clip_layout(IN_VISION_MODEL, "pre_layernorm"),
-    "owlv2_vision_model": clip_layout(ANYWHERE, "pre_layernorm"),
+    "clip": _clip_tower(IN_VISION_MODEL, "pre_layrnorm"),
+    "clip_vision_model": _clip_tower(ANYWHERE, "pre_layrnorm"),
+    "metaclip_2": _clip_tower(IN_VISION_MODEL, "pre_layrnorm"),
+    "metaclip_2_vision_model": _clip_tower(ANYWHERE, "pre_layrnorm"),
+    "clipseg": _clip_tower(IN_VISION_MODEL, "pre_layrnorm"),
+    "clipseg_vision_model": _clip_tower(ANYWHERE, "pre_layrnorm"),
+    "owlvit": _clip_tower(IN_VISION_MODEL, "pre_layernorm"),
+    "owlvit_vision_model": _clip_tower(ANYWHERE, "pre_layernorm"),
+    "owlv2": _clip_tower(IN_VISION_MODEL, "pre_layernorm"),
+    "owlv2_vision_model": _clip_tower(ANYWHERE, "pre_layernorm"),
     "siglip": clip_layout(IN_VISION_MODEL),
     "siglip_vision_model": clip_layout(ANYWHERE),
     "siglip2": clip_layout(IN_VISION_MODEL),
     "siglip2_vision_model": clip_layout(ANYWHERE),
-    "vit": VisionTower(ANYWHERE, layers="layers", final_norm="layernorm"),
-    "deit": VisionTower(ANYWHERE, layers="layers", final_norm="layernorm"),
+    "vit": _vit_tower("layers", "layernorm_before"),
+    "deit": _vit_tower("layers", "layernorm_before"),
     "beit": VisionTower(ANYWHERE, layers="layers", final_norm="layernorm", position_bias="relative_position_bias"),
-    "dinov2": VisionTower(ANYWHERE, layers="encoder.layer", final_norm="layernorm", recorder="encoder"),
-    "dinov2_with_registers": VisionTower(ANYWHERE, layers="encoder.layer", final_norm="layernorm", recorder="encoder"),
+    "dinov2": _vit_tower("encoder.layer", "norm1", recorder="encoder"),
+    "dinov2_with_registers": _vit_tower("encoder.layer", "norm1", recorder="encoder"),
 }
 """The vision towers that can be prompted, by `config.model_type` of the model. [`register_vision_tower`] adds one."""
 

@@ -2,6 +2,7 @@
 
 import json
 
+from hf_sharp_prompt.data import collator
 from hf_sharp_prompt.experiments import base_to_novel
 
 
@@ -24,3 +25,13 @@ def test_a_later_data_set_is_in_the_mean(run):
     arguments = ["--shots", "1", "--seeds", "1", "--eval_strategy", "no"]
     assert "mean of" not in run(base_to_novel, *arguments)
     assert "mean of 2 data sets, 1 shot" in run(base_to_novel, *arguments, "--dataset", "whole")
+
+
+def test_the_demos_images_are_decoded_once(run, monkeypatch):
+    """Designs that learn in the image tower see them at every epoch and evaluation."""
+    decoded = []
+    decode = collator.decode
+    monkeypatch.setattr(collator, "decode", lambda *args: decoded.append(args) or decode(*args))
+    arguments = ["--recipes", "vpt", "--shots", "1", "--seeds", "1", "--eval_strategy", "steps", "--eval_steps", "1"]
+    run(base_to_novel, *arguments, "--dataloader_num_workers", "0")
+    assert len(decoded) == 2 + 2 * 8, "those to learn from once, and those to measure on for zero-shot CLIP and VPT"

@@ -85,6 +85,35 @@ def test_texts_that_are_not_prompted_are_encoded_once_per_run(tmp_path):
     assert len(calls) == 1
 
 
+def test_evaluations_within_a_run_use_the_features_of_texts_that_are_not_prompted(tmp_path):
+    """Otherwise a thousand class texts are encoded again after every epoch."""
+    calls = []
+    clip = copy.deepcopy(load_clip(torch.float32))
+    clip.text_model.register_forward_hook(lambda *_: calls.append(1))
+    model = get_peft_model(clip, CLIPPromptConfig.vpt(num_vision_tokens=2, vision_depth=1))
+    model.set_classes(CLASSES, load_processor(), "a photo of a {}.")
+    evaluating = {"trainer_arguments": {"eval_dataset": make_images(6)}, "eval_strategy": "epoch"}
+    make_trainer(tmp_path, model=model, data=make_images(6), **evaluating).train()
+    assert len(calls) == 1
+    clip.text_model.config.attention_dropout = 0.1
+    make_trainer(tmp_path, model=model, data=make_images(6), **evaluating).train()
+    assert len(calls) == 1 + 2 * (2 + 1), "what is dropped differs in each of SAM's steps, and in no evaluation"
+
+
+def test_the_texts_of_classes_are_read_once(tmp_path, monkeypatch):
+    """Seeds, methods and evaluations ask for the same ones."""
+    processor, reads = copy.deepcopy(load_processor()), []
+    tokenizer = type(processor.tokenizer)
+    read = tokenizer.__call__
+    monkeypatch.setattr(tokenizer, "__call__", lambda *args, **kwargs: reads.append(1) or read(*args, **kwargs))
+    for _ in range(2):
+        make_model(torch.float32).set_classes(CLASSES, processor, "a drawing of a {}.")
+        assert len(reads) == 2, "the texts, and the texts up to their names"
+    processor.tokenizer.add_tokens(["circle"])
+    with pytest.raises(ValueError, match="vocabulary"):
+        make_model(torch.float32).set_classes(CLASSES, processor, "a drawing of a {}.")
+
+
 def test_class_features_are_computed_once_per_evaluation(tmp_path):
     """A thousand classes are encoded once, not with every batch of images."""
     calls = []

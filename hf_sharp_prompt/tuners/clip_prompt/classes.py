@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from threading import Lock
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from transformers import PreTrainedTokenizerBase, ProcessorMixin
@@ -15,6 +16,11 @@ from ..text_tower import TextModel, kind_of, max_positions
 
 _reading = Lock()
 """A fast tokenizer holds the padding of a call, so that concurrent calls would pad each other's texts."""
+
+KEPT = 32
+"""How many lists of texts are kept for each tokenizer."""
+_read_before: WeakKeyDictionary[PreTrainedTokenizerBase, dict[Any, list[list[int]]]] = WeakKeyDictionary()
+"""The token ids of the lists of texts that were read last: evaluations and seeds ask for the same ones."""
 
 
 def check_class_names(names: Sequence[str], fewest: int = 2) -> None:
@@ -86,7 +92,17 @@ def tokenize_names(
 
 
 def _read(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], **padding: Any) -> list[list[int]]:
-    """Return the token ids of texts, padded only as these arguments say."""
+    """Return the token ids of texts, padded only as these arguments say; those of the same texts are read once."""
+    before = _read_before.setdefault(tokenizer, {})
+    key = len(tokenizer), tuple(texts), tuple(padding.items())  # its length grows with added tokens
+    found = before.pop(key, None)
+    before[key] = _tokenize(tokenizer, texts, **padding) if found is None else found
+    if len(before) > KEPT:
+        del before[next(iter(before))]
+    return [list(ids) for ids in before[key]]
+
+
+def _tokenize(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], **padding: Any) -> list[list[int]]:
     read = tokenizer(list(texts), return_attention_mask=True, **padding)
     if padding:
         return read["input_ids"]

@@ -94,9 +94,11 @@ class NameClassifier(PromptedEncoders, PromptedClassifier):
     def keeping_class_features(self) -> AbstractContextManager[None]:
         """Within the block, in which prompts do not change, compute the features of the same classes only once.
 
-        It holds in this thread only. Features of a conditional context are computed for every image.
+        It holds in this thread only. Features of a conditional context are computed for every image. A block within
+        another one uses the features of that, if nothing trains that encodes texts.
         """
-        return asking({(self, CLASS_FEATURES): {}})
+        kept = asked(self, CLASS_FEATURES) if self.reads_texts_frozen else None
+        return asking({(self, CLASS_FEATURES): {} if kept is None else kept})
 
     def get_class_features(self, image_features: torch.Tensor | None = None) -> torch.Tensor:
         """Return the text features of the classes, not normalised.
@@ -121,7 +123,8 @@ class NameClassifier(PromptedEncoders, PromptedClassifier):
         texts, kept = (config["class_token_ids"], config["class_name_ends"]), asked(self, CLASS_FEATURES)
         if image_features is not None or kept is None:
             return self.encode_names(*texts, image_features)
-        key = self.adapter, *map(tuple, config["class_token_ids"])
+        scale = self.comparison.encoders.logit_scale
+        key = self.adapter, scale.device, scale.dtype, *map(tuple, config["class_token_ids"])
         if key not in kept:
             kept[key] = self.encode_names(*texts)
         return kept[key]

@@ -201,10 +201,11 @@ class PromptedEncoders(PromptModel):
 
     @property
     def reads_texts_frozen(self) -> bool:
-        """True if nothing trains that encodes the classes' texts, so their features may be kept."""
-        if self._comparison is None:
+        """True if nothing trains, or is dropped at random, that encodes the classes' texts: features may be kept."""
+        if self._comparison is None or self.active_config.num_text_tokens:
             return False
-        return not self.active_config.num_text_tokens and not self._any_trains(self._text_tower, ["text_projection"])
+        tower = self._text_tower
+        return not _drops(tower) and not self._any_trains(tower, ["text_projection"])
 
     def _any_trains(self, tower: TextModel | VisionModel, heads: Sequence[str]) -> bool:
         """True if a parameter of a tower trains, or of those of these modules that the model has."""
@@ -305,3 +306,10 @@ class PromptedEncoders(PromptModel):
         if "visual_projection" in dict(self.model.named_children()):
             return self.model.visual_projection.out_features
         return find_vision_tower(self.model)[0].config.hidden_size
+
+
+def _drops(tower: TextModel) -> bool:
+    """True if a tower drops values at random while it trains, so that each pass gives other features."""
+    return any(
+        value for name, value in vars(tower.config).items() if "drop" in name and isinstance(value, int | float)
+    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import cast
+from typing import Any, cast
 
 from peft import PeftConfig
 from torch import nn
@@ -11,7 +11,9 @@ from transformers import CLIPModel, PreTrainedTokenizerBase, ProcessorMixin
 
 from ..adapter_file import shapes_of_saved_modules
 from ..model_type import model_type_of
+from ..pooled_output import PooledOutput
 from ..prompt_layer import BASE
+from ..quick_gelu import put_quick_gelu, restore_activations
 from ..registration import PromptPeftType
 from ..shared_prefix import restore_attention
 from ..text_tower import TEXT_TOWERS, TextModel, find_text_tower, kind_of, max_positions
@@ -53,8 +55,18 @@ class CLIPPromptModel(NameClassifier):
     peft_type = PromptPeftType.CLIP_PROMPT
     tuner_layer_cls = PromptedEmbeddings
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        put_quick_gelu(self.model)
+        self._pooled_output: PooledOutput | None = None
+        if self._comparison is not None:
+            self._pooled_output = PooledOutput(*find_vision_tower(self.model))
+
     def unload(self) -> nn.Module:
         """Remove the prompts, and return the base model as it was."""
+        restore_activations(self.model)
+        if self._pooled_output is not None:
+            self._pooled_output.remove()
         if (tower := find_text_tower(self.model)) is not None:
             restore_attention(tower[1])
         return super().unload()

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from torch.nn.functional import dropout, linear, normalize
 
+from ..pooled_output import PooledOutput
 from ..prompt_layer import PromptLayer
 from ..vision_tokens import VisionTokens
 from ..vision_tower import VisionModel, VisionTower
@@ -72,6 +73,7 @@ class ViTPrompt(PromptLayer):
         self.vit_prompt_head = nn.ModuleDict()
         self.configs: dict[str, ViTPromptConfig] = {}
         self.travelling = VisionTokens(tower, parts, self.active_tokens, self.drop_tokens)
+        self.pooled_output = PooledOutput(tower, parts)
 
     @property
     def active_config(self) -> ViTPromptConfig | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from typing import Any, cast
 
 import torch
@@ -15,6 +15,7 @@ from transformers.utils import can_return_tuple
 
 from ..adapter_file import shapes_of_saved_modules
 from ..class_loss import class_loss
+from ..pooled_output import reading_cls
 from ..prompt_model import PromptModel
 from ..registration import PromptPeftType
 from ..vision_tower import VISION_TOWERS, VisionModel, find_vision_tower
@@ -119,6 +120,7 @@ class ViTPromptModel(PromptModel):
     def unload(self) -> nn.Module:
         """Remove the tokens and heads, and return the base model as it was."""
         self.prompt.travelling.remove()
+        self.prompt.pooled_output.remove()
         delattr(self.tower, PROMPT)
         return super().unload()
 
@@ -129,13 +131,18 @@ class ViTPromptModel(PromptModel):
         tower = self.tower
         # A bare model is its own tower, and its forward is the one that classifies.
         run_tower = self._base_forward if tower is self.model else tower
-        with self.prompt.travelling.collect_outputs() as outputs_of_tokens:
+        pooling = MODEL_POOLINGS[tower.config.model_type].feature if config.pooling == "model" else cls
+        with ExitStack() as call:
+            outputs_of_tokens: list[torch.Tensor] = []
+            if config.pooling == "cls_prompt":
+                outputs_of_tokens = call.enter_context(self.prompt.travelling.collect_outputs())
+            if pooling is cls:
+                call.enter_context(reading_cls(tower, config.num_tokens if config.pooling == "cls_prompt" else 0))
             outputs = run_tower(pixel_values, **kwargs, return_dict=True)
-        if config.pooling == "model":
-            return MODEL_POOLINGS[tower.config.model_type].feature(outputs, tower.config), outputs
-        if config.pooling == "cls":
-            return cls(outputs, tower.config), outputs
-        return (cls(outputs, tower.config) + outputs_of_tokens[0].mean(dim=1)) / 2, outputs
+        feature = pooling(outputs, tower.config)
+        if config.pooling == "cls_prompt":
+            feature = (feature + outputs_of_tokens[0].mean(dim=1)) / 2
+        return feature, outputs
 
     _classifies = True
 

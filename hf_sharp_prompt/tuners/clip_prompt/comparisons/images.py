@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +13,8 @@ from torch.nn.functional import normalize
 from transformers.modeling_outputs import ImageClassifierOutput
 
 from ...class_loss import class_loss
+from ...pooled_output import reading_cls
+from ...vision_tower import find_vision_tower
 from .comparison import Comparison, Encoders
 
 
@@ -48,7 +51,9 @@ class Images(Comparison):
         return isinstance(model, Encoders)
 
     def encode_images(self, **inputs: Any) -> torch.Tensor:
-        return self.model.get_image_features(**inputs).pooler_output
+        tower, parts = find_vision_tower(self.model)
+        with reading_cls(tower) if parts.pools_cls else nullcontext():
+            return self.model.get_image_features(**inputs).pooler_output
 
     def prepare(self, image_features: torch.Tensor) -> torch.Tensor:
         return normalize(image_features, dim=-1)
