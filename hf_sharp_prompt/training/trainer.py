@@ -16,9 +16,11 @@ from transformers.trainer_utils import EvalLoopOutput, TrainOutput
 from ..cards import CARD_NAME, PICTURE_NAME, History, model_card, tell_history
 from ..cards.card import path_to_load
 from ..cards.writing import read_history_beside
+from ..compat.accelerate import find_fsdp_settings, launched_without_fsdp
 from ..data import ImageCollator
 from ..objectives import Batch, Objective, ObjectiveSum
 from ..sharpness import SharpnessAware, SharpnessRule
+from ..tuners.sharding import is_sharded, place_model
 from .arguments import SharpPromptTrainingArguments
 from .batches import SeededTrainer
 from .callbacks import ReweightingInTheRun, StepsTaken, StopsIfNotFinite
@@ -101,6 +103,22 @@ class SharpPromptTrainer(SubspaceTrainer, PushingTrainer, SeededTrainer, Checkpo
     def remembering_samples(self) -> list[str]:
         """The names of the objectives that remember samples."""
         return self.objectives.remembering_samples
+
+    def create_accelerator_and_postprocess(self) -> None:
+        """Make the Accelerator of plain data parallelism: frozen layers are sharded here, and nothing else is."""
+        with launched_without_fsdp():
+            super().create_accelerator_and_postprocess()
+
+    def place_model(self, model: nn.Module, device: torch.device) -> None:
+        """Put the model on the device, or share out its frozen layers where the launcher asks for FSDP."""
+        if is_sharded(model) or find_fsdp_settings() is not None:
+            place_model(model, device)
+        else:
+            super().place_model(model, device)
+
+    def owns_its_reduction(self, model: nn.Module) -> bool:
+        """True for a model whose frozen layers are shared out: the gradients of the rest are reduced by the rule."""
+        return is_sharded(model)
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         """Make the optimizer, and what puts the rule's direction in front of it."""

@@ -101,7 +101,7 @@ def encode_images(encoding: Encoding) -> Iterator[torch.Tensor]:
     loader = DataLoader(
         batches,
         batch_size=None,
-        sampler=range(state.process_index, len(batches), state.num_processes),
+        sampler=[min(number, len(batches) - 1) for number in _share(len(batches), state)],
         num_workers=encoding.num_workers,
         pin_memory=state.device.type == "cuda",
         generator=torch.Generator(),  # so that the global random numbers are not touched
@@ -119,8 +119,8 @@ def encode_images(encoding: Encoding) -> Iterator[torch.Tensor]:
     def in_order() -> Iterator[torch.Tensor]:
         done = 0
         progress.report("encoding", done, total)
-        for _ in range(0, len(batches), state.num_processes):
-            for features in gather_object(list(islice(share, 1))):
+        for first in range(0, len(batches), state.num_processes):
+            for features in gather_object(list(islice(share, 1)))[: len(batches) - first]:
                 _check_finite(features, encoding.dtype)
                 bar.update(len(features))
                 done += len(features)
@@ -131,6 +131,15 @@ def encode_images(encoding: Encoding) -> Iterator[torch.Tensor]:
         all_features = in_order()
         while views_of_batch := list(islice(all_features, encoding.views)):
             yield torch.stack(views_of_batch, dim=1)
+
+
+def _share(batches: int, state: PartialState) -> range:
+    """Return the numbers of a process's batches; all processes have as many, and the last may be beyond the batches.
+
+    An image tower that is shared out over the processes has to be called by all of them.
+    """
+    rounds = -(-batches // state.num_processes)
+    return range(state.process_index, rounds * state.num_processes, state.num_processes)
 
 
 def _check_finite(features: torch.Tensor, dtype: torch.dtype) -> None:
