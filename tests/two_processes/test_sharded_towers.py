@@ -1,5 +1,6 @@
 """Prompts of a model whose frozen layers are shared out over two processes are those of one process alone."""
 
+import json
 import os
 from pathlib import Path
 from unittest.mock import patch
@@ -11,14 +12,17 @@ from datasets import Dataset
 from peft import PeftModel, get_peft_model
 from safetensors.torch import load_file
 from sharpness.every_rule import make_rule
+from support.demo_images import make_folder
 from support.forks import run_two_forks
 from torch.distributed.tensor import DTensor
 from torch.nn.functional import cross_entropy
 from training.small_runs import load_clip, make_images, make_model, make_trainer
-from transformers import ViTConfig, ViTForImageClassification
+from transformers import CLIPModel, ViTConfig, ViTForImageClassification
 
 from hf_sharp_prompt import ImageEncoder, SharpPromptTrainer, ViTPromptConfig, sharpness
 from hf_sharp_prompt.data.features.encoding import Encoding, encode_images
+from hf_sharp_prompt.demo import CLIP_PATH
+from hf_sharp_prompt.experiments import all_classes
 from hf_sharp_prompt.sharpness import SharpnessAware
 from hf_sharp_prompt.tuners import shard_frozen_layers
 from hf_sharp_prompt.tuners.sharding import is_sharded, place_model
@@ -63,6 +67,7 @@ def learned(model: torch.nn.Module) -> dict[str, torch.Tensor]:
 def output_dir(tmp_path_factory) -> Path:
     """Where two processes have written what they made."""
     output_dir = tmp_path_factory.mktemp("sharded")
+    make_folder(output_dir / "shapes", classes=3, train=2, test=1)
     run_two_forks(make_all, output_dir, output_dir=output_dir)
     return output_dir
 
@@ -135,6 +140,15 @@ def test_weights_that_one_process_has_loaded_reach_the_other(of_two_processes):
     torch.testing.assert_close(first, logits(make_model()), rtol=0, atol=1e-12)
 
 
+def test_the_train_command_shares_a_tower_out(output_dir):
+    """It encodes images, trains, measures, and measures the saved adapter once more."""
+    printed = "".join(file.read_text() for file in output_dir.glob("printed*"))
+    assert printed.count("3 classes, 6 training images") == 1
+    adapter = output_dir / "runs" / "shapes" / "coop_sam" / "seed1"
+    assert json.loads((adapter / "_settings.json").read_text())["world_size"] == 2
+    assert PeftModel.from_pretrained(CLIPModel.from_pretrained(CLIP_PATH), adapter).active_peft_config.class_names
+
+
 def test_what_cannot_be_shared_out_is_refused():
     with pytest.raises(ValueError, match="there is one alone; start several with `accelerate launch`"):
         shard_frozen_layers(make_model(), torch.device("cpu"))
@@ -180,6 +194,8 @@ def make_all(output_dir: Path) -> None:
                 made["eval_loss"] = trainer.evaluate(images())["eval_loss"]
                 trainer.save_model()
                 made["resumed"] = resume(output_dir / name)
+        words = ["--dataset", output_dir / "shapes", "--output_dir", output_dir / "runs", "--recipes", "coop_sam"]
+        assert all_classes.main([*map(str, words), "--num_train_epochs", "1", "--cache_features", "disk"]) == 0
     model = trainer.model
     held = sum(each.to_local().numel() for each in model.parameters() if isinstance(each, DTensor))
     whole = sum(each.numel() for each in model.parameters() if isinstance(each, DTensor))

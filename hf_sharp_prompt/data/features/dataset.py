@@ -180,7 +180,8 @@ def make_file(
     main = PartialState().is_main_process
     directory = Path(cache_dir or cached_assets_path("hf_sharp_prompt", "image_features")).expanduser()
     directory.mkdir(parents=True, exist_ok=True)
-    made_from = _made_from(encoding, encode.fingerprint) if main else {}
+    encoder_fingerprint = encode.fingerprint  # read by all, since the tower may be shared out over the processes
+    made_from = _made_from(encoding, encoder_fingerprint) if main else {}
     contents = Contents(made_from, labels, class_names, encoding.views, dtype)
     name = f"{Hasher.hash(contents.made_from)}.safetensors"
     (path,) = broadcast_object_list([directory / name if main else None])
