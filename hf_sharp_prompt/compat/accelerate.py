@@ -27,11 +27,11 @@ def find_fsdp_settings() -> FullyShardedDataParallelPlugin | None:
 def launched_without_fsdp() -> Iterator[None]:
     """Within the block, an `Accelerator` is made as if the launcher had not asked for FSDP.
 
-    With it, Accelerate shards the whole model, what trains included; it cannot load weights in one process alone where
-    a part is left out; it takes a model only together with its optimizer; and the Trainer gathers all weights for
-    each checkpoint.
+    With it, Accelerate shards a model as a whole: torch refuses CLIP's scalar `logit_scale` then, what trains is
+    divided where it is not left out, and weights that one process alone has loaded cannot be handed on where it is.
+    The Trainer would gather all weights for each checkpoint.
 
-    Read on accelerate 1.15.0.
+    Read on accelerate 1.15.0 and torch 2.13.0.
     """
     with patch.dict(os.environ, {_ASKED: "false"}):
         yield
