@@ -54,7 +54,7 @@ KINDS: dict[str, tuple[str, dict[str, Any], dict[str, Any], dict[str, str]]] = {
     "CoOp + SAM": ("clip", {"num_text_tokens": 4}, {"sharpness": "sam"}, PLAIN),
     "ProGrad + SAM": ("clip", {"num_text_tokens": 4}, {"sharpness": "sam", "objectives": ["prograd"]}, PLAIN),
     "VPT + SAM": ("vit", {"num_tokens": 8, "depth": 4}, {"sharpness": "sam"}, PLAIN),
-    "CoOp + SAM, tower shared out": ("clip", {"num_text_tokens": 4}, {"sharpness": "sam"}, FSDP),
+    "CoOp + SAM, sharded tower": ("clip", {"num_text_tokens": 4}, {"sharpness": "sam"}, FSDP),
 }
 TIMED = ("CoOp + SAM", "VPT + SAM")
 

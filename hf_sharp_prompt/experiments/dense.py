@@ -412,7 +412,7 @@ class DenseExperiment(Experiment[CLIPPromptArguments, DenseTrainer]):
     def measure(self, trainer: DenseTrainer) -> Result:
         """Measure base, novel and all categories."""
         measured = trainer.evaluate()
-        if trainer.train_dataset is not None:  # in all processes, over which the model may be shared out
+        if trainer.train_dataset is not None:  # in all processes, over which the model may be sharded
             trainer.picture = self.picture_for_card(trainer.model)
         result: Result = {}
         for metric, suffix in self.metrics.items():

@@ -327,7 +327,7 @@ class SharpPromptTrainingArguments(TrainingArguments):
         refused = {
             "neftune_noise_alpha": "adds noise to embeddings of text that images do not have; leave it out",
             "fsdp": "shards all parameters, and rules need whole gradients of those that train; leave it out and use "
-            "`accelerate launch --use_fsdp --fsdp_version 2`, which here shares out the frozen layers alone",
+            "`accelerate launch --use_fsdp --fsdp_version 2`, which here shards the frozen layers alone",
             "deepspeed": "runs the backward pass itself, and rules need gradients at several points; use plain data "
             "parallelism",
             "parallelism_config": "shards the model or its inputs, and rules need whole gradients; use plain data "
@@ -340,7 +340,7 @@ class SharpPromptTrainingArguments(TrainingArguments):
                 raise ValueError(f"{name} {why}.")
         if find_fsdp_settings() is not None and (self.bf16_full_eval or self.fp16_full_eval):
             raise ValueError(
-                "bf16_full_eval and fp16_full_eval cast the whole model on each device, and --use_fsdp shares it out; "
+                "bf16_full_eval and fp16_full_eval cast the whole model on each device, and --use_fsdp shards it; "
                 "load the model in that precision instead."
             )
         if self.optim in OPTIMIZERS_THAT_STEP_ALONE:

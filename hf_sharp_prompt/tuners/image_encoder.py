@@ -71,7 +71,7 @@ class ImageEncoder:
 
         It is made of the tensors and not of the checkpoint's name, so that a local, fine-tuned, cast or quantised
         model is told from the one it came from. It takes about a third of a second at ViT-B size. Where the model's
-        layers are shared out over processes, all of them must read it.
+        layers are sharded over processes, all of them must read it.
         """
         model, comparison = self.base_model, self.comparison
         config = getattr(model.config, "vision_config", model.config)

@@ -1,4 +1,4 @@
-"""A model's frozen layers, shared out over processes by FSDP2: for towers that are larger than one device."""
+"""A model's frozen layers, sharded over processes by FSDP2: for towers that are larger than one device."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def shard_frozen_layers(
     reshard_after_forward: bool = True,
     offload_policy: OffloadPolicy | None = None,
 ) -> None:
-    """Share out a model's frozen layers over all processes, in place.
+    """Shard a model's frozen layers over all processes, in place.
 
     Every process holds a part of each layer and gathers the layer while it runs (FSDP2). Everything else is
     replicated: prompts and whatever else trains, and what stands outside the layers, such as embeddings and
@@ -87,13 +87,13 @@ def shard_frozen_layers(
     """
     if not dist.is_initialized():
         raise ValueError(
-            "Layers are shared out over processes, and there is one alone; start several with `accelerate launch`."
+            "Layers are sharded over processes, and there is one alone; start several with `accelerate launch`."
         )
     if is_sharded(model):
-        raise ValueError("The model's layers are shared out already; do it once.")
+        raise ValueError("The model's layers are sharded already; do it once.")
     layers = _find_frozen_layers(model)
     if not layers:
-        raise ValueError(f"{type(model).__name__} has no frozen layer to share out; use plain data parallelism.")
+        raise ValueError(f"{type(model).__name__} has no frozen layer to shard; use plain data parallelism.")
     mesh, offload_policy = init_device_mesh(device.type, (dist.get_world_size(),)), offload_policy or OffloadPolicy()
     for layer in layers:
         _take_from_first_process(layer, device)
@@ -107,17 +107,17 @@ def shard_frozen_layers(
 
 
 def is_sharded(model: nn.Module) -> bool:
-    """Tell whether layers of a model are shared out over processes."""
+    """Tell whether layers of a model are sharded over processes."""
     return has_sharded(model.modules())
 
 
 def has_sharded(modules: Iterable[object]) -> bool:
-    """Tell whether one of these modules is shared out over processes."""
+    """Tell whether one of these modules is sharded over processes."""
     return any(isinstance(module, FSDPModule) for module in modules)
 
 
 def whole_tensor(tensor: torch.Tensor) -> torch.Tensor:
-    """Gather a tensor from all processes, all of which must call this, if it is shared out."""
+    """Gather a tensor from all processes, all of which must call this, if it is sharded."""
     return cast(DTensor, tensor).full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
@@ -141,13 +141,13 @@ def _find_frozen_layers(model: nn.Module) -> list[nn.Module]:
         and not any(parameter.requires_grad for parameter in module.parameters())
     ]
     if any(not parameter.is_floating_point() for layer in layers for parameter in layer.parameters()):
-        raise ValueError("FSDP2 shares out floating-point weights, and these are quantised; load the model without.")
+        raise ValueError("FSDP2 shards floating-point weights, and these are quantised; load the model without.")
     return layers
 
 
 @torch.no_grad()
 def _take_from_first_process(module: nn.Module, device: torch.device) -> None:
-    """Put what is not shared out on the device, with the values of the first process."""
+    """Put what is not sharded on the device, with the values of the first process."""
     for part in module.modules():
         for name, parameter in list(part.named_parameters(recurse=False)):
             if not isinstance(parameter, DTensor):

@@ -183,7 +183,7 @@ def shared_prefix_attention(
         shared_prefix: Where the texts are; without it, the attention function of the tower's config is called.
         attended: States of the whole row, where the queries are those of the last token of each text alone; keys and
             values are then made of these.
-        norm: What normalises `attended`. It is called here, within the layer, whose weights may be shared out over
+        norm: What normalises `attended`. It is called here, within the layer, whose weights may be sharded over
             processes and are whole only while it runs.
 
     Returns:

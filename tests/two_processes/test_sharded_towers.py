@@ -1,4 +1,4 @@
-"""Prompts of a model whose frozen layers are shared out over two processes are those of one process alone."""
+"""Prompts of a model whose frozen layers are sharded over two processes are those of one process alone."""
 
 import json
 import os
@@ -20,7 +20,7 @@ from torch.nn.functional import cross_entropy
 from training.small_runs import load_clip, make_images, make_model, make_trainer
 from transformers import CLIPModel, ViTConfig, ViTForImageClassification
 
-from hf_sharp_prompt import ImageEncoder, SharpPromptTrainer, ViTPromptConfig, sharpness
+from hf_sharp_prompt import ImageEncoder, SharpPromptTrainer, SharpPromptTrainingArguments, ViTPromptConfig, sharpness
 from hf_sharp_prompt.data.features.encoding import Encoding, encode_images
 from hf_sharp_prompt.demo import CLIP_PATH
 from hf_sharp_prompt.experiments import all_classes
@@ -141,7 +141,7 @@ def test_weights_that_one_process_has_loaded_reach_the_other(of_two_processes):
     torch.testing.assert_close(first, logits(make_model()), rtol=0, atol=1e-12)
 
 
-def test_the_train_command_shares_a_tower_out(output_dir):
+def test_the_train_command_shards_a_tower(output_dir):
     """It encodes images, trains, measures, and measures the saved adapter once more."""
     printed = "".join(file.read_text() for file in output_dir.glob("printed*"))
     assert printed.count("3 classes, 6 training images") == 1
@@ -155,7 +155,7 @@ def test_torch_still_refuses_to_shard_a_clip_as_a_whole(of_two_processes):
     assert "Change logit_scale to a 1D tensor" in of_two_processes[0]["refusal"]
 
 
-def test_what_cannot_be_shared_out_is_refused():
+def test_what_cannot_be_sharded_is_refused(tmp_path):
     with pytest.raises(ValueError, match="there is one alone; start several with `accelerate launch`"):
         shard_frozen_layers(make_model(), torch.device("cpu"))
     for setting, message in (
@@ -164,6 +164,8 @@ def test_what_cannot_be_shared_out_is_refused():
     ):
         with patch.dict(os.environ, FSDP | setting), pytest.raises(ValueError, match=message):
             place_model(make_model(), torch.device("cpu"))
+    with patch.dict(os.environ, FSDP), pytest.raises(ValueError, match="load the model in that precision instead"):
+        SharpPromptTrainingArguments(str(tmp_path), fp16_full_eval=True, use_cpu=True)
 
 
 class Pixels:

@@ -184,7 +184,7 @@ def make_file(
     state = PartialState()
     directory = Path(cache_dir or cached_assets_path("hf_sharp_prompt", "image_features")).expanduser()
     directory.mkdir(parents=True, exist_ok=True)
-    encoder_fingerprint = encode.fingerprint  # read by all, since the tower may be shared out over the processes
+    encoder_fingerprint = encode.fingerprint  # read by all, since the tower may be sharded over the processes
     (made_from,) = broadcast_object_list([_made_from(encoding, encoder_fingerprint) if state.is_main_process else {}])
     contents = Contents(made_from, labels, class_names, encoding.views, dtype)
     path = directory / f"{Hasher.hash(made_from)}.safetensors"

@@ -138,7 +138,7 @@ def encode_images(encoding: Encoding, first: int = 0) -> Iterator[torch.Tensor]:
 def _share(batches: int, state: PartialState) -> range:
     """Return the numbers of a process's batches; all processes have as many, and the last may be beyond the batches.
 
-    An image tower that is shared out over the processes has to be called by all of them.
+    An image tower that is sharded over the processes has to be called by all of them.
     """
     rounds = -(-batches // state.num_processes)
     return range(state.process_index, rounds * state.num_processes, state.num_processes)
