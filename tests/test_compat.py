@@ -8,6 +8,8 @@ from importlib import import_module
 
 import pytest
 import torch
+from accelerate.commands.launch import launch_command_parser
+from accelerate.utils.launch import prepare_multi_gpu_env
 from peft import PeftModel, get_peft_model
 from peft.config import PeftConfigMixin
 from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING, PEFT_TYPE_TO_PREFIX_MAPPING, PEFT_TYPE_TO_TUNER_MAPPING
@@ -17,6 +19,7 @@ from torch import nn
 from transformers import AttentionInterface, CLIPTextConfig, CLIPTextModel
 
 from hf_sharp_prompt import CLIPPromptConfig
+from hf_sharp_prompt.compat.accelerate import find_fsdp_settings, launched_without_fsdp
 from hf_sharp_prompt.compat.peft import ReplacedForward
 from hf_sharp_prompt.compat.transformers import RoutedConfig, checkpointing_repeats_hooks, configured_attention
 from hf_sharp_prompt.tuners import CLIPPromptModel
@@ -210,3 +213,19 @@ def test_whether_gradient_checkpointing_repeats_hooks_is_known():
         "transformers' gradient checkpointing covers something else than checkpointing_repeats_hooks says: "
         "read transformers.modeling_layers.GradientCheckpointingLayer again."
     )
+
+
+def test_the_launcher_still_says_by_the_environment_that_it_asks_for_fsdp(monkeypatch):
+    line = (
+        "--num_processes 2 --num_machines 1 --mixed_precision no --dynamo_backend no --use_fsdp --fsdp_version 2 x.py"
+    )
+    launched = prepare_multi_gpu_env(launch_command_parser().parse_args(line.split()))
+    for name, value in launched.items():
+        monkeypatch.setenv(name, value)
+    settings = find_fsdp_settings()
+    assert (settings.fsdp_version, settings.cpu_ram_efficient_loading) == (2, True), (
+        "accelerate launch tells of FSDP in another way: read it again, and change hf_sharp_prompt.compat.accelerate."
+    )
+    with launched_without_fsdp():
+        assert find_fsdp_settings() is None
+    assert find_fsdp_settings() is not None

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import datasets
 import torch
 from torch import nn
-from torch.utils.data import Sampler
+from torch.utils.data import DataLoader, Sampler
 from transformers import Trainer
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
@@ -67,6 +67,28 @@ class TrainerHooks(Trainer):
         if isinstance(dataset, datasets.Dataset):
             return self._remove_unused_columns(dataset, "training"), collator
         return dataset, self._get_collator_with_removed_columns(collator, "training")
+
+    def place_model(self, model: nn.Module, device: torch.device) -> None:
+        """Put a model on the device before it trains or is evaluated."""
+        super()._move_model_to_device(model, device)
+
+    def _move_model_to_device(self, model: nn.Module, device: torch.device) -> None:
+        self.place_model(model, device)
+
+    def owns_its_reduction(self, model: nn.Module) -> bool:
+        """Tell whether a model must not be wrapped in DistributedDataParallel."""
+        return False
+
+    def _wrap_model(self, model: nn.Module, training: bool = True, dataloader: DataLoader | None = None) -> nn.Module:
+        """Let Accelerate prepare a model's precision alone, where it must not be wrapped.
+
+        The Trainer does so itself with models that transformers has sharded while it loaded them, and with them it
+        can neither save an optimizer nor leave gradients to be reduced by others.
+        """
+        if self.owns_its_reduction(model):
+            self.accelerator.prepare_model(model, device_placement=False, evaluation_mode=True)
+            model._is_accelerate_prepared = True  # type: ignore[assignment]  # how Accelerate marks it
+        return super()._wrap_model(model, training, dataloader)
 
     def forget_evaluation_loaders(self) -> None:
         """End the workers of evaluation loaders; the next evaluation starts new ones.

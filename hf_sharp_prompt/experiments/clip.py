@@ -43,6 +43,7 @@ from ..training.arguments import SharpPromptTrainingArguments
 from ..training.trainer import SharpPromptTrainer
 from ..tuners import CLIPPromptConfig
 from ..tuners.image_encoder import ImageEncoder
+from ..tuners.sharding import place_model
 from .arguments import (
     CLIPPromptArguments,
     ExperimentArguments,
@@ -192,7 +193,9 @@ class CLIPImages:
     @cached_property
     def encoder(self) -> ImageEncoder:
         """The frozen image tower."""
-        return ImageEncoder(self.load_model().to(PartialState().device))
+        model = self.load_model().requires_grad_(False)
+        place_model(model, PartialState().device)
+        return ImageEncoder(model)
 
     @cached_property
     def fingerprint(self) -> str:

@@ -30,12 +30,13 @@ def use_all_cores() -> None:
 def prepare_process() -> None:
     """Let torchrun's processes meet on a CPU, and print only what is useful: a line for each run, from one process.
 
-    Call it first: Accelerate decides once whether processes meet.
+    Under FSDP every process loads the weights. Call it first: Accelerate decides once whether processes meet.
     """
     several = int(os.environ.get("WORLD_SIZE", 1)) > 1
     if several and not torch.accelerator.is_available():
         os.environ.setdefault("ACCELERATE_USE_CPU", "true")
         PartialState(cpu=True)  # which does not read the variable itself; training arguments do
+    os.environ["FSDP_CPU_RAM_EFFICIENT_LOADING"] = "false"  # By them each process knows which run it is.
     handler = logging.StreamHandler()
     handler.setFormatter(PrintableFormatter("%(message)s"))
     logging.basicConfig(handlers=[handler])

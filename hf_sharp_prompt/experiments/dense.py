@@ -30,6 +30,7 @@ from ..training.arguments import SharpPromptTrainingArguments
 from ..training.trainer import SharpPromptTrainer
 from ..tuners import CLIPPromptConfig
 from ..tuners.image_encoder import ImageEncoder
+from ..tuners.sharding import place_model
 from .arguments import (
     CLIPPromptArguments,
     ExperimentArguments,
@@ -322,7 +323,9 @@ class DenseExperiment(Experiment[CLIPPromptArguments, DenseTrainer]):
     @cached_property
     def encoder(self) -> ImageEncoder:
         """The frozen image side of the model."""
-        return ImageEncoder(self.load_model().to(PartialState().device).eval(), self.task)
+        model = self.load_model().requires_grad_(False)
+        place_model(model, PartialState().device)
+        return ImageEncoder(model, self.task)
 
     def encode(self, key: Any, rows: datasets.Dataset, collator: Any, names: Sequence[str]) -> EncodedRows:
         """Encode images once for all that has the same key."""
@@ -409,7 +412,7 @@ class DenseExperiment(Experiment[CLIPPromptArguments, DenseTrainer]):
     def measure(self, trainer: DenseTrainer) -> Result:
         """Measure base, novel and all categories."""
         measured = trainer.evaluate()
-        if trainer.train_dataset is not None and trainer.is_world_process_zero():
+        if trainer.train_dataset is not None:  # in all processes, over which the model may be sharded
             trainer.picture = self.picture_for_card(trainer.model)
         result: Result = {}
         for metric, suffix in self.metrics.items():

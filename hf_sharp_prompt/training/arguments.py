@@ -15,6 +15,7 @@ from transformers.trainer_utils import SchedulerType
 from transformers.training_args import OptimizerNames
 
 from .. import objectives, sharpness
+from ..compat.accelerate import find_fsdp_settings
 from ..data import tail_classes
 from ..data.loading import load_class_names
 from ..hyperparameters import nearest
@@ -325,7 +326,8 @@ class SharpPromptTrainingArguments(TrainingArguments):
             )
         refused = {
             "neftune_noise_alpha": "adds noise to embeddings of text that images do not have; leave it out",
-            "fsdp": "shards the parameters, and rules need whole gradients; use plain data parallelism",
+            "fsdp": "shards all parameters, and rules need whole gradients of those that train; leave it out and use "
+            "`accelerate launch --use_fsdp --fsdp_version 2`, which here shards the frozen layers alone",
             "deepspeed": "runs the backward pass itself, and rules need gradients at several points; use plain data "
             "parallelism",
             "parallelism_config": "shards the model or its inputs, and rules need whole gradients; use plain data "
@@ -336,6 +338,11 @@ class SharpPromptTrainingArguments(TrainingArguments):
         for name, why in refused.items():
             if getattr(self, name) not in (None, False, "", "no"):
                 raise ValueError(f"{name} {why}.")
+        if find_fsdp_settings() is not None and (self.bf16_full_eval or self.fp16_full_eval):
+            raise ValueError(
+                "bf16_full_eval and fp16_full_eval cast the whole model on each device, and --use_fsdp shards it; "
+                "load the model in that precision instead."
+            )
         if self.optim in OPTIMIZERS_THAT_STEP_ALONE:
             raise ValueError(
                 f"optim={OptimizerNames(self.optim).value!r} takes its step within the backward pass, of which rules "

@@ -16,9 +16,11 @@ from transformers.trainer_utils import EvalLoopOutput, TrainOutput
 from ..cards import CARD_NAME, History, model_card, tell_history, write_pictures
 from ..cards.card import path_to_load
 from ..cards.writing import read_history_beside
+from ..compat.accelerate import find_fsdp_settings, launched_without_fsdp
 from ..data import ImageCollator
 from ..objectives import Batch, Objective, ObjectiveSum
 from ..sharpness import SharpnessAware, SharpnessRule
+from ..tuners.sharding import is_sharded, place_model
 from .arguments import SharpPromptTrainingArguments
 from .batches import SeededTrainer
 from .callbacks import ReweightingInTheRun, StepsTaken, StopsIfNotFinite
@@ -42,7 +44,8 @@ class SharpPromptTrainer(SubspaceTrainer, PushingTrainer, SeededTrainer, Checkpo
     One optimizer step's micro-batches, over all processes, form one batch, and the rule runs once per step over all of
     it; `m_sharpness` asks for other scopes. Samples that Accelerate repeats to fill the last processes' shares do not
     count, where the loss is divided by `num_items_in_batch`. Everything else is the Trainer's: its arguments,
-    callbacks, checkpoints, logs and launchers.
+    callbacks, checkpoints, logs and launchers. Under `accelerate launch --use_fsdp --fsdp_version 2`, frozen layers
+    are sharded over the processes, and what trains is whole in each.
 
     Logged besides the Trainer's own values: `gradient_norm` ‖g‖ (`grad_norm` is that of the followed direction) and,
     of rules that look elsewhere, `perturbed_loss`, `sharpness` (its difference to `loss`), `cosine` cos(g, g_p) and
@@ -64,7 +67,7 @@ class SharpPromptTrainer(SubspaceTrainer, PushingTrainer, SeededTrainer, Checkpo
     Raises:
         ValueError: There are two losses. When training starts: nothing trains; class counts are not those of the data
             or cannot be seen; the run does not reach a re-weighting epoch; or an engine owns the backward pass
-            (DeepSpeed), shards parameters (FSDP) or replicates the model within a process (DataParallel).
+            (DeepSpeed), shards what trains (FSDP 1) or replicates the model within a process (DataParallel).
     """
 
     args: SharpPromptTrainingArguments
@@ -103,6 +106,22 @@ class SharpPromptTrainer(SubspaceTrainer, PushingTrainer, SeededTrainer, Checkpo
     def remembering_samples(self) -> list[str]:
         """The names of the objectives that remember samples."""
         return self.objectives.remembering_samples
+
+    def create_accelerator_and_postprocess(self) -> None:
+        """Make the Accelerator of plain data parallelism: frozen layers are sharded here, and nothing else is."""
+        with launched_without_fsdp():
+            super().create_accelerator_and_postprocess()
+
+    def place_model(self, model: nn.Module, device: torch.device) -> None:
+        """Put the model on the device, or shard its frozen layers where the launcher asks for FSDP."""
+        if is_sharded(model) or find_fsdp_settings() is not None:
+            place_model(model, device)
+        else:
+            super().place_model(model, device)
+
+    def owns_its_reduction(self, model: nn.Module) -> bool:
+        """True for a model whose frozen layers are sharded: the gradients of the rest are reduced by the rule."""
+        return is_sharded(model)
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         """Make the optimizer, and what puts the rule's direction in front of it."""

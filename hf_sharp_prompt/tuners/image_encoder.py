@@ -13,6 +13,7 @@ from transformers import PreTrainedModel
 
 from .clip_prompt import CLIPPromptConfig
 from .clip_prompt.comparisons import find_comparison
+from .sharding import whole_tensor
 
 
 # What images do not pass of the part that encodes them and texts.
@@ -69,7 +70,8 @@ class ImageEncoder:
         """A hash of the image tower's configuration and of all its tensors, computed when it is first read.
 
         It is made of the tensors and not of the checkpoint's name, so that a local, fine-tuned, cast or quantised
-        model is told from the one it came from. It takes about a third of a second at ViT-B size.
+        model is told from the one it came from. It takes about a third of a second at ViT-B size. Where the model's
+        layers are sharded over processes, all of them must read it.
         """
         model, comparison = self.base_model, self.comparison
         config = getattr(model.config, "vision_config", model.config)
@@ -80,5 +82,6 @@ class ImageEncoder:
         for name, tensor in sorted(model.state_dict().items()):
             if not name.startswith(texts):
                 digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-                digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+                values = whole_tensor(tensor).detach().cpu().contiguous()
+                digest.update(values.flatten().view(torch.uint8).numpy().data)
         return digest.hexdigest()

@@ -11,7 +11,7 @@ attention function registered with transformers, which learns from the layers' k
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, chain, groupby
 from math import ceil
@@ -27,6 +27,7 @@ from transformers import AttentionInterface
 
 from ..compat.transformers import RoutedConfig, configured_attention
 from .index_tensors import index_tensor
+from .sharding import has_sharded, least_of_all
 from .text_tower import TextModel
 
 
@@ -150,8 +151,8 @@ def _encode(
         # It may be the reentrant kind, which gives tensors in keyword arguments no gradient.
         hidden_states = last_layer(hidden_states, None, shared_prefix=row)[:, ends]
     else:
-        attended = last_layer.layer_norm1(hidden_states)
-        hidden_states = last_layer(hidden_states[:, ends], None, shared_prefix=row, attended=attended)
+        attended = {"attended": hidden_states, "norm": last_layer.layer_norm1}
+        hidden_states = last_layer(hidden_states[:, ends], None, shared_prefix=row, **attended)
     return tower.final_layer_norm(hidden_states)
 
 
@@ -173,6 +174,7 @@ def shared_prefix_attention(
     dropout: float = 0.0,
     shared_prefix: _Row | None = None,
     attended: torch.Tensor | None = None,
+    norm: Callable[[torch.Tensor], torch.Tensor] | None = None,
     **kwargs: Any,
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
     """Attend causally within the prefix, and from every text to the prefix and itself.
@@ -181,8 +183,10 @@ def shared_prefix_attention(
         module: The attention module that asks.
         query: images × heads × tokens × head width, like `key` and `value`.
         shared_prefix: Where the texts are; without it, the attention function of the tower's config is called.
-        attended: States of the whole row, normalised, where the queries are those of the last token of each text
-            alone; keys and values are then made of these.
+        attended: States of the whole row, where the queries are those of the last token of each text alone; keys and
+            values are then made of these.
+        norm: What normalises `attended`. It is called here, within the layer, whose weights may be sharded over
+            processes and are whole only while it runs.
 
     Returns:
         The attended values, images × tokens × heads × head width, and None for the weights.
@@ -191,7 +195,8 @@ def shared_prefix_attention(
         function = configured_attention(module)
         return function(module, query, key, value, attention_mask, scaling=scaling, dropout=dropout, **kwargs)
     n = shared_prefix.prefix
-    if attended is not None:
+    if attended is not None and norm is not None:
+        attended = norm(attended)
         key, value = (
             module.get_submodule(projection)(attended).unflatten(-1, (-1, query.shape[-1])).transpose(1, 2)
             for projection in ("k_proj", "v_proj")
@@ -243,7 +248,10 @@ def _affordable_chunk_size(tower: TextModel, prefixes: torch.Tensor, texts: Sequ
     values_per_token = 9 * config.hidden_size + 3 * config.intermediate_size
     tokens = len(prefixes) * (prefixes.shape[1] + sum(map(len, texts)))
     needed = held_layers * values_per_token * tokens * prefixes.element_size()
-    return ceil(prompts / ceil(needed / (_free_memory(prefixes.device) / 2)))
+    free = _free_memory(prefixes.device)
+    if has_sharded(tower.encoder.layers):  # Processes that gather layers together make the same chunks.
+        free = least_of_all(free, prefixes.device)
+    return ceil(prompts / ceil(needed / (free / 2)))
 
 
 @torch.compiler.assume_constant_result

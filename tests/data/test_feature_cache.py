@@ -1,5 +1,7 @@
 """Features kept in a file: those of these very images, weights and crops, or made again."""
 
+import os
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +19,8 @@ from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel
 
 from hf_sharp_prompt import ImageEncoder
 from hf_sharp_prompt.data import ImageCollator, ImageFeatures, RandomResizedCropFlip
+from hf_sharp_prompt.data.features import dataset as dataset_module
+from hf_sharp_prompt.data.features import writing
 
 
 SIZE = 48
@@ -415,3 +419,99 @@ def test_a_kill_in_the_middle_does_no_harm(data, checkpoint, encoder, augmenting
     assert [Path(name).suffix for name in files(tmp_path / "cache")] == [".safetensors"]
     assert encoder.count == 14
     assert torch.equal(kept.features, ImageFeatures.compute(**again).features)
+
+
+class Interrupted(Counting):
+    """Is interrupted after so many images."""
+
+    images = 0
+
+    def __call__(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        if self.count >= self.images:
+            raise KeyboardInterrupt
+        return super().__call__(pixel_values)
+
+
+@pytest.mark.parametrize(("batch_size", "again"), [(2, 6), (3, 8)])
+def test_an_encoding_that_was_interrupted_is_continued(
+    batch_size, again, dataset, clip, encoder, augmenting, tmp_path, monkeypatch
+):
+    """Otherwise a job that is preempted every hour never encodes a large data set."""
+    monkeypatch.setattr(writing, "SECONDS_BETWEEN_NOTES", 0)
+    arguments = {"views": 2, "seed": 3}
+    ImageFeatures.cached(dataset, encoder, augmenting, **arguments, cache_dir=tmp_path / "whole")
+    interrupted = Interrupted(clip)
+    interrupted.images = 8
+    with pytest.raises(KeyboardInterrupt):
+        ImageFeatures.cached(dataset, interrupted, augmenting, **arguments, batch_size=2, cache_dir=tmp_path / "cut")
+    assert {Path(name).suffix for name in files(tmp_path / "cut")} == {".unfinished", ".note"}
+    encoder.count = 0
+    ImageFeatures.cached(dataset, encoder, augmenting, **arguments, batch_size=batch_size, cache_dir=tmp_path / "cut")
+    assert encoder.count == again
+    assert load_features(tmp_path / "cut").allclose(load_features(tmp_path / "whole"), atol=1e-6)
+    assert len(files(tmp_path / "cut")) == 1
+
+
+def load_features(directory: Path) -> torch.Tensor:
+    (path,) = directory.glob("*.safetensors")
+    return load_file(path)["image_features"]
+
+
+def test_what_an_interruption_has_left_damaged_is_encoded_again(
+    dataset, clip, encoder, augmenting, tmp_path, monkeypatch
+):
+    """A machine that goes down may keep a note of what its disk has lost."""
+    monkeypatch.setattr(writing, "SECONDS_BETWEEN_NOTES", 0)
+    interrupted = Interrupted(clip)
+    interrupted.images = 4
+    with pytest.raises(KeyboardInterrupt):
+        ImageFeatures.cached(dataset, interrupted, augmenting, batch_size=2, cache_dir=tmp_path)
+    (unfinished,) = tmp_path.glob(".*.unfinished")
+    content = bytearray(unfinished.read_bytes())
+    content[-5] ^= 1
+    unfinished.write_bytes(content)
+    kept = ImageFeatures.cached(dataset, encoder, augmenting, cache_dir=tmp_path)
+    assert encoder.count == 7
+    assert torch.equal(kept.features, ImageFeatures.compute(dataset, encoder, augmenting).features)
+
+
+def make_on_two_machines(data: Path, checkpoint: str, out: Path) -> None:
+    """Make features as the one process of one of two machines, with directories of their own and with one for both."""
+    os.environ |= {"LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "1"}
+    state = PartialState(cpu=True)
+    written: list[Path] = []
+    dataset_module.write = lambda path, *args: (written.append(path), writing.write(path, *args))
+    collator = ImageCollator(CLIPImageProcessor.from_pretrained(checkpoint), RandomResizedCropFlip(SIZE))
+    made = {}
+    for case, directory in (
+        ("own", out / f"machine {state.process_index}"),
+        ("own, once more", out / f"machine {state.process_index}"),
+        ("own, one of them lost", out / f"machine {state.process_index}"),
+        ("shared", out / "shared"),
+    ):
+        if "lost" in case and state.process_index == 1:
+            shutil.rmtree(directory)
+        encoder = Counting(CLIPModel.from_pretrained(checkpoint))
+        features = ImageFeatures.cached(datasets.load_from_disk(data), encoder, collator, **MADE, cache_dir=directory)
+        made[case] = (encoder.count, len(written), features.features.clone())
+        written.clear()
+    torch.save(made, out / f"{state.process_index}.pt")
+    state.destroy_process_group()
+
+
+def test_each_machine_has_the_features_that_its_processes_read(data, checkpoint, encoder, augmenting, tmp_path):
+    """Whether machines share the cache is theirs to decide; and where they do, two writers would spoil the file."""
+    run_two_forks(make_on_two_machines, data, checkpoint, tmp_path, output_dir=tmp_path)
+    first, second = (torch.load(tmp_path / f"{process}.pt") for process in range(2))
+    expected = ImageFeatures.compute(datasets.load_from_disk(data), encoder, augmenting, **MADE).features
+    assert all(torch.equal(features, expected) for made in (first, second) for _, _, features in made.values())
+    # Images encoded, and files written, by the one and by the other machine: two views of seven images.
+    counts = {case: (first[case][:2], second[case][:2]) for case in first}
+    assert counts == {
+        "own": ((7, 1), (7, 1)),
+        "own, once more": ((0, 0), (0, 0)),
+        "own, one of them lost": ((7, 0), (7, 1)),
+        "shared": ((7, 1), (7, 0)),
+    }
+    for directory in ("machine 0", "machine 1", "shared"):
+        assert [Path(name).suffix for name in files(tmp_path / directory)] == [".safetensors"]

@@ -23,6 +23,7 @@ import transformers
 from accelerate.commands.launch import launch_command_parser
 from PIL import Image
 from support.pages import ROOT, blocks_of, commands_of, read_page
+from torch.distributed.run import get_args_parser
 
 from hf_sharp_prompt import SharpPromptTrainer
 from hf_sharp_prompt import __main__ as command_line
@@ -121,8 +122,9 @@ def read_command(words: list[str]) -> None:
     program, *rest = words
     if program == "sharp-prompt":
         read_subcommand(*rest)
-    elif program == "accelerate":
-        launched = launch_command_parser().parse_args(rest[1:])
+    elif program in ("accelerate", "torchrun"):
+        parser, words = (launch_command_parser(), rest[1:]) if program == "accelerate" else (get_args_parser(), rest)
+        launched = parser.parse_args(words)
         module = ["-m"] if launched.module else []
         read_command(["python", *module, launched.training_script, *launched.training_script_args])
     elif words[:3] == ["python", "-m", "hf_sharp_prompt"]:

@@ -25,6 +25,8 @@ OVERRIDDEN = {
     "_load_optimizer_and_scheduler": ["self", "checkpoint"],
     "_load_best_model": ["self"],
     "_push_from_checkpoint": ["self", "checkpoint_folder"],
+    "_move_model_to_device": ["self", "model", "device"],
+    "_wrap_model": ["self", "model", "training", "dataloader"],
 }
 CALLED = {
     "_remove_unused_columns": ["self", "dataset", "description"],

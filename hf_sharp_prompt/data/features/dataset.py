@@ -11,7 +11,7 @@ import torch
 import transformers
 import xxhash
 from accelerate import PartialState
-from accelerate.utils import broadcast_object_list
+from accelerate.utils import broadcast_object_list, gather_object
 from datasets.fingerprint import Hasher
 from huggingface_hub import cached_assets_path
 from huggingface_hub.utils import WeakFileLock
@@ -23,6 +23,8 @@ from ..labels import check_labels, class_names_of, labels_of
 from . import file as feature_file
 from .encoding import Encoder, Encoding, FingerprintedEncoder, encode_images
 from .file import Contents
+from .nodes import is_first_to_see
+from .writing import count_kept, write
 
 
 logger = logging.getLogger(__name__)
@@ -116,15 +118,17 @@ class ImageFeatures(Dataset):
         The file's name and metadata say what the features were made from: the encoder's weights, the preprocessing,
         the images and labels themselves, `views`, `seed`, `dtype` and the version of transformers. Where one differs,
         the images are encoded into another file. A file that is incomplete or was changed, which its checksum tells,
-        is replaced, and a sentence says so. Files are only added: delete the directory to get the space back.
+        is replaced, and a sentence says so. Files are only added: delete the directory to get the space back. A call
+        that was killed while it encoded is continued by the next, with any number of processes.
 
         Args:
             dataset, collator, views, seed, batch_size, num_workers: As for [`ImageFeatures.compute`].
             encode: An encoder with a `fingerprint`, such as [`~hf_sharp_prompt.ImageEncoder`].
             dtype: `torch.float32`, or `torch.float16` for half the space.
-            cache_dir: The directory of the files, which all processes share. Defaults to
-                `hf_sharp_prompt/image_features/default` in Hugging Face's assets cache (`HF_ASSETS_CACHE`, by default
-                `~/.cache/huggingface/assets`).
+            cache_dir: The directory of the files, shared by all machines or each machine's own. A file is written once
+                for all that see the same directory, so that each machine has the features that its processes read.
+                Defaults to `hf_sharp_prompt/image_features/default` in Hugging Face's assets cache
+                (`HF_ASSETS_CACHE`, by default `~/.cache/huggingface/assets`).
 
         Raises:
             ValueError: As for [`ImageFeatures.compute`]; an encoder without a fingerprint, or another dtype.
@@ -177,24 +181,29 @@ def make_file(
         )
     if dtype not in feature_file.DTYPES:
         raise ValueError(f"Features are cached as torch.float16 or torch.float32, not as {dtype}.")
-    main = PartialState().is_main_process
+    state = PartialState()
     directory = Path(cache_dir or cached_assets_path("hf_sharp_prompt", "image_features")).expanduser()
     directory.mkdir(parents=True, exist_ok=True)
-    made_from = _made_from(encoding, encode.fingerprint) if main else {}
+    encoder_fingerprint = encode.fingerprint  # read by all, since the tower may be sharded over the processes
+    (made_from,) = broadcast_object_list([_made_from(encoding, encoder_fingerprint) if state.is_main_process else {}])
     contents = Contents(made_from, labels, class_names, encoding.views, dtype)
-    name = f"{Hasher.hash(contents.made_from)}.safetensors"
-    (path,) = broadcast_object_list([directory / name if main else None])
+    path = directory / f"{Hasher.hash(made_from)}.safetensors"
+    writes = is_first_to_see(directory)
     # Runs that want the same features at the same time wait for the first of them.
-    with WeakFileLock(path.with_suffix(".lock")) if main else nullcontext():
-        (found,) = broadcast_object_list([main and feature_file.holds(path, contents)])
-        if not found:
-            batches = encode_images(encoding)
-            if main:
-                feature_file.write(path, contents, batches)
+    with WeakFileLock(path.with_suffix(".lock")) if writes else nullcontext():
+        found = not writes or feature_file.holds(path, contents)
+        everywhere = all(gather_object([found]))
+        if not everywhere:
+            kept = len(labels) if found else count_kept(path, contents)
+            first = min(gather_object([kept])) // encoding.batch_size * encoding.batch_size
+            batches = encode_images(encoding, first)
+            if not found:
+                write(path, contents, batches, first)
             deque(batches, maxlen=0)  # the other processes encode their shares
-        PartialState().wait_for_everyone()
-    if main:
-        logger.info(f"{len(labels)} images' features are {'read from' if found else 'encoded into'} {path}.")
+        state.wait_for_everyone()
+    if state.is_main_process:
+        done = "read from" if everywhere else "encoded into"
+        logger.info(f"{len(labels)} images' features are {done} {path}.")
     return path
 
 

@@ -81,7 +81,7 @@ class Encoding:
 
 
 @torch.no_grad()
-def encode_images(encoding: Encoding) -> Iterator[torch.Tensor]:
+def encode_images(encoding: Encoding, first: int = 0) -> Iterator[torch.Tensor]:
     """Encode images once, by all processes together.
 
     The processes take turns with the batches, and every process gets all of the features. Batches are the same ones,
@@ -89,6 +89,7 @@ def encode_images(encoding: Encoding) -> Iterator[torch.Tensor]:
 
     Args:
         encoding: The images, the encoder and its settings.
+        first: The image to begin with, the first of a batch.
 
     Yields:
         Batch by batch in the order of the images: images × views × …, on the CPU.
@@ -97,11 +98,11 @@ def encode_images(encoding: Encoding) -> Iterator[torch.Tensor]:
         ValueError: An image that cannot be decoded; features that are not finite.
     """
     state = PartialState()
-    batches = _Batches(encoding)
+    batches = _Batches(encoding, first)
     loader = DataLoader(
         batches,
         batch_size=None,
-        sampler=range(state.process_index, len(batches), state.num_processes),
+        sampler=[min(number, len(batches) - 1) for number in _share(len(batches), state)],
         num_workers=encoding.num_workers,
         pin_memory=state.device.type == "cuda",
         generator=torch.Generator(),  # so that the global random numbers are not touched
@@ -110,6 +111,7 @@ def encode_images(encoding: Encoding) -> Iterator[torch.Tensor]:
     total = len(encoding.dataset) * encoding.views
     bar = tqdm(
         total=total,
+        initial=first * encoding.views,
         desc="Encoding images",
         unit=" images",
         leave=False,
@@ -117,10 +119,10 @@ def encode_images(encoding: Encoding) -> Iterator[torch.Tensor]:
     )
 
     def in_order() -> Iterator[torch.Tensor]:
-        done = 0
+        done = first * encoding.views
         progress.report("encoding", done, total)
-        for _ in range(0, len(batches), state.num_processes):
-            for features in gather_object(list(islice(share, 1))):
+        for number in range(0, len(batches), state.num_processes):
+            for features in gather_object(list(islice(share, 1)))[: len(batches) - number]:
                 _check_finite(features, encoding.dtype)
                 bar.update(len(features))
                 done += len(features)
@@ -133,6 +135,15 @@ def encode_images(encoding: Encoding) -> Iterator[torch.Tensor]:
             yield torch.stack(views_of_batch, dim=1)
 
 
+def _share(batches: int, state: PartialState) -> range:
+    """Return the numbers of a process's batches; all processes have as many, and the last may be beyond the batches.
+
+    An image tower that is sharded over the processes has to be called by all of them.
+    """
+    rounds = -(-batches // state.num_processes)
+    return range(state.process_index, rounds * state.num_processes, state.num_processes)
+
+
 def _check_finite(features: torch.Tensor, dtype: torch.dtype) -> None:
     if wrong := int((~features.isfinite()).flatten(1).any(dim=1).sum()):
         raise ValueError(
@@ -142,17 +153,17 @@ def _check_finite(features: torch.Tensor, dtype: torch.dtype) -> None:
 
 
 class _Batches(Dataset):
-    """Pixel values of every view of every batch of images: those of all views of the first batch come first.
+    """Pixel values of every view of every batch of images, from an image on: all views of a batch follow each other.
 
     Each view of each image has its own random stream for its augmentation.
     """
 
-    def __init__(self, encoding: Encoding) -> None:
+    def __init__(self, encoding: Encoding, first: int) -> None:
         self.images = encoding.dataset.select_columns(encoding.image_column)
         self.collator = encoding.collator
         self.views = encoding.views
         self.seed = encoding.seed
-        self.starts = range(0, len(self.images), encoding.batch_size)
+        self.starts = range(first, len(self.images), encoding.batch_size)
         self.batch_size = encoding.batch_size
 
     def __len__(self) -> int:

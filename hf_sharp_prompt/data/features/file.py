@@ -1,8 +1,7 @@
-"""Image features in a file that is recognised by its sources, read as needed, and written whole or not at all.
+"""Image features in a file that is recognised by its sources and read as needed.
 
 The file is a safetensors file (https://huggingface.co/docs/safetensors) of `labels` and `image_features`, with
-`made_from` and `class_names` as JSON and a `checksum` of the tensors in its metadata. It is written batch by batch,
-since all features together may not fit into memory; `safetensors.torch.save_file` would need them there.
+`made_from` and `class_names` as JSON and a `checksum` of the tensors in its metadata.
 """
 
 from __future__ import annotations
@@ -12,17 +11,14 @@ import logging
 import math
 import os
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import chain
 from pathlib import Path
 
 import torch
 import xxhash
 from safetensors import SafetensorError, safe_open
-
-from ...files import written_whole
 
 
 logger = logging.getLogger(__name__)
@@ -106,34 +102,26 @@ def read(path: Path) -> tuple[torch.Tensor, torch.Tensor, list[str]]:
         )
 
 
-def write(path: Path, contents: Contents, batches: Iterator[torch.Tensor]) -> None:
-    """Write features that come in batches of images × views × …, whole or not at all."""
-    labels = contents.labels
+def header_of(contents: Contents, width: Sequence[int], checksum: str) -> bytes:
+    """Return what stands in a file in front of its tensors: `labels`, then `image_features`.
+
+    Args:
+        contents: What the file holds.
+        width: The shape of one view's features.
+        checksum: That of the tensors, 32 hexadecimal digits.
+    """
+    labels, dtype = contents.labels, contents.dtype
+    shape = [len(labels), contents.views, *width]
     metadata = {
         "made_from": json.dumps(contents.made_from),
         "class_names": json.dumps(list(contents.class_names)),
+        "checksum": checksum,
     }
-    digest = xxhash.xxh3_128()
-    with written_whole(path) as unfinished, unfinished.open("wb") as file:
-        first = next(batches)
-        shape = len(labels), *first.shape[1:]
-        file.write(_header(labels, shape, first.dtype, metadata | {"checksum": digest.hexdigest()}))
-        for tensor in chain([labels, first], batches):
-            content = tensor.contiguous().numpy().data
-            digest.update(content)
-            file.write(content)
-        file.seek(0)  # the true checksum is as long as the placeholder
-        file.write(_header(labels, shape, first.dtype, metadata | {"checksum": digest.hexdigest()}))
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _header(labels: torch.Tensor, shape: Sequence[int], dtype: torch.dtype, metadata: dict[str, str]) -> bytes:
     end = labels.nbytes + math.prod(shape) * dtype.itemsize
     header = {
         "__metadata__": metadata,
         "labels": {"dtype": "I64", "shape": list(labels.shape), "data_offsets": [0, labels.nbytes]},
-        "image_features": {"dtype": DTYPES[dtype], "shape": list(shape), "data_offsets": [labels.nbytes, end]},
+        "image_features": {"dtype": DTYPES[dtype], "shape": shape, "data_offsets": [labels.nbytes, end]},
     }
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)  # so that the tensors are aligned

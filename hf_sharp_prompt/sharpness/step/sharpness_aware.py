@@ -352,7 +352,8 @@ def _check_accelerator(accelerator: Any) -> None:
         raise ValueError(
             f"Sharpness rules need whole gradients at shifted parameters, which {accelerator.distributed_type.value} "
             "does not give: it runs the backward pass itself or shards the parameters. Prompts are small and the rest "
-            "is frozen, so plain data parallelism does: `accelerate launch --multi_gpu`, without DeepSpeed or FSDP."
+            "is frozen, so plain data parallelism does: `accelerate launch --multi_gpu`, without DeepSpeed or FSDP. "
+            "Frozen layers that one device cannot hold are sharded by hf_sharp_prompt.tuners.shard_frozen_layers."
         )
     if accelerator.gradient_accumulation_steps > 1:
         raise ValueError(
