@@ -19,6 +19,7 @@ from ..cards.writing import read_history_beside
 from ..data import ImageCollator
 from ..objectives import Batch, Objective, ObjectiveSum
 from ..sharpness import SharpnessAware, SharpnessRule
+from ..tuners.text_passes import backward_pass
 from .arguments import SharpPromptTrainingArguments
 from .batches import SeededTrainer
 from .callbacks import ReweightingInTheRun, StepsTaken, StopsIfNotFinite
@@ -202,7 +203,8 @@ class SharpPromptTrainer(SubspaceTrainer, PushingTrainer, SeededTrainer, Checkpo
             )
         self._evaluated = evaluated
         try:
-            return super().training_step(model, evaluated.micro_batch.inputs, num_items_in_batch)
+            with backward_pass():
+                return super().training_step(model, evaluated.micro_batch.inputs, num_items_in_batch)
         finally:
             self._evaluated = None
 
