@@ -39,6 +39,8 @@ from ..data import (
     load_image_dataset,
     template_of,
 )
+from ..together.training import why_arguments_alone
+from ..together.weights import copy_with_same_weights
 from ..training.arguments import SharpPromptTrainingArguments
 from ..training.trainer import SharpPromptTrainer
 from ..tuners import CLIPPromptConfig
@@ -77,6 +79,7 @@ class CLIPDataArguments(ExperimentArguments):
     template: str | None = option_field(CLIP["template"])
     cache_features: str | None = option_field(CLIP["cache_features"])
     augmented_views: int | None = option_field(CLIP["augmented_views"])
+    together: str = option_field(CLIP["together"])
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -182,9 +185,13 @@ class CLIPImages:
         self.template = find_template(dataset, args)
         self._measured: dict[str, ImageFeatures] = {}
 
-    def load_model(self) -> CLIPModel:
-        """Load a fresh CLIP."""
+    @cached_property
+    def _loaded_model(self) -> CLIPModel:
         return CLIPModel.from_pretrained(self.args.model).eval()
+
+    def load_model(self) -> CLIPModel:
+        """Return a CLIP without prompts, whose weights are in memory once for all runs."""
+        return copy_with_same_weights(self._loaded_model)
 
     @cached_property
     def encoder(self) -> ImageEncoder:
@@ -290,6 +297,19 @@ class CLIPExperiment(Experiment[CLIPPromptArguments, CLIPTrainer]):
 
     def decodes_images(self, method: Method[CLIPPromptArguments]) -> bool:
         return self.images.views is None or method.prompt.learns_in_image_tower
+
+    @property
+    def together(self) -> str:
+        return self.args.together
+
+    def why_alone(self, method: Method[CLIPPromptArguments], training: SharpPromptTrainingArguments) -> str | None:
+        if self.decodes_images(method):
+            return "its images are encoded in every step"
+        if method.prompt.conditional:
+            return "its context is conditioned on images"
+        if method.prompt.class_token_position != "end":
+            return "its class names do not all stand behind the same context"
+        return why_arguments_alone(training)
 
     def training_of(self, method: Method[CLIPPromptArguments], seed: int) -> SharpPromptTrainingArguments:
         training = super().training_of(method, seed)

@@ -13,6 +13,7 @@ from torch import nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments, set_seed
 from transformers.trainer_utils import TrainOutput
 
+from ..training.arguments import SharpPromptTrainingArguments
 from ..training.trainer import SharpPromptTrainer
 from ..tuners.clip_prompt.model import CLIPPromptModel
 from ..tuners.prompted_classifier import find_prompted_classifier
@@ -90,16 +91,20 @@ def why_alone(trainer: SharpPromptTrainer) -> str | None:
     Args:
         trainer: The Trainer, before it trains.
     """
-    args, accelerator = trainer.args, trainer.accelerator
-    if accelerator.num_processes > 1 or args.n_gpu > 1:
+    return why_arguments_alone(trainer.args) or why_model_alone(trainer.model)
+
+
+def why_arguments_alone(args: SharpPromptTrainingArguments) -> str | None:
+    """Return why training arguments do not let a run be trained together with others; None if they do."""
+    if args.world_size > 1 or args.n_gpu > 1:
         return "it trains on several devices"
-    if accelerator.distributed_type not in (DistributedType.NO, DistributedType.MULTI_CPU):
-        return f"{accelerator.distributed_type.value} runs its backward pass"
+    if args.distributed_state is not None and args.distributed_state.distributed_type is not DistributedType.NO:
+        return f"{args.distributed_state.distributed_type.value} has its own backward pass"
     if args.torch_compile:
         return "its model is compiled"
     if args.dataloader_num_workers:
-        return "workers decode its images, and every run would start its own"
-    return why_model_alone(trainer.model)
+        return "workers load its data, and every run would start its own"
+    return None
 
 
 def why_model_alone(model: nn.Module) -> str | None:
