@@ -205,12 +205,13 @@ def run_all(
 def attempt_together(runs: Sequence[Run[Any]]) -> Generator[tuple[Run[Any], Result]]:
     """Do runs at once, as `attempt` does each; yield each that has ended."""
     by_label = {run.label: run for run in runs}
-    session = Session({label: partial(attempt, run) for label, run in by_label.items()})
-    with progress.shown_by(ProgressOfMany), closing(session.run()) as ended:
-        for label, result in ended:
-            if isinstance(result, Exception):
-                raise result
-            yield by_label[label], result
+    with progress.shown_by(ProgressOfMany):
+        session = Session({label: partial(attempt, run) for label, run in by_label.items()})
+        with closing(session.run()) as ended:
+            for label, result in ended:
+                if isinstance(result, Exception):
+                    raise result
+                yield by_label[label], result
 
 
 def choose_together(runs: Sequence[Run[T]], asked: str) -> list[Run[T]]:
