@@ -37,6 +37,10 @@ COLOURS = ("black", "blue", "brown", "cyan", "green", "grey", "pink", "red")
 SHAPES = ("circle", "cross", "heart", "moon", "star", "triangle", "square")
 
 
+ON_HOST = ("aten.randint.default", "aten._local_scalar_dense.default", "aten.promote_types.default")
+"""What data loading asks for, which is on the CPU wherever the model is."""
+
+
 class Operations(TorchDispatchMode):
     """Counts the operations that are dispatched within the block, but for views, which take no kernel.
 
@@ -49,7 +53,7 @@ class Operations(TorchDispatchMode):
         self.counts = counts
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if not function.is_view:
+        if not (function.is_view or str(function) in ON_HOST):
             self.counts[str(function)] += 1
         return function(*args, **(kwargs or {}))
 

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any, Generic, TypeVar
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import nn
@@ -89,7 +90,7 @@ class Member(TextPasses, Generic[T]):
         self.asked: Encoding | Gradients | None = None
         self.error: Exception | None = None
         self._open: list[Encoding] | None = None
-        self._weights: dict[int, tuple[int, ...] | None] = {}
+        self._weights: WeakKeyDictionary[TextModel, tuple[int, ...] | None] = WeakKeyDictionary()
         self._seconds, self._since = 0.0, 0.0
 
     def _run(self, function: Callable[[], T]) -> T:
@@ -186,7 +187,7 @@ class Member(TextPasses, Generic[T]):
 
     def _find_weights(self, tower: TextModel) -> tuple[int, ...] | None:
         """Return what tells whether another tower computes the same; None if the tower itself is to be trained."""
-        if id(tower) not in self._weights:
+        if tower not in self._weights:
             embeddings = tower.embeddings
             parts: list[nn.Module] = [embeddings.token_embedding, embeddings.position_embedding]
             parts += [*tower.encoder.layers, tower.final_layer_norm]
@@ -194,8 +195,8 @@ class Member(TextPasses, Generic[T]):
             is_random = bool(getattr(tower.config, "attention_dropout", 0))
             trains = any(each.requires_grad for each in parameters)
             pointers = tuple(each.data_ptr() for each in parameters)
-            self._weights[id(tower)] = None if is_random or trains else pointers
-        return self._weights[id(tower)]
+            self._weights[tower] = None if is_random or trains else pointers
+        return self._weights[tower]
 
 
 class Session(Generic[T]):
@@ -307,6 +308,8 @@ class Session(Generic[T]):
         started = perf_counter()
         found, failures = stack.gradients_or_each()
         share = (perf_counter() - started) / len(found | failures)
+        for encoding in found | failures:
+            encoding.leave()
         for gradients, member in asking.items():
             for encoding in gradients.encodings:
                 if encoding in failures:

@@ -1,6 +1,7 @@
 """Runs that are trained at once end where they end alone, and an error of one is not another's."""
 
 import logging
+import signal
 import threading
 
 import pytest
@@ -33,7 +34,7 @@ RUNS = {
 """One run of each kind; some are longer than others."""
 
 
-def make(directory, dtype=torch.float64, shots=24, trainer_arguments=None, **arguments) -> SharpPromptTrainer:
+def make(directory, dtype=torch.float64, shots=16, trainer_arguments=None, **arguments) -> SharpPromptTrainer:
     arguments = {"sharpness": "none", "eval_strategy": "epoch", "learning_rate": 0.02} | arguments
     data, seed = make_data(shots, dtype), arguments.get("seed", 3)
     rows = torch.randperm(shots, generator=torch.Generator().manual_seed(seed))[: shots - 4 * (seed % 2)]
@@ -65,12 +66,13 @@ def measured(trainer: SharpPromptTrainer) -> list[dict[str, float]]:
 
 
 def passes(monkeypatch) -> list[int]:
-    """How many runs each pass through the text tower was for."""
+    """How many runs each pass with a gradient was for."""
     sizes: list[int] = []
 
     class Counted(stacked.Stack):
         def __init__(self, encodings):
-            sizes.append(len(encodings))
+            if encodings[0].needs_gradient:
+                sizes.append(len(encodings))
             super().__init__(encodings)
 
     monkeypatch.setattr(stacked, "Stack", Counted)
@@ -92,7 +94,7 @@ def test_every_run_ends_where_it_ends_alone(alone, tmp_path, monkeypatch):
         for entry, expected in zip(measured(trainer), measured(alone[name]), strict=True):
             assert entry == pytest.approx(expected, rel=1e-6, abs=1e-9), name
     assert max(sizes) == len(RUNS)
-    assert len(sizes) < sum(sizes) / 4
+    assert len(sizes) < sum(sizes) / 3
 
 
 def test_runs_in_float32_differ_by_no_more_than_the_order_of_sums(tmp_path):
@@ -119,10 +121,11 @@ def test_deeper_text_tokens_are_stacked_as_well(tmp_path, monkeypatch):
             assert torch.allclose(parameter, reference, rtol=0, atol=1e-12)
 
 
-def test_little_memory_makes_smaller_passes_with_the_same_results(alone, tmp_path, monkeypatch):
+@pytest.mark.parametrize("memory", [0.5, 2.5])
+def test_little_memory_makes_smaller_passes_with_the_same_results(alone, tmp_path, monkeypatch, memory):
     """Otherwise many runs at once need memory without end."""
     names = ["none", "sam", "nfl", "kgcoop"]
-    monkeypatch.setattr(session, "affordable_memory", lambda device: 2.5 * one_pass)
+    monkeypatch.setattr(session, "affordable_memory", lambda device: memory * one_pass)
     trainers = [make(tmp_path / name, **RUNS[name]) for name in names]
     tower = trainers[0].model.get_base_model().text_model
     texts = [each[1:] for each in trainers[0].model.active_config.class_token_ids]
@@ -131,7 +134,7 @@ def test_little_memory_makes_smaller_passes_with_the_same_results(alone, tmp_pat
     train_together(trainers)
     for name, trainer in zip(names, trainers, strict=True):
         assert torch.allclose(prompt_of(trainer.model), prompt_of(alone[name].model), rtol=0, atol=1e-12), name
-    assert 2 in sizes
+    assert max(sizes) == max(1, int(memory))
 
 
 class Fails(TrainerCallback):
@@ -175,9 +178,18 @@ def test_the_first_error_is_raised_when_all_have_ended(tmp_path):
     assert trainers[1].state.global_step == trainers[1].state.max_steps
 
 
-def test_an_interruption_ends_all_runs(tmp_path):
+class PressesCtrlC(TrainerCallback):
+    """Presses Ctrl-C, of which the main thread hears, at the end of a step."""
+
+    def on_step_end(self, args, state, control, **kwargs) -> None:
+        if state.global_step == 2:
+            signal.raise_signal(signal.SIGINT)
+
+
+@pytest.mark.parametrize("callback", [Fails(KeyboardInterrupt(), 2), PressesCtrlC()])
+def test_an_interruption_ends_all_runs(tmp_path, callback):
     """Otherwise Ctrl-C leaves threads behind that keep on training."""
-    interrupting = make(tmp_path / "a", trainer_arguments=failing(KeyboardInterrupt()))
+    interrupting = make(tmp_path / "a", trainer_arguments={"callbacks": [callback]})
     other = make(tmp_path / "b")
     with pytest.raises(KeyboardInterrupt):
         train_together([interrupting, other])
@@ -227,7 +239,7 @@ def test_a_pass_that_fails_for_one_ends_that_run_alone(alone, tmp_path, monkeypa
 def test_a_run_is_resumed_where_it_stopped(alone, tmp_path):
     resumable = RUNS["sam"] | {"save_strategy": "epoch"}
     with pytest.raises(RuntimeError, match="broken"):
-        train_alone(make(tmp_path, trainer_arguments=failing(RuntimeError("broken"), 5), **resumable))
+        train_alone(make(tmp_path, trainer_arguments=failing(RuntimeError("broken"), 4), **resumable))
     trainers = [make(tmp_path, **resumable)]
     train_together(trainers, resume_from_checkpoint=True)
     assert torch.allclose(prompt_of(trainers[0].model), prompt_of(alone["sam"].model), rtol=0, atol=1e-12)
