@@ -133,13 +133,11 @@ class Member(TextPasses, Generic[T]):
         if weights is None or class_chunk_size is not None or prefix.dim() > 2:
             return encode_shared_prefix(tower, prefix, texts, deep, class_chunk_size)
         encoding = Encoding(tower, weights, prefix, texts, deep, holds_others=bool(self._open))
-        if not encoding.needs_gradient:
-            self._wait_for(encoding)
-        elif self._open is None:  # Nobody says when its backward pass ends.
+        if encoding.needs_gradient and self._open is None:  # Nobody says when its backward pass ends.
             return encode_shared_prefix(tower, prefix, texts, deep)
-        else:
+        self._wait_for(encoding)
+        if encoding.needs_gradient and self._open is not None:
             self._open.append(encoding)
-            self._wait_for(encoding)
         return encoding.features
 
     @contextmanager

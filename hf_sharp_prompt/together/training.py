@@ -17,7 +17,7 @@ from ..training.arguments import SharpPromptTrainingArguments
 from ..training.trainer import SharpPromptTrainer
 from ..tuners.clip_prompt.model import CLIPPromptModel
 from ..tuners.prompted_classifier import find_prompted_classifier
-from .session import Session, seconds
+from .session import Session, name_of_run, seconds
 from .weights import share_equal_weights
 
 
@@ -145,7 +145,7 @@ class OwnTime(TrainerCallback):
         logs: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
-        if logs is None or not logs.get("train_runtime"):
+        if name_of_run() is None or logs is None or not logs.get("train_runtime"):
             return
         own = seconds() - self._started
         share = own / logs["train_runtime"]
