@@ -11,7 +11,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Protocol, TextIO
@@ -44,6 +44,20 @@ def shown() -> Iterator[None]:
         yield
     finally:
         display.hide()
+        _DISPLAY.reset(token)
+
+
+@contextmanager
+def shown_by(make: Callable[[Display], Display]) -> Iterator[None]:
+    """Within the block, show what is reported by another display, made of the one that would show it; if one does."""
+    display = _DISPLAY.get()
+    if display is None:
+        yield
+        return
+    token = _DISPLAY.set(make(display))
+    try:
+        yield
+    finally:
         _DISPLAY.reset(token)
 
 

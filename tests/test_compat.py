@@ -10,6 +10,7 @@ import pytest
 import torch
 from accelerate.commands.launch import launch_command_parser
 from accelerate.utils.launch import prepare_multi_gpu_env
+from accelerate.state import GradientState
 from peft import PeftModel, get_peft_model
 from peft.config import PeftConfigMixin
 from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING, PEFT_TYPE_TO_PREFIX_MAPPING, PEFT_TYPE_TO_TUNER_MAPPING
@@ -19,7 +20,7 @@ from torch import nn
 from transformers import AttentionInterface, CLIPTextConfig, CLIPTextModel
 
 from hf_sharp_prompt import CLIPPromptConfig
-from hf_sharp_prompt.compat.accelerate import find_fsdp_settings, launched_without_fsdp
+from hf_sharp_prompt.compat.accelerate import SharedState, find_fsdp_settings, launched_without_fsdp
 from hf_sharp_prompt.compat.peft import ReplacedForward
 from hf_sharp_prompt.compat.transformers import RoutedConfig, checkpointing_repeats_hooks, configured_attention
 from hf_sharp_prompt.tuners import CLIPPromptModel
@@ -28,6 +29,17 @@ from hf_sharp_prompt.tuners import CLIPPromptModel
 def a_text_tower(**config) -> CLIPTextModel:
     sizes = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2}
     return CLIPTextModel(CLIPTextConfig(vocab_size=10, eos_token_id=9, **sizes, **config))
+
+
+def test_accelerate_still_keeps_its_state_where_it_is_captured():
+    """Otherwise runs at once would see each other's ends of epochs."""
+    state, before = GradientState(), SharedState.capture()
+    state._set_sync_gradients(not state.sync_gradients)
+    changed = state.sync_gradients
+    before.restore()
+    assert GradientState().sync_gradients is not changed, (
+        "accelerate's GradientState has changed: read it again, and change hf_sharp_prompt.compat.accelerate."
+    )
 
 
 TEXT = torch.tensor([[0, 3, 4, 9]])

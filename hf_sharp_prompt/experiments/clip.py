@@ -39,6 +39,8 @@ from ..data import (
     load_image_dataset,
     template_of,
 )
+from ..together.training import why_arguments_alone
+from ..together.weights import copy_with_same_weights
 from ..training.arguments import SharpPromptTrainingArguments
 from ..training.trainer import SharpPromptTrainer
 from ..tuners import CLIPPromptConfig
@@ -78,6 +80,7 @@ class CLIPDataArguments(ExperimentArguments):
     template: str | None = option_field(CLIP["template"])
     cache_features: str | None = option_field(CLIP["cache_features"])
     augmented_views: int | None = option_field(CLIP["augmented_views"])
+    together: str = option_field(CLIP["together"])
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -186,9 +189,13 @@ class CLIPImages:
         self.keeps_pixels = task is not None and self.cache == "memory"
         self._decoded: dict[str, Pixels] = {}
 
-    def load_model(self) -> CLIPModel:
-        """Load a fresh CLIP."""
+    @cached_property
+    def _loaded_model(self) -> CLIPModel:
         return CLIPModel.from_pretrained(self.args.model).eval()
+
+    def load_model(self) -> CLIPModel:
+        """Return a CLIP without prompts, whose weights are in memory once for all runs."""
+        return copy_with_same_weights(self._loaded_model)
 
     @cached_property
     def encoder(self) -> ImageEncoder:
@@ -309,6 +316,19 @@ class CLIPExperiment(Experiment[CLIPPromptArguments, CLIPTrainer]):
     def _decodes_once(self) -> bool:
         """Whether the images to learn from stay the same, and are kept as the model takes them."""
         return self.images.keeps_pixels and self.images.views == 0
+
+    @property
+    def together(self) -> str:
+        return self.args.together
+
+    def why_alone(self, method: Method[CLIPPromptArguments], training: SharpPromptTrainingArguments) -> str | None:
+        if self.decodes_images(method):
+            return "its images are encoded in every step"
+        if method.prompt.conditional:
+            return "its context is conditioned on images"
+        if method.prompt.class_token_position != "end":
+            return "its class names do not all stand behind the same context"
+        return why_arguments_alone(training)
 
     def training_of(self, method: Method[CLIPPromptArguments], seed: int) -> SharpPromptTrainingArguments:
         training = super().training_of(method, seed)

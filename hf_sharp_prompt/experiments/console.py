@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.text import Text
 
 from .. import progress
+from ..together.session import name_of_run
 from .results import printable_lines
 
 
@@ -52,11 +53,15 @@ def prepare_process() -> None:
 
 
 class PrintableFormatter(logging.Formatter):
-    """A formatter whose messages hold no control characters, whatever the names in them, and clear the progress."""
+    """A formatter whose messages hold no control characters, whatever the names in them, and clear the progress.
+
+    Of several runs at once each message begins with the run's name.
+    """
 
     def format(self, record: logging.LogRecord) -> str:
         progress.hide()
-        return printable_lines(super().format(record))
+        run = name_of_run()
+        return printable_lines(f"{run}: {super().format(record)}" if run else super().format(record))
 
 
 class PlainConsole(Console):

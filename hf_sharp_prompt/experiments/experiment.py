@@ -27,7 +27,7 @@ from .methods import Method
 from .publishing import Publication, name_folder, name_repository
 from .record import Record
 from .results import Result, Results, collect, without_nan, write_json
-from .runs import Run, fingerprint_of_model, identify, run_all
+from .runs import Run, choose_together, fingerprint_of_model, identify, run_all
 from .tables import COSTS, make_table
 
 
@@ -122,6 +122,15 @@ class Experiment(ABC, Generic[P, T]):
         """Whether a method trains on images that are decoded in every step, for which it needs workers."""
         return True
 
+    @property
+    def together(self) -> str:
+        """Whether runs are trained at once: auto, yes or no."""
+        return "no"
+
+    def why_alone(self, method: Method[P], training: SharpPromptTrainingArguments) -> str | None:
+        """Return why a method's runs cannot be trained at once with others; None if they can."""
+        return "this protocol trains one run after the other"
+
     def measure_baselines(self, training: SharpPromptTrainingArguments) -> Results:
         """Measure what the methods are compared with, without training."""
         return {}
@@ -168,7 +177,7 @@ class Experiment(ABC, Generic[P, T]):
         record.baselines = without_nan(self.measure_baselines(methods[0].training))
         if PartialState().is_main_process:
             record.write(self.directory)
-        done = run_all(runs, console, self.columns)
+        done = run_all(runs, console, self.columns, choose_together(runs, self.together))
         results = {**record.baselines, **collect(self.directory, self.identity, done)}
         if PartialState().is_main_process:
             write_json(self.directory / "summary.json", results)
@@ -210,6 +219,7 @@ class Experiment(ABC, Generic[P, T]):
             measure=self.measure,
             measured=list(self.columns.values()),
             publication=publication,
+            alone=self.why_alone(method, training),
         )
 
     def directory_of(self, method: Method[P], seed: int) -> Path:

@@ -8,6 +8,34 @@ from torch.utils.data import DataLoader
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from .. import progress
+from ..together.session import check_not_stopped, name_of_run
+
+
+TRAINING = "training"
+
+
+class ProgressOfMany:
+    """Shows the progress of several runs at once as one: of all their steps, those that are taken.
+
+    A run that is to end, ends where it reports next.
+
+    Args:
+        display: Where it is shown.
+    """
+
+    def __init__(self, display: progress.Display) -> None:
+        self._display = display
+        self._steps: dict[str | None, tuple[int, int]] = {}
+
+    def show(self, stage: str, done: int | None, total: int | None) -> None:
+        check_not_stopped()
+        if stage == TRAINING and done is not None and total is not None:
+            self._steps[name_of_run()] = done, total
+            done, total = (sum(counts) for counts in zip(*self._steps.values(), strict=True))
+        self._display.show(stage, done, total)
+
+    def hide(self) -> None:
+        self._display.hide()
 
 
 class ReportsProgress(TrainerCallback):
@@ -19,12 +47,12 @@ class ReportsProgress(TrainerCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        progress.report("training", state.global_step, state.max_steps)
+        progress.report(TRAINING, state.global_step, state.max_steps)
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        progress.report("training", state.global_step, state.max_steps)
+        progress.report(TRAINING, state.global_step, state.max_steps)
 
     def on_prediction_step(
         self,

@@ -8,11 +8,13 @@ import json
 import logging
 import os
 import shutil
-import time
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -21,11 +23,15 @@ from accelerate import PartialState
 from rich.console import Console
 from transformers import PreTrainedModel
 
+from .. import progress
+from ..together.session import Session, seconds
+from ..together.training import OwnTime
 from ..training.arguments import SharpPromptTrainingArguments
 from ..training.checkpoint import was_interrupted
 from ..training.trainer import SharpPromptTrainer
 from .failures import FAILED, in_one_sentence, is_users_error
 from .publishing import Publication, push_missing
+from .reporting import ProgressOfMany
 from .results import (
     IDENTITY_NAME,
     RESULT_NAME,
@@ -69,6 +75,7 @@ class Run(Generic[T]):
         measure: Measures what a Trainer's model reaches.
         measured: The keys of measured values that the reloaded adapter has to reach.
         publication: How the adapter is pushed to the Hub; None if it is not.
+        alone: Why it cannot be trained at once with other runs of its experiment; None if it can.
     """
 
     method: str
@@ -81,6 +88,7 @@ class Run(Generic[T]):
     measure: Callable[[T], Result]
     measured: Sequence[str]
     publication: Publication | None = None
+    alone: str | None = None
 
 
 def identify(
@@ -167,20 +175,65 @@ def find_checkpoints(directory: Path) -> list[Path]:
     ]
 
 
-def run_all(runs: Sequence[Run[Any]], console: Console, columns: Mapping[str, str]) -> Results:
-    """Do the runs, one after the other, whether or not one fails, and push their adapters if that is asked for.
+def run_all(
+    runs: Sequence[Run[Any]], console: Console, columns: Mapping[str, str], together: Sequence[Run[Any]] = ()
+) -> Results:
+    """Do the runs, whether or not one fails, and push their adapters if that is asked for.
+
+    Args:
+        runs: The runs.
+        console: Where a line is printed for each run that has ended.
+        columns: Heading → key of a result.
+        together: Those of the runs that are trained at once; the others follow, one after the other.
 
     Returns:
         By method, the results in the order of the runs.
     """
+    by_label: dict[str, Result] = {}
+    with closing(attempt_together(together)) as at_once:
+        for run, result in chain(at_once, ((run, attempt(run)) for run in runs if run not in together)):
+            by_label[run.label] = result
+            console.print(f"{run.label}: {in_words(result, columns)}", soft_wrap=True)
+            if run.publication is not None and "failed" not in result and PartialState().is_main_process:
+                run.publication.push()
     results: Results = {}
     for run in runs:
-        result = attempt(run)
-        results.setdefault(run.method, []).append(result)
-        console.print(f"{run.label}: {in_words(result, columns)}", soft_wrap=True)
-        if run.publication is not None and "failed" not in result and PartialState().is_main_process:
-            run.publication.push()
+        results.setdefault(run.method, []).append(by_label[run.label])
     return results
+
+
+def attempt_together(runs: Sequence[Run[Any]]) -> Generator[tuple[Run[Any], Result]]:
+    """Do runs at once, as `attempt` does each; yield each that has ended."""
+    by_label = {run.label: run for run in runs}
+    with progress.shown_by(ProgressOfMany):
+        session = Session({label: partial(attempt, run) for label, run in by_label.items()})
+        with closing(session.run()) as ended:
+            for label, result in ended:
+                if isinstance(result, Exception):
+                    raise result
+                yield by_label[label], result
+
+
+def choose_together(runs: Sequence[Run[T]], asked: str) -> list[Run[T]]:
+    """Choose the runs that are trained at once.
+
+    Args:
+        runs: The runs of an experiment.
+        asked: `"yes"` for all that can be, with a line of the log for those that cannot; `"auto"` for these on an
+            accelerator, where most of a run's time would pass in waiting for small kernels; `"no"` for none.
+    """
+    if asked == "no" or (asked == "auto" and PartialState().device.type == "cpu"):
+        return []
+    unfinished = [run for run in runs if not has_result(run.directory)]
+    reasons = {run.label: run.alone for run in unfinished}
+    if PartialState().num_processes > 1:
+        reasons = dict.fromkeys(reasons, "there are several processes")
+    chosen = [run for run in unfinished if reasons[run.label] is None]
+    if asked == "yes":
+        for label, reason in reasons.items():
+            if reason is not None:
+                logger.warning(f"{label} is trained alone: {reason}.")
+    return chosen if len(chosen) > 1 else []
 
 
 def end_of(results: Sequence[Results], publications: Sequence[Publication], console: Console) -> int:
@@ -251,16 +304,17 @@ def do(run: Run[Any]) -> Result:
         (run.directory / RESULT_NAME).unlink(missing_ok=True)
         write_json(run.directory / IDENTITY_NAME, run.identity)
     trainer = run.make_trainer()
-    started = time.perf_counter()
+    trainer.add_callback(OwnTime())
+    started = seconds()
     trainer.train(resume_from_checkpoint=bool(find_checkpoints(run.directory)))
-    seconds = time.perf_counter() - started
+    taken = seconds() - started
     result = without_nan(run.measure(trainer))
     trainer.save_model()
     trainer.accelerator.wait_for_everyone()
     check_same(result, without_nan(run.measure(run.load_trainer())), run)
     result |= {
         "seed": run.seed,
-        "seconds": seconds,
+        "seconds": taken,
         "adapter": str(run.directory),
         "files": checksums(run.directory),
     }

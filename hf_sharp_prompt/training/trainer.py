@@ -21,6 +21,7 @@ from ..data import ImageCollator
 from ..objectives import Batch, Objective, ObjectiveSum
 from ..sharpness import SharpnessAware, SharpnessRule
 from ..tuners.sharding import is_sharded, place_model
+from ..tuners.text_passes import backward_pass
 from .arguments import SharpPromptTrainingArguments
 from .batches import SeededTrainer
 from .callbacks import ReweightingInTheRun, StepsTaken, StopsIfNotFinite
@@ -223,7 +224,8 @@ class SharpPromptTrainer(SubspaceTrainer, PushingTrainer, SeededTrainer, Checkpo
             )
         self._evaluated = evaluated
         try:
-            loss = super().training_step(model, evaluated.micro_batch.inputs, num_items_in_batch)
+            with backward_pass():
+                loss = super().training_step(model, evaluated.micro_batch.inputs, num_items_in_batch)
             return loss.clone()  # A CUDA graph writes the next micro-batch's loss to the same place.
         finally:
             self._evaluated = None

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import accumulate, chain, groupby
+from itertools import accumulate, chain, groupby, repeat
 from math import ceil
 from typing import Any
 
@@ -49,7 +49,7 @@ def encode_shared_prefix(
         prefix: Embeddings of `[SOS][V1 … Vn]` without positions, (1 + n) × width; or images × (1 + n) × width where
             the context is conditioned on images.
         texts: For each text the token ids that follow the prefix. The last is the one whose feature is read (EOS).
-        deep: What replaces V1 … Vn in front of layers 1, 2, …; layers × n × width.
+        deep: What replaces V1 … Vn in front of layers 1, 2, …; layers × n × width, or layers × images × n × width.
         class_chunk_size: The number of prompts (texts, times images) whose activations are held. More are encoded in
             chunks, which are computed again in the backward pass. By default no chunks are made, unless all at once
             would take more than half of the device's free memory; compiled code decides it when it is traced.
@@ -83,11 +83,13 @@ def encode_shared_prefix(
     else:
         # Whole images where they fit: every chunk computes its prefixes again.
         some_texts = _split(texts, chunk_size)
-        some_prefixes = prefixes.split(max(1, chunk_size // len(texts)))
+        images = max(1, chunk_size // len(texts))
+        some_prefixes = prefixes.split(images)
+        some_deep = repeat(deep) if deep is None or deep.dim() == 3 else deep.split(images, dim=1)
         features = torch.cat(
             [
-                torch.cat([checkpoint(_encode, tower, p, t, deep, use_reentrant=False) for t in some_texts], dim=1)
-                for p in some_prefixes
+                torch.cat([checkpoint(_encode, tower, p, t, d, use_reentrant=False) for t in some_texts], dim=1)
+                for p, d in zip(some_prefixes, some_deep)
             ]
         )
     places = sorted(range(len(order)), key=order.__getitem__)
@@ -243,15 +245,31 @@ AttentionInterface.register(ATTENTION, shared_prefix_attention)
 
 def _affordable_chunk_size(tower: TextModel, prefixes: torch.Tensor, texts: Sequence[Sequence[int]]) -> int:
     """Return the number of prompts whose activations take at most half of the free memory."""
-    config, prompts = tower.config, len(prefixes) * len(texts)
+    prompts, needed = len(prefixes) * len(texts), estimate_activations(tower, prefixes, texts)
+    affordable = affordable_memory(prefixes.device)
+    if has_sharded(tower.encoder.layers):  # Processes that gather layers together make the same chunks.
+        affordable = least_of_all(affordable, prefixes.device)
+    return ceil(prompts / ceil(needed / affordable))
+
+
+def estimate_activations(tower: TextModel, prefixes: torch.Tensor, texts: Sequence[Sequence[int]]) -> int:
+    """Return the bytes that are held of a pass: of all layers where gradients are enabled, else of one.
+
+    Args:
+        tower: The text tower.
+        prefixes: images × (1 + n) × width.
+        texts: As `encode_shared_prefix` takes them.
+    """
+    config = tower.config
     held_layers = config.num_hidden_layers if torch.is_grad_enabled() else 1
     values_per_token = 9 * config.hidden_size + 3 * config.intermediate_size
     tokens = len(prefixes) * (prefixes.shape[1] + sum(map(len, texts)))
-    needed = held_layers * values_per_token * tokens * prefixes.element_size()
-    free = _free_memory(prefixes.device)
-    if has_sharded(tower.encoder.layers):  # Processes that gather layers together make the same chunks.
-        free = least_of_all(free, prefixes.device)
-    return ceil(prompts / ceil(needed / (free / 2)))
+    return held_layers * values_per_token * tokens * prefixes.element_size()
+
+
+def affordable_memory(device: torch.device) -> int:
+    """Return the bytes that activations may take: half of the device's free ones."""
+    return _free_memory(device) // 2
 
 
 @torch.compiler.assume_constant_result

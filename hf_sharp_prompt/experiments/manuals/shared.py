@@ -111,5 +111,12 @@ CLIP = {
         "How many randomly cropped and flipped views of each training image have their features cached, each step "
         f"drawing one; 0 is the image as it is. Default: 0 on the demo, else {VIEWS}."
     ),
+    "together": Option(
+        "Whether the methods and seeds of a data set are trained at once, where they learn nothing but the context of "
+        "texts from cached features: the text tower's work is done for all in one pass. auto does so on an "
+        "accelerator; their results are those of single runs up to the order of sums.",
+        "auto",
+        {"choices": ["auto", "yes", "no"]},
+    ),
 }
 """The arguments of all protocols that classify with CLIP."""

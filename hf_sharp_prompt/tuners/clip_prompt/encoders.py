@@ -271,6 +271,11 @@ class PromptedEncoders(PromptModel):
         return features if image_features is None else features.view(images, texts, -1)
 
     @property
+    def shares_prefix(self) -> bool:
+        """True if all class names stand behind the same context, which is then encoded once for all of them."""
+        return self._text_layer is not None and self._text_layer.shares_prefix
+
+    @property
     def _is_conditional(self) -> bool:
         return self.adapter is not None and self.active_config.conditional
 

@@ -15,6 +15,7 @@ from transformers import PreTrainedConfig
 from ..call import asked, asking
 from ..index_tensors import index_tensor
 from ..shared_prefix import encode_shared_prefix, route_attention
+from ..text_passes import text_passes
 from ..text_tower import TextModel, TextTower
 from ..vision_tokens import VisionTokens
 from ..vision_tower import VisionModel, VisionTower
@@ -134,7 +135,9 @@ class PromptedTextEmbeddings(PromptedEmbeddings):
         sos = self.token_embedding(first).expand(*context.shape[:-2], 1, -1)
         prefix = torch.cat([sos, context.to(sos)], dim=-2)
         deep = self.part_of_adapter(self.clip_prompt_deep_context)
-        return encode_shared_prefix(tower, prefix, [ids[1:] for ids in token_ids], deep, class_chunk_size)
+        passes = text_passes()
+        encode = encode_shared_prefix if passes is None else passes.encode
+        return encode(tower, prefix, [ids[1:] for ids in token_ids], deep, class_chunk_size)
 
     def shifted_context(self, image_features: torch.Tensor) -> torch.Tensor:
         """Return the active adapter's context, shifted by its meta-net's output for each image: images × n × width."""
