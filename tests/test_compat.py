@@ -9,8 +9,8 @@ from importlib import import_module
 import pytest
 import torch
 from accelerate.commands.launch import launch_command_parser
-from accelerate.utils.launch import prepare_multi_gpu_env
 from accelerate.state import GradientState
+from accelerate.utils.launch import prepare_multi_gpu_env
 from peft import PeftModel, get_peft_model
 from peft.config import PeftConfigMixin
 from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING, PEFT_TYPE_TO_PREFIX_MAPPING, PEFT_TYPE_TO_TUNER_MAPPING
