@@ -14,7 +14,7 @@ HEAVY = ("evaluate", "scipy", "requests", "matplotlib", "gradio", "onnx", "rich"
 
 def is_heavy(module: str) -> bool:
     """Whether a module takes tens of milliseconds or more and is needed by few of those who import the package."""
-    return module.partition(".")[0] in HEAVY or ".modeling_" in module and module.startswith("transformers.models.")
+    return module.partition(".")[0] in HEAVY or (".modeling_" in module and module.startswith("transformers.models."))
 
 
 def test_the_import_leaves_heavy_modules_for_when_they_are_used():
