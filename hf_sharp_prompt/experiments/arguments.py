@@ -34,10 +34,12 @@ class ExperimentArguments:
     recipes: list[str] = option_field(SHARED["recipes"])
     seeds: list[int] = option_field(SHARED["seeds"])
     eval_split: str = option_field(SHARED["eval_split"])
+    runs_at_once: int | None = option_field(SHARED["runs_at_once"])
     smoke: bool = option_field(SHARED["smoke"])
 
     def __post_init__(self) -> None:
         check_seeds(self.seeds)
+        check_at_least(1, runs_at_once=self.runs_at_once)
         check_distinct([name_of_data(dataset) for dataset in self.datasets], "--dataset")
         if self.class_names is not None and len(self.datasets) > 1:
             raise ValueError(

@@ -61,9 +61,13 @@ from .recipes import OWN
 from .reporting import ReportsProgress
 from .results import Result, Results
 from .smoke import IMAGES, with_few_images
+from .threads import work_of_images
 
 
 logger = logging.getLogger(__name__)
+
+TOKENS_OF_A_TEXT = 4
+"""The tokens of a class's text behind those that all classes share, in the mean: its name, a full stop and EOS."""
 
 
 @dataclass
@@ -182,14 +186,15 @@ class CLIPImages:
         self.template = find_template(dataset, args)
         self._measured: dict[str, ImageFeatures] = {}
 
-    def load_model(self) -> CLIPModel:
-        """Load a fresh CLIP."""
-        return CLIPModel.from_pretrained(self.args.model).eval()
+    @cached_property
+    def model(self) -> CLIPModel:
+        """The CLIP as it was loaded, for all experiments on the data set."""
+        return CLIPModel.from_pretrained(self.args.model).eval().to(PartialState().device)
 
     @cached_property
     def encoder(self) -> ImageEncoder:
         """The frozen image tower."""
-        return ImageEncoder(self.load_model().to(PartialState().device))
+        return ImageEncoder(self.model)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -272,8 +277,9 @@ class CLIPExperiment(Experiment[CLIPPromptArguments, CLIPTrainer]):
         shots = self.args.number_of_shots
         return self.splits if shots is None else few_shot(self.splits, shots, seed)
 
-    def load_model(self) -> CLIPModel:
-        return self.images.load_model()
+    @property
+    def model(self) -> CLIPModel:
+        return self.images.model
 
     def code_of_model(self) -> list[str]:
         return code_to_load("CLIPModel", self.args.model, "CLIP_PATH", demo.CLIP_PATH)
@@ -320,6 +326,8 @@ class CLIPExperiment(Experiment[CLIPPromptArguments, CLIPTrainer]):
         views, crop = self.images.views, RandomResizedCropFlip(self.images.crop_size)
         collator = ImageCollator(self.images.processor, None if views == 0 else crop)
         as_pixels = self.decodes_images(method)
+        if self.args.number_of_shots is None and (as_pixels or views == 0):
+            seed = 0  # All images as they are, which are the same ones for every seed.
         if (seed, as_pixels) not in self._training_images:
             images = self.draw_images(seed)
             self._training_images[seed, as_pixels] = (
@@ -334,6 +342,19 @@ class CLIPExperiment(Experiment[CLIPPromptArguments, CLIPTrainer]):
             if method.prompt.learns_in_image_tower and self.images.cache != "no":
                 logger.warning(f"{method.name} learns tokens in the image tower: images are encoded in every step.")
         return super().run(methods, console, command)
+
+    def prepare(self, method: Method[CLIPPromptArguments], seed: int) -> None:
+        self.images_to_train_on(method, seed)
+        self.images_to_measure(method)
+
+    def work_of(self, method: Method[CLIPPromptArguments]) -> int:
+        prompt, training = method.prompt, method.training
+        rows = training.train_batch_size * training.gradient_accumulation_steps
+        classes = len(class_names(self.splits["train"])) * (rows if prompt.conditional else 1)
+        texts = (prompt.num_text_tokens + classes * TOKENS_OF_A_TEXT) * self.model.text_model.config.hidden_size**2
+        if not self.decodes_images(method):
+            return texts
+        return max(texts, work_of_images(self.model.vision_model.config, rows))
 
     def measure_baselines(self, training: SharpPromptTrainingArguments) -> Results:
         """Measure zero-shot CLIP with the hand-written prompt, as the learned ones are measured."""

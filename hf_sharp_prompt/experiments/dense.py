@@ -48,6 +48,7 @@ from .methods import Method
 from .reporting import ReportsProgress
 from .results import Result, Results
 from .smoke import IMAGES
+from .threads import work_of_images
 
 
 CLIPMethod = Method[CLIPPromptArguments]
@@ -247,8 +248,9 @@ class DenseExperiment(Experiment[CLIPPromptArguments, DenseTrainer]):
             )
         return self.models[kind]
 
-    def load_model(self) -> PreTrainedModel:
-        return self.model_class.from_pretrained(self.args.model).eval()
+    @cached_property
+    def model(self) -> PreTrainedModel:
+        return self.model_class.from_pretrained(self.args.model).eval().to(PartialState().device)
 
     @abstractmethod
     def load_rows(self) -> datasets.DatasetDict:
@@ -322,7 +324,7 @@ class DenseExperiment(Experiment[CLIPPromptArguments, DenseTrainer]):
     @cached_property
     def encoder(self) -> ImageEncoder:
         """The frozen image side of the model."""
-        return ImageEncoder(self.load_model().to(PartialState().device).eval(), self.task)
+        return ImageEncoder(self.model, self.task)
 
     def encode(self, key: Any, rows: datasets.Dataset, collator: Any, names: Sequence[str]) -> EncodedRows:
         """Encode images once for all that has the same key."""
@@ -366,6 +368,15 @@ class DenseExperiment(Experiment[CLIPPromptArguments, DenseTrainer]):
     def load_trainer(self, method: CLIPMethod, training: SharpPromptTrainingArguments) -> DenseTrainer:
         model = PeftModel.from_pretrained(self.load_model(), self.directory_of(method, training.seed))
         return self.trainer_of(model, training, self.decodes_images(method))
+
+    def prepare(self, method: CLIPMethod, seed: int) -> None:
+        self.images_to_train_on(method, seed)
+        for name in SETS:
+            self.images_to_measure(name, self.decodes_images(method))
+
+    def work_of(self, method: CLIPMethod) -> int:
+        # The patches pass the heads, if not the tower.
+        return work_of_images(self.model.config.vision_config, method.training.train_batch_size)
 
     def measure_baselines(self, training: SharpPromptTrainingArguments) -> Results:
         """Measure the model without prompts, with the hand-written text, as the learned ones are measured."""

@@ -5,6 +5,7 @@ A protocol is a file with a subclass of [`Experiment`] and its arguments; `proto
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -68,9 +69,14 @@ class Experiment(ABC, Generic[P, T]):
         self.directory = self.output_dir / self.name
         self.skipped: list[SkippedImage] = []
 
+    @property
     @abstractmethod
+    def model(self) -> PreTrainedModel:
+        """The base model as it was loaded, once, on the process's device. It is never trained or prompted."""
+
     def load_model(self) -> PreTrainedModel:
-        """Load the base model."""
+        """Make a fresh base model: a copy of the one that was loaded."""
+        return copy.deepcopy(self.model)
 
     @abstractmethod
     def code_of_model(self) -> list[str]:
@@ -83,6 +89,14 @@ class Experiment(ABC, Generic[P, T]):
     @abstractmethod
     def settings(self) -> dict[str, Any]:
         """What else all runs have in common, by argument."""
+
+    @abstractmethod
+    def prepare(self, method: Method[P], seed: int) -> None:
+        """Load and encode what a run has in common with others, so that it is done once for all."""
+
+    @abstractmethod
+    def work_of(self, method: Method[P]) -> int:
+        """The multiply-adds of the widest product in a step, tokens × width², by which threads are chosen."""
 
     @abstractmethod
     def make_trainer(self, method: Method[P], training: SharpPromptTrainingArguments) -> T:
@@ -132,7 +146,7 @@ class Experiment(ABC, Generic[P, T]):
         progress.report("reading")
         set_seed(0)  # A head that the checkpoint lacks is drawn at random.
         return {
-            "model_fingerprint": fingerprint_of_model(self.load_model()),
+            "model_fingerprint": fingerprint_of_model(self.model),
             "data_fingerprint": self.data_fingerprint(),
             **self.settings(),
         }
@@ -168,7 +182,7 @@ class Experiment(ABC, Generic[P, T]):
         record.baselines = without_nan(self.measure_baselines(methods[0].training))
         if PartialState().is_main_process:
             record.write(self.directory)
-        done = run_all(runs, console, self.columns)
+        done = run_all(runs, console, self.columns, self.experiment_args.runs_at_once)
         results = {**record.baselines, **collect(self.directory, self.identity, done)}
         if PartialState().is_main_process:
             write_json(self.directory / "summary.json", results)
@@ -209,6 +223,8 @@ class Experiment(ABC, Generic[P, T]):
             load_trainer=lambda: self.load_trainer(method, training),
             measure=self.measure,
             measured=list(self.columns.values()),
+            prepare=lambda: self.prepare(method, seed),
+            work=self.work_of(method),
             publication=publication,
         )
 

@@ -10,9 +10,11 @@ import os
 import shutil
 import time
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -39,6 +41,8 @@ from .results import (
     without_nan,
     write_json,
 )
+from .side_by_side import KilledError, side_by_side
+from .threads import Share, limit_threads, share_threads
 
 
 logger = logging.getLogger(__name__)
@@ -68,6 +72,8 @@ class Run(Generic[T]):
         load_trainer: Makes a Trainer of the saved adapter on a fresh base model.
         measure: Measures what a Trainer's model reaches.
         measured: The keys of measured values that the reloaded adapter has to reach.
+        prepare: Loads and encodes what it has in common with other runs, so that it is done once.
+        work: The multiply-adds of the widest matrix product in a step, by which threads are chosen.
         publication: How the adapter is pushed to the Hub; None if it is not.
     """
 
@@ -80,6 +86,8 @@ class Run(Generic[T]):
     load_trainer: Callable[[], T]
     measure: Callable[[T], Result]
     measured: Sequence[str]
+    prepare: Callable[[], None]
+    work: int
     publication: Publication | None = None
 
 
@@ -167,20 +175,49 @@ def find_checkpoints(directory: Path) -> list[Path]:
     ]
 
 
-def run_all(runs: Sequence[Run[Any]], console: Console, columns: Mapping[str, str]) -> Results:
-    """Do the runs, one after the other, whether or not one fails, and push their adapters if that is asked for.
+def run_all(
+    runs: Sequence[Run[Any]], console: Console, columns: Mapping[str, str], at_once: int | None = None
+) -> Results:
+    """Do the runs, whether or not one fails, and push their adapters if that is asked for.
+
+    Args:
+        runs: The runs.
+        console: Where a line is printed for each run.
+        columns: Heading in tables → key of a result.
+        at_once: How many are done at a time; by default as many as pay ([`~threads.share_threads`]).
 
     Returns:
         By method, the results in the order of the runs.
     """
-    results: Results = {}
     for run in runs:
-        result = attempt(run)
-        results.setdefault(run.method, []).append(result)
+        # What fails here fails again in the run, which reports it.
+        if not has_result(run.directory):
+            with suppress(Exception):
+                run.prepare()
+    done: dict[str, Result] = {}
+    for run, result in attempt_all(runs, share_threads([run.work for run in runs], at_once)):
+        done[run.label] = result
         console.print(f"{run.label}: {in_words(result, columns)}", soft_wrap=True)
         if run.publication is not None and "failed" not in result and PartialState().is_main_process:
             run.publication.push()
+    results: Results = {}
+    for run in runs:
+        results.setdefault(run.method, []).append(done[run.label])
     return results
+
+
+def attempt_all(runs: Sequence[Run[Any]], share: Share) -> Iterator[tuple[Run[Any], Result]]:
+    """Do the runs in this process or in others, and yield each with its result as it ends."""
+    if share.processes == 1:
+        for run in runs:
+            with limit_threads(share.threads):
+                result = attempt(run)
+            yield run, result
+        return
+    by_label = {run.label: run for run in runs}
+    for label, ended in side_by_side({run.label: partial(attempt, run) for run in runs}, share.processes):
+        run = by_label[label]
+        yield run, fail(run, ended) if isinstance(ended, KilledError) else ended
 
 
 def end_of(results: Sequence[Results], publications: Sequence[Publication], console: Console) -> int:
@@ -208,16 +245,22 @@ def attempt(run: Run[Any]) -> Result:
     try:
         result = do(run)
     except Exception as error:
-        failure = in_one_sentence(error)
-        if not is_users_error(error):
-            logger.error(traceback.format_exc())
-        if PartialState().is_main_process:
-            (run.directory / ERROR_NAME).write_text(traceback.format_exc(), encoding="utf-8")
+        failure = fail(run, error)["failed"]
     if (failure := agree(failure)) is None:
         (run.directory / ERROR_NAME).unlink(missing_ok=True)
         return result
     gc.collect()  # the failed run's Trainer
     return {"seed": run.seed, "failed": failure}
+
+
+def fail(run: Run[Any], error: Exception) -> Result:
+    """Write down why a run failed; the result says it in a sentence."""
+    report = "".join(traceback.format_exception(error))
+    if not is_users_error(error):
+        logger.error(report)
+    if PartialState().is_main_process:
+        (run.directory / ERROR_NAME).write_text(report, encoding="utf-8")
+    return {"seed": run.seed, "failed": in_one_sentence(error)}
 
 
 def agree(failure: str | None) -> str | None:

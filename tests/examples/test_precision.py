@@ -41,7 +41,8 @@ def finished(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> subproce
         capture_output=True,
         text=True,
         timeout=300,
-        env=os.environ | {"OMP_NUM_THREADS": "1", "OMP_THREAD_LIMIT": "1"},
+        env={name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
+        | {"OMP_THREAD_LIMIT": "1"},
     )
 
 

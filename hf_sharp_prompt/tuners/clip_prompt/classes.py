@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from threading import Lock
 from typing import Any
 
@@ -86,7 +87,19 @@ def tokenize_names(
 
 def _read(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], **padding: Any) -> list[list[int]]:
     """Return the token ids of texts, padded only as these arguments say."""
-    read = tokenizer(list(texts), return_attention_mask=True, **padding)
+    settings = len(tokenizer), tokenizer.padding_side
+    return [list(ids) for ids in _read_once(tokenizer, settings, tuple(texts), tuple(padding.items()))]
+
+
+@lru_cache(maxsize=16)
+def _read_once(
+    tokenizer: PreTrainedTokenizerBase,
+    settings: tuple[Any, ...],
+    texts: tuple[str, ...],
+    padding: tuple[tuple[str, Any], ...],
+) -> list[list[int]]:
+    """Read texts that were not read with the same settings before: a run measures the same classes in every epoch."""
+    read = tokenizer(list(texts), return_attention_mask=True, **dict(padding))
     if padding:
         return read["input_ids"]
     # Another thread may have asked the same tokenizer for padding in between.
