@@ -61,10 +61,13 @@ from .recipes import OWN
 from .reporting import ReportsProgress
 from .results import Result, Results
 from .smoke import IMAGES, with_few_images
-from .threads import work_of_images
+from .threads import threads_that_pay, work_of_images
 
 
 logger = logging.getLogger(__name__)
+
+ENCODED_AT_A_TIME = 64
+"""How many images are encoded at a time."""
 
 TOKENS_OF_A_TEXT = 4
 """The tokens of a class's text behind those that all classes share, in the mean: its name, a full stop and EOS."""
@@ -213,7 +216,16 @@ class CLIPImages:
     ) -> ImageFeatures:
         """Encode images as the frozen image tower sees them."""
         encode = ImageFeatures.cached if self.cache == "disk" else ImageFeatures.compute
-        return encode(images, self.encoder, collator, views, seed, num_workers=self.num_workers)
+        with threads_that_pay(work_of_images(self.model.vision_model.config, ENCODED_AT_A_TIME)):
+            return encode(
+                images,
+                self.encoder,
+                collator,
+                views,
+                seed,
+                batch_size=ENCODED_AT_A_TIME,
+                num_workers=self.num_workers,
+            )
 
     def encode_to_measure(self, name: str, images: datasets.Dataset) -> ImageFeatures:
         """Encode the images to measure on that have this name, once."""

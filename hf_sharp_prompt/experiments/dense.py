@@ -48,13 +48,16 @@ from .methods import Method
 from .reporting import ReportsProgress
 from .results import Result, Results
 from .smoke import IMAGES
-from .threads import work_of_images
+from .threads import threads_that_pay, work_of_images
 
 
 CLIPMethod = Method[CLIPPromptArguments]
 
 PICTURED = 3
 """How many images a card's picture shows."""
+
+ENCODED_AT_A_TIME = 16
+"""How many images are encoded at a time."""
 
 SETS = (*HALVES, "all")
 """What is measured on: base categories among their own names, novel ones among theirs, and all among all names."""
@@ -330,7 +333,15 @@ class DenseExperiment(Experiment[CLIPPromptArguments, DenseTrainer]):
         """Encode images once for all that has the same key."""
         if key not in self._encoded:
             on_disk = self.args.cache_features == "disk"
-            features = encode_rows(rows, self.encoder, collator, on_disk, num_workers=self.num_workers)
+            with threads_that_pay(work_of_images(self.model.config.vision_config, ENCODED_AT_A_TIME)):
+                features = encode_rows(
+                    rows,
+                    self.encoder,
+                    collator,
+                    on_disk,
+                    batch_size=ENCODED_AT_A_TIME,
+                    num_workers=self.num_workers,
+                )
             self._encoded[key] = EncodedRows(rows, features, names)
         return self._encoded[key]
 

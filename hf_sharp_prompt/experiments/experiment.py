@@ -30,6 +30,7 @@ from .record import Record
 from .results import Result, Results, collect, without_nan, write_json
 from .runs import Run, fingerprint_of_model, identify, run_all
 from .tables import COSTS, make_table
+from .threads import threads_that_pay
 
 
 P = TypeVar("P")
@@ -179,7 +180,8 @@ class Experiment(ABC, Generic[P, T]):
         """
         runs, record = self.list_runs(methods), self.record()
         record.commands = [command] if command else []
-        record.baselines = without_nan(self.measure_baselines(methods[0].training))
+        with threads_that_pay(self.work_of(methods[0])):
+            record.baselines = without_nan(self.measure_baselines(methods[0].training))
         if PartialState().is_main_process:
             record.write(self.directory)
         done = run_all(runs, console, self.columns, self.experiment_args.runs_at_once)

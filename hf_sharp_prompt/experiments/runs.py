@@ -42,7 +42,7 @@ from .results import (
     write_json,
 )
 from .side_by_side import KilledError, side_by_side
-from .threads import Share, limit_threads, share_threads
+from .threads import choose_runs_at_once, threads_that_pay
 
 
 logger = logging.getLogger(__name__)
@@ -184,7 +184,7 @@ def run_all(
         runs: The runs.
         console: Where a line is printed for each run.
         columns: Heading in tables → key of a result.
-        at_once: How many are done at a time; by default as many as pay ([`~threads.share_threads`]).
+        at_once: How many are done at a time; by default as many as pay ([`~threads.choose_runs_at_once`]).
 
     Returns:
         By method, the results in the order of the runs.
@@ -195,7 +195,7 @@ def run_all(
             with suppress(Exception):
                 run.prepare()
     done: dict[str, Result] = {}
-    for run, result in attempt_all(runs, share_threads([run.work for run in runs], at_once)):
+    for run, result in attempt_all(runs, choose_runs_at_once([run.work for run in runs], at_once)):
         done[run.label] = result
         console.print(f"{run.label}: {in_words(result, columns)}", soft_wrap=True)
         if run.publication is not None and "failed" not in result and PartialState().is_main_process:
@@ -206,16 +206,16 @@ def run_all(
     return results
 
 
-def attempt_all(runs: Sequence[Run[Any]], share: Share) -> Iterator[tuple[Run[Any], Result]]:
+def attempt_all(runs: Sequence[Run[Any]], at_once: int) -> Iterator[tuple[Run[Any], Result]]:
     """Do the runs in this process or in others, and yield each with its result as it ends."""
-    if share.processes == 1:
+    if at_once == 1:
         for run in runs:
-            with limit_threads(share.threads):
+            with threads_that_pay(run.work):
                 result = attempt(run)
             yield run, result
         return
     by_label = {run.label: run for run in runs}
-    for label, ended in side_by_side({run.label: partial(attempt, run) for run in runs}, share.processes):
+    for label, ended in side_by_side({run.label: partial(attempt, run) for run in runs}, at_once):
         run = by_label[label]
         yield run, fail(run, ended) if isinstance(ended, KilledError) else ended
 

@@ -13,7 +13,7 @@ import torch
 from hf_sharp_prompt import progress
 from hf_sharp_prompt.experiments import threads
 from hf_sharp_prompt.experiments.side_by_side import KilledError, side_by_side
-from hf_sharp_prompt.experiments.threads import WORK_OF_A_THREAD, share_threads
+from hf_sharp_prompt.experiments.threads import WORK_OF_A_THREAD, choose_runs_at_once, threads_that_pay
 
 
 def test_each_call_is_answered_from_a_process_of_its_own(capfd):
@@ -94,20 +94,29 @@ def test_bars_stand_side_by_side_and_vanish(monkeypatch):
 @pytest.mark.parametrize(
     ("available", "works", "asked", "expected"),
     [
-        (2, [1, 1, 1], None, (2, 1)),  # the demo on two cores
-        (64, [1, 1, 1], None, (3, 1)),
-        (1, [1, 1, 1], None, (1, 1)),  # OMP_NUM_THREADS=1
-        (8, [1], None, (1, 1)),  # a small step has one thread even alone
-        (8, [1, 3 * WORK_OF_A_THREAD], None, (1, 3)),
-        (8, [100 * WORK_OF_A_THREAD], None, (1, 8)),
-        (8, [3 * WORK_OF_A_THREAD] * 4, 2, (2, 1)),
-        (8, [1, 1, 1], 1, (1, 1)),
-        (1, [1, 1, 1], 2, (2, 1)),
+        (2, [1, 1, 1], None, 2),  # the demo on two cores
+        (64, [1, 1, 1], None, 3),
+        (1, [1, 1, 1], None, 1),  # OMP_NUM_THREADS=1
+        (8, [1, 3 * WORK_OF_A_THREAD], None, 1),
+        (8, [3 * WORK_OF_A_THREAD] * 4, 2, 2),
+        (8, [1, 1, 1], 1, 1),
+        (1, [1, 1, 1], 2, 2),
     ],
 )
-def test_threads_are_shared_by_the_work_of_a_step(available, works, asked, expected, monkeypatch):
+def test_small_runs_are_done_side_by_side(available, works, asked, expected, monkeypatch):
     monkeypatch.setattr(torch, "get_num_threads", lambda: available)
-    assert share_threads(works, asked) == expected
+    assert choose_runs_at_once(works, asked) == expected
+
+
+@pytest.mark.parametrize(("work", "threads"), [(1, 1), (3, 3), (100, 8)])
+def test_the_work_of_a_step_chooses_among_the_threads_that_torch_has(work, threads, monkeypatch):
+    """Threads that wait for each other make a small step slower; more than the user asked for there never are."""
+    chosen = [8]
+    monkeypatch.setattr(torch, "get_num_threads", lambda: chosen[-1])
+    monkeypatch.setattr(torch, "set_num_threads", chosen.append)
+    with threads_that_pay(work * WORK_OF_A_THREAD):
+        assert chosen[-1] == threads
+    assert chosen[-1] == 8
 
 
 @pytest.mark.parametrize("why", ["a GPU", "several processes", "macOS"])
@@ -118,6 +127,6 @@ def test_runs_share_no_gpu_and_no_group_of_processes(why, monkeypatch):
 
     monkeypatch.setattr(threads, "PartialState", State)
     monkeypatch.setattr(sys, "platform", "darwin" if why == "macOS" else "linux")
-    assert share_threads([1, 1]) == (1, None)
+    assert choose_runs_at_once([1, 1]) == 1
     with pytest.raises(ValueError, match="--runs_at_once 2 is for one process on a CPU"):
-        share_threads([1, 1], 2)
+        choose_runs_at_once([1, 1], 2)
