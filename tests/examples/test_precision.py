@@ -36,6 +36,7 @@ def finished(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> subproce
         commands.append([str(EXAMPLES / f"{script}.py"), *arguments, *data, *output_dir])
     launcher = ["-m", "accelerate.commands.launch", "--cpu", "--mixed_precision", "bf16"]
     launcher += ["--num_processes", "1", "--num_machines", "1", "--dynamo_backend", "no"]
+    launcher += ["--num_cpu_threads_per_process", "1"]  # its default without a configuration
     typed = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
     return subprocess.run(
         [sys.executable, *launcher, str(Path(__file__).with_name("one_after_the_other.py")), json.dumps(commands)],
