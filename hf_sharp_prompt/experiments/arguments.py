@@ -35,10 +35,12 @@ class ExperimentArguments:
     seeds: list[int] = option_field(SHARED["seeds"])
     eval_split: str = option_field(SHARED["eval_split"])
     hub_collection: str | None = option_field(SHARED["hub_collection"])
+    runs_at_once: int | None = option_field(SHARED["runs_at_once"])
     smoke: bool = option_field(SHARED["smoke"])
 
     def __post_init__(self) -> None:
         check_seeds(self.seeds)
+        check_at_least(1, runs_at_once=self.runs_at_once)
         check_distinct([name_of_data(dataset) for dataset in self.datasets], "--dataset")
         if self.class_names is not None and len(self.datasets) > 1:
             raise ValueError(

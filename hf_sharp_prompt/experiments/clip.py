@@ -45,7 +45,7 @@ from ..training.arguments import SharpPromptTrainingArguments
 from ..training.trainer import SharpPromptTrainer
 from ..tuners import CLIPPromptConfig
 from ..tuners.image_encoder import ImageEncoder
-from ..tuners.sharding import place_model
+from ..tuners.sharding import place_model, place_original
 from .arguments import (
     CLIPPromptArguments,
     ExperimentArguments,
@@ -64,9 +64,16 @@ from .recipes import OWN
 from .reporting import ReportsProgress
 from .results import Result, Results
 from .smoke import IMAGES, with_few_images
+from .threads import threads_that_pay, work_of_images
 
 
 logger = logging.getLogger(__name__)
+
+ENCODED_AT_A_TIME = 64
+"""How many images are encoded at a time."""
+
+TOKENS_OF_A_TEXT = 4
+"""The tokens of a class's text behind those that all classes share, in the mean: its name, a full stop and EOS."""
 
 
 @dataclass
@@ -190,17 +197,16 @@ class CLIPImages:
         self._decoded: dict[str, Pixels] = {}
 
     @cached_property
-    def _loaded_model(self) -> CLIPModel:
-        return CLIPModel.from_pretrained(self.args.model).eval()
-
-    def load_model(self) -> CLIPModel:
-        """Return a CLIP without prompts, whose weights are in memory once for all runs."""
-        return copy_with_same_weights(self._loaded_model)
+    def model(self) -> CLIPModel:
+        """The CLIP as it was loaded, for all experiments on the data set."""
+        model = CLIPModel.from_pretrained(self.args.model).eval()
+        place_original(model, PartialState().device)
+        return model
 
     @cached_property
     def encoder(self) -> ImageEncoder:
         """The frozen image tower."""
-        model = self.load_model().requires_grad_(False)
+        model = copy_with_same_weights(self.model).requires_grad_(False)
         place_model(model, PartialState().device)
         return ImageEncoder(model)
 
@@ -221,7 +227,16 @@ class CLIPImages:
     ) -> ImageFeatures:
         """Encode images as the frozen image tower sees them."""
         encode = ImageFeatures.cached if self.cache == "disk" else ImageFeatures.compute
-        return encode(images, self.encoder, collator, views, seed, num_workers=self.num_workers)
+        with threads_that_pay(work_of_images(self.model.vision_model.config, ENCODED_AT_A_TIME)):
+            return encode(
+                images,
+                self.encoder,
+                collator,
+                views,
+                seed,
+                batch_size=ENCODED_AT_A_TIME,
+                num_workers=self.num_workers,
+            )
 
     def encode_to_measure(self, name: str, images: datasets.Dataset) -> ImageFeatures:
         """Encode the images to measure on that have this name, once."""
@@ -293,8 +308,9 @@ class CLIPExperiment(Experiment[CLIPPromptArguments, CLIPTrainer]):
         shots = self.args.number_of_shots
         return self.splits if shots is None else few_shot(self.splits, shots, seed)
 
-    def load_model(self) -> CLIPModel:
-        return self.images.load_model()
+    @property
+    def model(self) -> CLIPModel:
+        return self.images.model
 
     def code_of_model(self) -> list[str]:
         return code_to_load("CLIPModel", self.args.model, "CLIP_PATH", demo.CLIP_PATH)
@@ -360,7 +376,9 @@ class CLIPExperiment(Experiment[CLIPPromptArguments, CLIPTrainer]):
         """The images that a method learns from, encoded unless every step draws its own views; and their collator."""
         views, crop = self.images.views, RandomResizedCropFlip(self.images.crop_size)
         collator = ImageCollator(self.images.processor, None if views == 0 else crop)
-        as_pixels = self.images.views is None or method.prompt.learns_in_image_tower
+        as_pixels = self.decodes_images(method)
+        if self.args.number_of_shots is None and (as_pixels or views == 0):
+            seed = 0  # All images as they are, which are the same ones for every seed.
         if (seed, as_pixels) not in self._training_images:
             drawn = self.draw_images(seed)
             images: Images = drawn
@@ -378,6 +396,19 @@ class CLIPExperiment(Experiment[CLIPPromptArguments, CLIPTrainer]):
             if method.prompt.learns_in_image_tower and self.images.cache != "no":
                 logger.warning(f"{method.name} learns tokens in the image tower: images are encoded in every step.")
         return super().run(methods, console, command)
+
+    def prepare(self, method: Method[CLIPPromptArguments], seed: int) -> None:
+        self.images_to_train_on(method, seed)
+        self.images_to_measure(method)
+
+    def work_of(self, method: Method[CLIPPromptArguments]) -> int:
+        prompt, training = method.prompt, method.training
+        rows = training.train_batch_size * training.gradient_accumulation_steps
+        classes = len(class_names(self.splits["train"])) * (rows if prompt.conditional else 1)
+        texts = (prompt.num_text_tokens + classes * TOKENS_OF_A_TEXT) * self.model.text_model.config.hidden_size**2
+        if not self.decodes_images(method):
+            return texts
+        return max(texts, work_of_images(self.model.vision_model.config, rows))
 
     def measure_baselines(self, training: SharpPromptTrainingArguments) -> Results:
         """Measure zero-shot CLIP with the hand-written prompt, as the learned ones are measured."""

@@ -6,6 +6,7 @@ import logging
 import os
 import sys
 import warnings
+from pathlib import Path
 from typing import Any
 
 import datasets
@@ -21,11 +22,24 @@ from .results import printable_lines
 
 
 def use_all_cores() -> None:
-    """Undo that `accelerate launch` leaves a process without a GPU one thread, however many cores there are."""
+    """Undo that `accelerate launch` leaves a process without a GPU one thread, however many cores there are.
+
+    Where the user set OMP_NUM_THREADS, `accelerate launch` passes it on, and it stays.
+    """
     state = PartialState()
-    if "ACCELERATE_MIXED_PRECISION" in os.environ and state.device.type == "cpu" and state.num_processes == 1:
+    launched = "ACCELERATE_MIXED_PRECISION" in os.environ
+    if launched and state.device.type == "cpu" and state.num_processes == 1 and not was_set_by_user("OMP_NUM_THREADS"):
         # OpenMP keeps to its limit, and oneDNN's bfloat16 products are wrong where torch counts on more threads.
         torch.set_num_threads(min(os.cpu_count() or 1, int(os.environ.get("OMP_THREAD_LIMIT", 2**10))))
+
+
+def was_set_by_user(name: str) -> bool:
+    """Whether an environment variable was set where `accelerate launch`, which started this process, was typed."""
+    try:
+        environment = Path(f"/proc/{os.getppid()}/environ").read_bytes()
+    except OSError:
+        return False  # not Linux
+    return any(each.startswith(f"{name}=".encode()) for each in environment.split(b"\0"))
 
 
 def prepare_process() -> None:

@@ -30,7 +30,7 @@ from ..training.arguments import SharpPromptTrainingArguments
 from ..training.trainer import SharpPromptTrainer
 from ..tuners import CLIPPromptConfig
 from ..tuners.image_encoder import ImageEncoder
-from ..tuners.sharding import place_model
+from ..tuners.sharding import place_model, place_original
 from .arguments import (
     CLIPPromptArguments,
     ExperimentArguments,
@@ -49,12 +49,16 @@ from .methods import Method
 from .reporting import ReportsProgress
 from .results import Result, Results
 from .smoke import IMAGES
+from .threads import threads_that_pay, work_of_images
 
 
 CLIPMethod = Method[CLIPPromptArguments]
 
 PICTURED = 3
 """How many images a card's picture shows."""
+
+ENCODED_AT_A_TIME = 16
+"""How many images are encoded at a time."""
 
 SETS = (*HALVES, "all")
 """What is measured on: base categories among their own names, novel ones among theirs, and all among all names."""
@@ -248,8 +252,11 @@ class DenseExperiment(Experiment[CLIPPromptArguments, DenseTrainer]):
             )
         return self.models[kind]
 
-    def load_model(self) -> PreTrainedModel:
-        return self.model_class.from_pretrained(self.args.model).eval()
+    @cached_property
+    def model(self) -> PreTrainedModel:
+        model = self.model_class.from_pretrained(self.args.model).eval()
+        place_original(model, PartialState().device)
+        return model
 
     @abstractmethod
     def load_rows(self) -> datasets.DatasetDict:
@@ -331,7 +338,15 @@ class DenseExperiment(Experiment[CLIPPromptArguments, DenseTrainer]):
         """Encode images once for all that has the same key."""
         if key not in self._encoded:
             on_disk = self.args.cache_features == "disk"
-            features = encode_rows(rows, self.encoder, collator, on_disk, num_workers=self.num_workers)
+            with threads_that_pay(work_of_images(self.model.config.vision_config, ENCODED_AT_A_TIME)):
+                features = encode_rows(
+                    rows,
+                    self.encoder,
+                    collator,
+                    on_disk,
+                    batch_size=ENCODED_AT_A_TIME,
+                    num_workers=self.num_workers,
+                )
             self._encoded[key] = EncodedRows(rows, features, names)
         return self._encoded[key]
 
@@ -369,6 +384,15 @@ class DenseExperiment(Experiment[CLIPPromptArguments, DenseTrainer]):
     def load_trainer(self, method: CLIPMethod, training: SharpPromptTrainingArguments) -> DenseTrainer:
         model = PeftModel.from_pretrained(self.load_model(), self.directory_of(method, training.seed))
         return self.trainer_of(model, training, self.decodes_images(method))
+
+    def prepare(self, method: CLIPMethod, seed: int) -> None:
+        self.images_to_train_on(method, seed)
+        for name in SETS:
+            self.images_to_measure(name, self.decodes_images(method))
+
+    def work_of(self, method: CLIPMethod) -> int:
+        # The patches pass the heads, if not the tower.
+        return work_of_images(self.model.config.vision_config, method.training.train_batch_size)
 
     def measure_baselines(self, training: SharpPromptTrainingArguments) -> Results:
         """Measure the model without prompts, with the hand-written text, as the learned ones are measured."""

@@ -20,6 +20,7 @@ from transformers import PreTrainedModel, set_seed
 from .. import progress
 from ..data import SkippedImage
 from ..extras import check_installed
+from ..together.weights import copy_with_same_weights
 from ..training.arguments import SharpPromptTrainingArguments
 from ..training.trainer import SharpPromptTrainer
 from .arguments import ExperimentArguments, name_of_data
@@ -29,6 +30,7 @@ from .record import Record
 from .results import Result, Results, collect, without_nan, write_json
 from .runs import Run, choose_together, fingerprint_of_model, identify, run_all
 from .tables import COSTS, make_table
+from .threads import threads_that_pay
 
 
 P = TypeVar("P")
@@ -68,9 +70,14 @@ class Experiment(ABC, Generic[P, T]):
         self.directory = self.output_dir / self.name
         self.skipped: list[SkippedImage] = []
 
+    @property
     @abstractmethod
+    def model(self) -> PreTrainedModel:
+        """The base model as it was loaded, once, on the process's device. It is never trained or prompted."""
+
     def load_model(self) -> PreTrainedModel:
-        """Load the base model."""
+        """Make a fresh base model: a copy of the one that was loaded."""
+        return copy_with_same_weights(self.model)
 
     @abstractmethod
     def code_of_model(self) -> list[str]:
@@ -83,6 +90,14 @@ class Experiment(ABC, Generic[P, T]):
     @abstractmethod
     def settings(self) -> dict[str, Any]:
         """What else all runs have in common, by argument."""
+
+    @abstractmethod
+    def prepare(self, method: Method[P], seed: int) -> None:
+        """Load and encode what a run has in common with others, so that it is done once for all."""
+
+    @abstractmethod
+    def work_of(self, method: Method[P]) -> int:
+        """The multiply-adds of the widest product in a step, tokens × width², by which threads are chosen."""
 
     @abstractmethod
     def make_trainer(self, method: Method[P], training: SharpPromptTrainingArguments) -> T:
@@ -141,7 +156,7 @@ class Experiment(ABC, Generic[P, T]):
         progress.report("reading")
         set_seed(0)  # A head that the checkpoint lacks is drawn at random.
         return {
-            "model_fingerprint": fingerprint_of_model(self.load_model()),
+            "model_fingerprint": fingerprint_of_model(self.model),
             "data_fingerprint": self.data_fingerprint(),
             **self.settings(),
         }
@@ -174,10 +189,12 @@ class Experiment(ABC, Generic[P, T]):
         """
         runs, record = self.list_runs(methods), self.record()
         record.commands = [command] if command else []
-        record.baselines = without_nan(self.measure_baselines(methods[0].training))
+        with threads_that_pay(self.work_of(methods[0])):
+            record.baselines = without_nan(self.measure_baselines(methods[0].training))
         if PartialState().is_main_process:
             record.write(self.directory)
-        done = run_all(runs, console, self.columns, choose_together(runs, self.together))
+        together = choose_together(runs, self.together)
+        done = run_all(runs, console, self.columns, together, self.experiment_args.runs_at_once)
         results = {**record.baselines, **collect(self.directory, self.identity, done)}
         if PartialState().is_main_process:
             write_json(self.directory / "summary.json", results)
@@ -218,6 +235,8 @@ class Experiment(ABC, Generic[P, T]):
             load_trainer=lambda: self.load_trainer(method, training),
             measure=self.measure,
             measured=list(self.columns.values()),
+            prepare=lambda: self.prepare(method, seed),
+            work=self.work_of(method),
             publication=publication,
             alone=self.why_alone(method, training),
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import datasets
@@ -32,6 +33,7 @@ from ..plots import SHOT_GROUPS
 from ..training.arguments import SharpPromptTrainingArguments
 from ..training.trainer import SharpPromptTrainer
 from ..tuners import ViTPromptConfig
+from ..tuners.sharding import place_original
 from .arguments import (
     ExperimentArguments,
     ViTPromptArguments,
@@ -52,6 +54,7 @@ from .reporting import ReportsProgress
 from .results import Result, Results
 from .smoke import first_of_each_class
 from .tables import COSTS
+from .threads import work_of_images
 
 
 SMOKE_PER_CLASS = 4  # Training images of the most frequent class in a smoke test.
@@ -217,8 +220,11 @@ class LongTail(Experiment[ViTPromptArguments, LongTailTrainer]):
         many, medium = (round(share * len(self.counts)) for share in SHARES)
         return {"group_sizes": [many, medium, len(self.counts) - many - medium]}
 
-    def load_model(self) -> PreTrainedModel:
-        return AutoModel.from_pretrained(self.args.model).eval()
+    @cached_property
+    def model(self) -> PreTrainedModel:
+        model = AutoModel.from_pretrained(self.args.model).eval()
+        place_original(model, PartialState().device)
+        return model
 
     def code_of_model(self) -> list[str]:
         return code_to_load("AutoModel", self.args.model, "VIT_PATH", demo.VIT_PATH)
@@ -243,6 +249,12 @@ class LongTail(Experiment[ViTPromptArguments, LongTailTrainer]):
             f"{self.name}: {len(counts)} classes, {sum(counts)} training images, {max(counts)} of the most frequent "
             f"class and {min(counts)} of the rarest; measured on {len(self.evaluation)} images."
         )
+
+    def prepare(self, method: Method[ViTPromptArguments], seed: int) -> None:
+        """Do nothing: what runs have in common is loaded with the experiment."""
+
+    def work_of(self, method: Method[ViTPromptArguments]) -> int:
+        return work_of_images(self.model.config, method.training.train_batch_size)
 
     def make_trainer(
         self, method: Method[ViTPromptArguments], training: SharpPromptTrainingArguments

@@ -27,12 +27,15 @@ class ProgressOfMany:
         self._display = display
         self._steps: dict[str | None, tuple[int, int]] = {}
 
-    def show(self, stage: str, done: int | None, total: int | None) -> None:
+    def show(self, stage: str, done: int | None, total: int | None, of: str | None = None) -> None:
         check_not_stopped()
         if stage == TRAINING and done is not None and total is not None:
             self._steps[name_of_run()] = done, total
             done, total = (sum(counts) for counts in zip(*self._steps.values(), strict=True))
-        self._display.show(stage, done, total)
+        self._display.show(stage, done, total, of)
+
+    def end(self, of: str | None) -> None:
+        self._display.end(of)
 
     def hide(self) -> None:
         self._display.hide()

@@ -10,7 +10,7 @@ import os
 import shutil
 import traceback
 from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -45,6 +45,8 @@ from .results import (
     without_nan,
     write_json,
 )
+from .side_by_side import KilledError, side_by_side
+from .threads import choose_runs_at_once, threads_that_pay
 
 
 logger = logging.getLogger(__name__)
@@ -74,6 +76,8 @@ class Run(Generic[T]):
         load_trainer: Makes a Trainer of the saved adapter on a fresh base model.
         measure: Measures what a Trainer's model reaches.
         measured: The keys of measured values that the reloaded adapter has to reach.
+        prepare: Loads and encodes what it has in common with other runs, so that it is done once.
+        work: The multiply-adds of the widest matrix product in a step, by which threads are chosen.
         publication: How the adapter is pushed to the Hub; None if it is not.
         alone: Why it cannot be trained at once with other runs of its experiment; None if it can.
     """
@@ -87,6 +91,8 @@ class Run(Generic[T]):
     load_trainer: Callable[[], T]
     measure: Callable[[T], Result]
     measured: Sequence[str]
+    prepare: Callable[[], None]
+    work: int
     publication: Publication | None = None
     alone: str | None = None
 
@@ -176,36 +182,63 @@ def find_checkpoints(directory: Path) -> list[Path]:
 
 
 def run_all(
-    runs: Sequence[Run[Any]], console: Console, columns: Mapping[str, str], together: Sequence[Run[Any]] = ()
+    runs: Sequence[Run[Any]],
+    console: Console,
+    columns: Mapping[str, str],
+    together: Sequence[Run[Any]] = (),
+    at_once: int | None = None,
 ) -> Results:
     """Do the runs, whether or not one fails, and push their adapters if that is asked for.
 
     Args:
         runs: The runs.
         console: Where a line is printed for each run that has ended.
-        columns: Heading → key of a result.
-        together: Those of the runs that are trained at once; the others follow, one after the other.
+        columns: Heading in tables → key of a result.
+        together: Those of the runs that are trained at once, before the others.
+        at_once: How many of the others are done at a time; by default as many as pay
+            ([`~threads.choose_runs_at_once`]).
 
     Returns:
         By method, the results in the order of the runs.
     """
-    by_label: dict[str, Result] = {}
-    with closing(attempt_together(together)) as at_once:
-        for run, result in chain(at_once, ((run, attempt(run)) for run in runs if run not in together)):
-            by_label[run.label] = result
+    for run in runs:
+        # What fails here fails again in the run, which reports it.
+        if not has_result(run.directory):
+            with suppress(Exception):
+                run.prepare()
+    others = [run for run in runs if run not in together]
+    at_once = choose_runs_at_once([run.work for run in others], at_once)
+    done: dict[str, Result] = {}
+    with closing(attempt_together(together)) as first, closing(attempt_all(others, at_once)) as then:
+        for run, result in chain(first, then):
+            done[run.label] = result
             console.print(f"{run.label}: {in_words(result, columns)}", soft_wrap=True)
             if run.publication is not None and "failed" not in result and PartialState().is_main_process:
                 run.publication.push()
     results: Results = {}
     for run in runs:
-        results.setdefault(run.method, []).append(by_label[run.label])
+        results.setdefault(run.method, []).append(done[run.label])
     return results
+
+
+def attempt_all(runs: Sequence[Run[Any]], at_once: int) -> Generator[tuple[Run[Any], Result]]:
+    """Do the runs in this process or in others, and yield each with its result as it ends."""
+    if at_once == 1:
+        for run in runs:
+            with threads_that_pay(run.work):
+                result = attempt(run)
+            yield run, result
+        return
+    by_label = {run.label: run for run in runs}
+    for label, ended in side_by_side({run.label: partial(attempt, run) for run in runs}, at_once):
+        run = by_label[label]
+        yield run, fail(run, ended) if isinstance(ended, KilledError) else ended
 
 
 def attempt_together(runs: Sequence[Run[Any]]) -> Generator[tuple[Run[Any], Result]]:
     """Do runs at once, as `attempt` does each; yield each that has ended."""
     by_label = {run.label: run for run in runs}
-    with progress.shown_by(ProgressOfMany):
+    with progress.shown_through(ProgressOfMany):
         session = Session({label: partial(attempt, run) for label, run in by_label.items()})
         with closing(session.run()) as ended:
             for label, result in ended:
@@ -261,16 +294,22 @@ def attempt(run: Run[Any]) -> Result:
     try:
         result = do(run)
     except Exception as error:
-        failure = in_one_sentence(error)
-        if not is_users_error(error):
-            logger.error(traceback.format_exc())
-        if PartialState().is_main_process:
-            (run.directory / ERROR_NAME).write_text(traceback.format_exc(), encoding="utf-8")
+        failure = fail(run, error)["failed"]
     if (failure := agree(failure)) is None:
         (run.directory / ERROR_NAME).unlink(missing_ok=True)
         return result
     gc.collect()  # the failed run's Trainer
     return {"seed": run.seed, "failed": failure}
+
+
+def fail(run: Run[Any], error: Exception) -> Result:
+    """Write down why a run failed; the result says it in a sentence."""
+    report = "".join(traceback.format_exception(error))
+    if not is_users_error(error):
+        logger.error(report)
+    if PartialState().is_main_process:
+        (run.directory / ERROR_NAME).write_text(report, encoding="utf-8")
+    return {"seed": run.seed, "failed": in_one_sentence(error)}
 
 
 def agree(failure: str | None) -> str | None:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import evaluate
 import numpy as np
 import torch
 from datasets import Value
@@ -14,6 +13,10 @@ from transformers import EvalPrediction
 
 from ..hyperparameters import nearest
 from .segmentation import count_pixels_of_logits, segmentation_scores
+
+
+if TYPE_CHECKING:
+    import evaluate
 
 
 __all__ = ["PATH", "compute", "count_pixels_of_logits", "load", "names", "segmentation_scores"]
@@ -46,6 +49,8 @@ def load(name: str) -> evaluate.EvaluationModule:
     """
     if name not in names():
         raise ValueError(f"There is no metric {name!r}{nearest(name, names())} Known are: {', '.join(names())}.")
+    import evaluate  # It takes half a second, for SciPy, which whoever measures nothing saves.
+
     # In memory, because processes that evaluate at once would wait for each other's lock on evaluate's cache file.
     return evaluate.load(str(PATH / name), keep_in_memory=True)
 

@@ -14,8 +14,18 @@ M = TypeVar("M", bound=nn.Module)
 
 
 def copy_with_same_weights(model: M) -> M:
-    """Return a copy of a model whose parameters are the model's own; its modules, hooks and buffers are not."""
-    return copy.deepcopy(model, memo={id(parameter): parameter for parameter in model.parameters()})
+    """Return a copy of a model whose weights are in the memory of the model's own; its buffers and hooks are not.
+
+    A copy that moves to another device or precision leaves the others where they are.
+    """
+    return copy.deepcopy(model, memo={id(parameter): _same(parameter) for parameter in model.parameters()})
+
+
+def _same(parameter: nn.Parameter) -> nn.Parameter:
+    """Return a parameter with the same memory; a quantised one, which holds more, itself."""
+    if type(parameter) is not nn.Parameter:
+        return parameter
+    return nn.Parameter(parameter.data, parameter.requires_grad)
 
 
 @torch.no_grad()

@@ -52,6 +52,19 @@ def place_model(model: nn.Module, device: torch.device) -> None:
     )
 
 
+def place_original(model: nn.Module, device: torch.device) -> None:
+    """Put a model, of which copies are made that share its memory, on the device.
+
+    Under `accelerate launch --use_fsdp` it stays where it was loaded, and each copy that is placed is sharded.
+
+    Args:
+        model: The model.
+        device: The process's device.
+    """
+    if find_fsdp_settings() is None:
+        model.to(device)
+
+
 def shard_frozen_layers(
     model: nn.Module,
     device: torch.device,

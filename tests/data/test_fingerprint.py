@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 import datasets
+import numpy as np
 import pytest
 import torch
 from datasets import ClassLabel, Dataset, DatasetDict, Features, List, Value, load_from_disk
@@ -64,14 +65,23 @@ def test_paths_in_a_column_of_strings_stand_for_their_files(tmp_path):
     assert made[0] != made[1]
 
 
+def is_labelled(label: int | None) -> bool:
+    return label is not None
+
+
 def test_how_data_came_to_be_does_not_matter(tmp_path):
     """Otherwise saving, decoding, selecting or shuffling to and fro makes another data set."""
     made = embedded([1, 2, 3, 4], [0, 1, 1, 0])
     made.save_to_disk(str(tmp_path))
+    made.to_parquet(str(tmp_path / "a.parquet"))
+    order = [2, 0, 3, 1]
     same = {
         "loaded": load_from_disk(str(tmp_path)),
         "not decoded": made.cast_column("image", datasets.Image(decode=False)),
         "selected": embedded([0, 4, 3, 2, 1], [1, 0, 1, 1, 0]).select([4, 3, 2, 1]),
+        "filtered": embedded([1, 9, 2, 3, 4], [0, None, 1, 1, 0]).filter(is_labelled, input_columns="label"),
+        "shuffled back": made.select(np.argsort(order)).select(order),
+        "Parquet": Dataset.from_parquet(str(tmp_path / "a.parquet"), cache_dir=str(tmp_path)),
         "columns in another order": made.select_columns(["label", "image"]),
         "formatted": made.with_format("torch", columns=["label"]),
         "in parts": datasets.concatenate_datasets([made.select([0]), made.select([1, 2, 3])]),

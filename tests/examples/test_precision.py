@@ -6,11 +6,11 @@ In single precision each has other tests.
 import json
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from support.progress import without_progress
-from support.scripts import as_launched
 
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -34,15 +34,16 @@ def finished(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> subproce
         )
         data = [] if script == "plain_accelerate_loop" else ["--dataset", str(folder)]
         commands.append([str(EXAMPLES / f"{script}.py"), *arguments, *data, *output_dir])
-    words = ["--cpu", "--mixed_precision", "bf16", "--num_processes", "1", "--num_machines", "1"]
-    script = Path(__file__).with_name("one_after_the_other.py")
-    command, environment = as_launched(*words, "--dynamo_backend", "no", script, json.dumps(commands))
+    launcher = ["-m", "accelerate.commands.launch", "--cpu", "--mixed_precision", "bf16"]
+    launcher += ["--num_processes", "1", "--num_machines", "1", "--dynamo_backend", "no"]
+    launcher += ["--num_cpu_threads_per_process", "1"]  # its default without a configuration
+    typed = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
     return subprocess.run(
-        command,
+        [sys.executable, *launcher, str(Path(__file__).with_name("one_after_the_other.py")), json.dumps(commands)],
         capture_output=True,
         text=True,
         timeout=300,
-        env=os.environ | environment | {"OMP_NUM_THREADS": "1", "OMP_THREAD_LIMIT": "1"},
+        env=typed | {"OMP_THREAD_LIMIT": "1"},
     )
 
 

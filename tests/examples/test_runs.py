@@ -2,15 +2,21 @@
 
 import functools
 import json
+import os
+import shutil
+import signal
 from pathlib import Path
 
 import datasets
 import pytest
 from support.demo_images import few_images
+from transformers import CLIPModel, CLIPTokenizer
 
 from hf_sharp_prompt import demo
+from hf_sharp_prompt.data import protocols
 from hf_sharp_prompt.experiments import base_to_novel, clip, runs
 from hf_sharp_prompt.experiments.results import in_percent, write_json
+from hf_sharp_prompt.tuners.image_encoder import ImageEncoder
 
 
 SMALL = ["--shots", "1", "--max_steps", "2", "--use_cpu", "--eval_strategy", "no", "--save_strategy", "no"]
@@ -76,6 +82,74 @@ def test_a_failed_run_costs_no_other_and_is_reported(run, directory, monkeypatch
     words = [*SMALL, "--output_dir", str(directory.parent), "--recipes", "coop", "--seeds", "1", "2"]
     assert base_to_novel.main(words) == 0, "the same command tries it again"
     assert not (directory / "coop" / "seed1" / "_error.txt").exists()
+
+
+def test_runs_side_by_side_are_the_same_runs(run, directory):
+    """Which way is faster depends on the machine; what comes out must not."""
+    words = ["--recipes", "coop", "coop_sam", "--seeds", "1", "2"]
+    assert run(*words, "--runs_at_once", "1")[0] == 0
+    alone = contents(directory)
+    shutil.rmtree(directory)
+    assert run(*words, "--runs_at_once", "2")[0] == 0
+    assert contents(directory) == alone
+    assert list(json.loads((directory / "summary.json").read_text())) == ["zero-shot", "coop", "coop_sam"]
+
+
+def contents(directory: Path) -> dict[str, object]:
+    """The files of all runs by name, but for when they were made and how long it took."""
+    files = {str(path.relative_to(directory)): path for path in directory.glob("*/seed*/*") if path.is_file()}
+    found: dict[str, object] = {name: path.read_bytes() for name, path in files.items()}
+    for name, path in files.items():
+        if name.endswith("metrics.json"):
+            found[name] = json.loads(path.read_text()) | {"seconds": 0}
+        if name.endswith(("README.md", ".bin", "trainer_state.json")):
+            del found[name]
+    assert len(found) >= 4 * len({*directory.glob("*/seed*")}), "else nothing is compared"
+    return found
+
+
+def test_a_run_that_fails_beside_another_is_reported(run, directory, monkeypatch):
+    def fail_for_seed_1(measured, reloaded, of):
+        if of.seed == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    monkeypatch.setattr(runs, "check_same", fail_for_seed_1)
+    code, printed = run("--recipes", "coop", "--seeds", "1", "2", "--runs_at_once", "2")
+    assert code == 1
+    assert "seed 1: FAILED: KilledError: The process ended without a result (killed by SIGKILL)" in printed
+    failed, finished = json.loads((directory / "summary.json").read_text())["coop"]
+    assert failed["failed"].startswith("KilledError")
+    assert 0 <= finished["hm"] <= 1
+    assert "SIGKILL" in (directory / "coop" / "seed1" / "_error.txt").read_text()
+
+
+def test_methods_and_seeds_share_the_model_the_texts_and_the_features(run, monkeypatch):
+    """Each takes seconds where models and data are large, and 2 methods with 2 seeds would take them 4 times."""
+    loaded, images, texts = [], [], []
+    load, encode, read = CLIPModel.from_pretrained, ImageEncoder.__call__, CLIPTokenizer.__call__
+    monkeypatch.setattr(CLIPModel, "from_pretrained", lambda *args: loaded.append(args) or load(*args))
+
+    def count_images(encoder, pixel_values):
+        images.extend(image.numpy().tobytes() for image in pixel_values)
+        return encode(encoder, pixel_values)
+
+    def count_texts(tokenizer, text, **options):
+        if isinstance(text, list):  # and not the words that a context starts from
+            texts.append(tuple(text))
+        return read(tokenizer, text, **options)
+
+    monkeypatch.setattr(ImageEncoder, "__call__", count_images)
+    monkeypatch.setattr(CLIPTokenizer, "__call__", count_texts)
+    assert run("--recipes", "coop", "coop_sam", "--seeds", "1", "2", "--shots", "all")[0] == 0
+    assert len(loaded) == 1
+    assert len(images) == len({*images}) == len(base_to_novel_images()), "of both halves what is measured on"
+    assert len(texts) == len({*texts})
+
+
+def base_to_novel_images() -> list[object]:
+    splits = four_classes()
+    base, _ = protocols.base_to_novel(splits)
+    return [*base["train"], *splits["test"]]
 
 
 def test_a_run_that_failed_before_its_first_step_blocks_nothing(run, monkeypatch):

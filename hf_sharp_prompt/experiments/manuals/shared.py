@@ -79,6 +79,10 @@ SHARED = {
         [1, 2, 3],
     ),
     "eval_split": Option("The split to measure on: test, or validation to choose hyperparameters.", "test"),
+    "runs_at_once": Option(
+        "How many runs are done at a time, side by side in processes of one thread, on a CPU only. Default: as many "
+        "as torch has threads (OMP_NUM_THREADS, or the cores) where a step is too small for several threads, else 1."
+    ),
     "output_dir": Option("The directory of results; a later method or seed is added to those that it has."),
     "hub_collection": Option(
         "The title of a collection on the Hub into which the repositories go that --push_to_hub pushes to. It is made "

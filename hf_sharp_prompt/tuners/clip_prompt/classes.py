@@ -94,7 +94,8 @@ def tokenize_names(
 def _read(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], **padding: Any) -> list[list[int]]:
     """Return the token ids of texts, padded only as these arguments say; those of the same texts are read once."""
     before = _read_before.setdefault(tokenizer, {})
-    key = len(tokenizer), tuple(texts), tuple(padding.items())  # its length grows with added tokens
+    # Its length grows with added tokens.
+    key = len(tokenizer), tokenizer.padding_side, tuple(texts), tuple(padding.items())
     found = before.pop(key, None)
     before[key] = _tokenize(tokenizer, texts, **padding) if found is None else found
     if len(before) > KEPT:

@@ -5,17 +5,20 @@ from __future__ import annotations
 import inspect
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, ExitStack
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.nn.functional import normalize
 from transformers import PreTrainedTokenizerBase, ProcessorMixin
-from transformers.models.clip.modeling_clip import CLIPOutput
 
 from ..call import asked, asking
 from ..prompted_classifier import PromptedClassifier
 from .classes import as_format, check_class_names, check_class_texts, tokenize_names
 from .encoders import CLASSES, PromptedEncoders
+
+
+if TYPE_CHECKING:
+    from transformers.models.clip.modeling_clip import CLIPOutput
 
 
 CLASS_FEATURES = "class_features"
@@ -302,6 +305,8 @@ class NameClassifier(PromptedEncoders, PromptedClassifier):
 
         (Position ids are made again for the longer texts.)
         """
+        from transformers.models.clip.modeling_clip import CLIPOutput
+
         if return_loss:
             raise ValueError("A conditional context has no contrastive loss; train it with labels, as a classifier.")
         kwargs.pop("return_dict", None)

@@ -11,13 +11,20 @@ normalisation, which is no linear function of that mean.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from tokenizers import AddedToken
 from torch import nn
-from transformers import CLIPModel, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 from .classes import as_format
+from .comparisons.comparison import is_a
 from .config import CLIPPromptConfig
+
+
+if TYPE_CHECKING:
+    from transformers import CLIPModel
 
 
 EXPORTS = "hf_sharp_prompt.export"
@@ -33,7 +40,7 @@ def merging_problem(config: CLIPPromptConfig, model: nn.Module) -> str | None:
 
     The sentence says what to do instead.
     """
-    if not isinstance(model, CLIPModel):
+    if not is_a(model, "CLIPModel"):
         return (
             f"Only the context of a CLIPModel can become words of its vocabulary, and this is a "
             f"{type(model).__name__}; keep the adapter active, or call unload() to get the base model back."

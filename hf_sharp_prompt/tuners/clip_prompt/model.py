@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from peft import PeftConfig
 from torch import nn
-from transformers import CLIPModel, PreTrainedTokenizerBase, ProcessorMixin
+from transformers import PreTrainedTokenizerBase, ProcessorMixin
 
 from ..adapter_file import shapes_of_saved_modules
 from ..model_type import model_type_of
@@ -26,6 +26,10 @@ from .layer import PromptedEmbeddings
 from .merging import check_tokenizer, merge_context, merging_problem
 from .text_layer import PromptedTextEmbeddings
 from .vision_layer import PromptedVisionEmbeddings
+
+
+if TYPE_CHECKING:
+    from transformers import CLIPModel
 
 
 class CLIPPromptModel(NameClassifier):
@@ -118,9 +122,9 @@ class CLIPPromptModel(NameClassifier):
             )
         layer = self._text_layer
         assert layer is not None
-        check_tokenizer(cast(CLIPModel, self.model), tokenizer_of(tokenizer))
+        check_tokenizer(cast("CLIPModel", self.model), tokenizer_of(tokenizer))
         context = layer.clip_prompt_context[names[0]].detach()
-        model = cast(CLIPModel, self.unload())
+        model = cast("CLIPModel", self.unload())
         merge_context(model, context, config, tokenizer_of(tokenizer))
         return model
 

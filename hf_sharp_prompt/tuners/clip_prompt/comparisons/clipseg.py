@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
-from transformers import CLIPSegForImageSegmentation
 
+from .comparison import is_a
 from .pixels import Pixels
 
 
@@ -39,7 +39,7 @@ class CLIPSeg(Pixels):
 
     @classmethod
     def fits(cls, model: nn.Module) -> bool:
-        return isinstance(model, CLIPSegForImageSegmentation)
+        return is_a(model, "CLIPSegForImageSegmentation")
 
     @property
     def encoders_name(self) -> str:

@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import nn
 from torch.nn.functional import normalize
-from transformers import CLIPModel, MetaClip2Model
 
 from ...pixel_loss import MULTI_CLASS
+from .comparison import is_a
 from .pixels import Pixels
 
 
@@ -39,7 +39,7 @@ class DenseCLIP(Pixels):
 
     @classmethod
     def fits(cls, model: nn.Module) -> bool:
-        return isinstance(model, CLIPModel | MetaClip2Model)
+        return is_a(model, "CLIPModel", "MetaClip2Model")
 
     def encode_images(self, **inputs: Any) -> torch.Tensor:
         """Return the features of patches, images × rows × columns × width, not normalised."""

@@ -8,12 +8,11 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import Owlv2ForObjectDetection, OwlViTForObjectDetection
 from transformers.utils import ModelOutput
 
 from ...detection_loss import detection_loss
 from ..config import CLIPPromptConfig
-from .comparison import Comparison
+from .comparison import Comparison, is_a
 
 
 EPSILON = 1e-6
@@ -64,7 +63,7 @@ class Objects(Comparison):
 
     @classmethod
     def fits(cls, model: nn.Module) -> bool:
-        return isinstance(model, OwlViTForObjectDetection | Owlv2ForObjectDetection)
+        return is_a(model, "OwlViTForObjectDetection", "Owlv2ForObjectDetection")
 
     @property
     def encoders_name(self) -> str:
