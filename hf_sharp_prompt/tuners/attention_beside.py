@@ -45,7 +45,7 @@ def attention_beside(
     """
     if beside is not None:
         key, value = (
-            torch.cat([states, _project(module, name, beside, query).expand(len(query), -1, -1, -1)], dim=2)
+            torch.cat([states, _project(module, name, beside, query).expand(query.shape[0], -1, -1, -1)], dim=2)
             for name, states in (("k_proj", key), ("v_proj", value))
         )
     return configured_attention(module)(module, query, key, value, attention_mask, **kwargs)

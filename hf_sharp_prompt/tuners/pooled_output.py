@@ -70,5 +70,5 @@ class PooledOutput:
         first, others, last = hidden_states.split([1, hidden_states.shape[1] - 1 - tokens, tokens], dim=1)
         beside = layer.get_submodule(self.parts.attention_norm)(others)
         if "beside" in kwargs:
-            beside = torch.cat([beside, kwargs["beside"].expand(len(beside), -1, -1)], dim=1)
+            beside = torch.cat([beside, kwargs["beside"].expand(beside.shape[0], -1, -1)], dim=1)
         return (torch.cat([first, last], dim=1) if tokens else first, *rest), kwargs | {"beside": beside}

@@ -115,7 +115,7 @@ class VisionTokens:
         if self._is_beside(index, depth, mask):
             norm = layer.get_submodule(self.parts.attention_norm)
             return (hidden_states, *rest), kwargs | {"beside": norm(own)}
-        hidden_states = torch.cat([hidden_states, own.expand(len(hidden_states), -1, -1)], dim=1)
+        hidden_states = torch.cat([hidden_states, own.expand(hidden_states.shape[0], -1, -1)], dim=1)
         if mask is not None and rest:
             rest[0] = widen_mask(mask, number)
         elif mask is not None:
@@ -132,7 +132,7 @@ class VisionTokens:
         """Return a layer's own tokens, images × number × width, or 1 × number × width if all images have the same."""
         own = tokens[index].to(hidden_states).unsqueeze(0)
         if self.dropout is not None:
-            own = self.dropout(own.expand(len(hidden_states), -1, -1))
+            own = self.dropout(own.expand(hidden_states.shape[0], -1, -1))
         if index == 0 and self._pre_norm is not None:
             own = self._pre_norm(own).to(hidden_states)
         return own

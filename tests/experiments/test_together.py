@@ -88,8 +88,11 @@ class Shown:
     def __init__(self) -> None:
         self.reports: list[tuple[str, int | None, int | None]] = []
 
-    def show(self, stage: str, done: int | None, total: int | None) -> None:
+    def show(self, stage: str, done: int | None, total: int | None, of: str | None = None) -> None:
         self.reports.append((stage, done, total))
+
+    def end(self, of: str | None) -> None:
+        pass
 
     def hide(self) -> None:
         pass
@@ -111,7 +114,7 @@ def test_progress_is_that_of_all_runs(run, monkeypatch):
 def test_runs_are_put_together_by_themselves_only_on_an_accelerator(tmp_path, asked, chosen):
     """On a CPU it would save nothing."""
     made = [
-        runs.Run("coop", seed, f"seed {seed}", tmp_path / str(seed), {}, dict, dict, dict, [], alone=alone)
+        runs.Run("coop", seed, f"seed {seed}", tmp_path / str(seed), {}, dict, dict, dict, [], dict, 0, alone=alone)
         for seed, alone in enumerate([None, None, "it is different"])
     ]
     assert len(runs.choose_together(made, asked)) == chosen

@@ -161,13 +161,14 @@ def test_an_error_ends_its_run_alone(alone, tmp_path):
         make(tmp_path / "c", learning_rate=1e300),
         make(tmp_path / "d", **RUNS["none"]),
     ]
+    before = threading.active_count()
     outcomes = train_together(trainers, return_exceptions=True)
     assert outcomes[1] is error
     assert isinstance(outcomes[2], FloatingPointError)
     for name, number in (("sam", 0), ("none", 3)):
         prompt = prompt_of(trainers[number].model)
         assert torch.allclose(prompt, prompt_of(alone[name].model), rtol=0, atol=1e-12)
-    assert threading.active_count() == 1
+    assert threading.active_count() <= before  # of a pool of the process, others may end meanwhile
 
 
 def test_the_first_error_is_raised_when_all_have_ended(tmp_path):
@@ -191,10 +192,11 @@ def test_an_interruption_ends_all_runs(tmp_path, callback):
     """Otherwise Ctrl-C leaves threads behind that keep on training."""
     interrupting = make(tmp_path / "a", trainer_arguments={"callbacks": [callback]})
     other = make(tmp_path / "b")
+    before = threading.active_count()
     with pytest.raises(KeyboardInterrupt):
         train_together([interrupting, other])
     assert 0 < other.state.global_step < other.state.max_steps
-    assert threading.active_count() == 1
+    assert threading.active_count() <= before  # of a pool of the process, others may end meanwhile
 
 
 @pytest.mark.parametrize("where", ["forward", "backward"])

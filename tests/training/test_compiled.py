@@ -46,7 +46,7 @@ def test_a_step_compiles_into_one_graph_once():
     model.set_classes(OTHERS, load_processor(), "{}.")  # texts of the same lengths
     expected.append(direction_of(model, model, data))
     actual.append(direction_of(model, compiled, data))
-    torch.testing.assert_close(actual, expected, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_evaluation_is_not_compiled(tmp_path):

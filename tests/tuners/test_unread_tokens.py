@@ -66,7 +66,7 @@ MODELS = {
     "deep": (lambda: prompted_clip("vision, deep"), {TOKENS: 2, 1: 1}),
     "coupled": (lambda: prompted_clip(".maple()"), {TOKENS: 1, TOKENS + 2: 1, 1: 1}),
     "independent": (lambda: prompted_clip(".ivlp()"), {TOKENS: 2, 1: 1}),
-    "texts only": (lambda: prompted_clip(".coop()"), {TOKENS: 2, 1: 1}),
+    "texts only": (lambda: prompted_clip(".coop()"), {TOKENS: 3}),
     "OWL-ViT": (lambda: prompted_clip("vision, deep", "OwlViTModel"), {TOKENS: 2, 1: 1}),
     "ViT": (lambda: prompted_vit(num_tokens=4, depth=None), {TOKENS: 2, 1: 1}),
     "ViT, tokens are pooled": (

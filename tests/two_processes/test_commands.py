@@ -1,6 +1,7 @@
 """`sharp-prompt`'s commands under a launcher, as on two GPUs."""
 
 import json
+import re
 
 from support.demo_images import make_folder
 from two_processes.launch import run_in_two_processes
@@ -29,4 +30,4 @@ def test_the_processes_of_a_command_that_does_not_train_meet_too(tmp_path):
         "state.destroy_process_group()\n"
     )
     printed = run_in_two_processes(script)
-    assert sorted(printed.split("process ")[1:]) == ["0 of 2\n", "1 of 2\n"]
+    assert sorted(re.findall(r"process (\d of \d)", printed)) == ["0 of 2", "1 of 2"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -12,7 +12,9 @@ from torch.nn.functional import normalize
 from transformers import PreTrainedTokenizerBase, ProcessorMixin
 
 from ..call import asked, asking
+from ..pooled_output import reading_cls
 from ..prompted_classifier import PromptedClassifier
+from ..vision_tower import find_vision_tower
 from .classes import as_format, check_class_names, check_class_texts, tokenize_names
 from .encoders import CLASSES, PromptedEncoders
 
@@ -218,9 +220,12 @@ class NameClassifier(PromptedEncoders, PromptedClassifier):
     ) -> Any:
         comparison = self.comparison
         targets = {"labels": labels, **{name: kwargs.pop(name) for name in comparison.targets if name in kwargs}}
+        prompts_images = self.active_config.num_vision_tokens > 0 and self.adapter is not None
         if image_features is None:
-            image_features = comparison.encode_images(pixel_values=pixel_values, **kwargs)
-        elif self.active_config.num_vision_tokens and self.adapter is not None:
+            # Without vision tokens, the image tower computes what it does without prompts, bit for bit.
+            with self._reading_pooled_output() if prompts_images else nullcontext():
+                image_features = comparison.encode_images(pixel_values=pixel_values, **kwargs)
+        elif prompts_images:
             raise ValueError(
                 "image_features come from the image tower without this adapter's vision tokens; give pixel_values."
             )
@@ -234,6 +239,11 @@ class NameClassifier(PromptedEncoders, PromptedClassifier):
         loss = None if labels is None else comparison.loss(predicted, targets, num_items_in_batch)
         features = comparison.features(image_features, normalized) if self.model.training else {}
         return comparison.output_class(loss=loss, **predicted, **features)
+
+    def _reading_pooled_output(self) -> AbstractContextManager[None]:
+        """Within the block, the image tower computes no more than its pooled output needs, if that is what is read."""
+        tower, parts = find_vision_tower(self.model)
+        return reading_cls(tower) if parts.pools_cls and self.comparison.labels_images else nullcontext()
 
     def compare(self, image_features: torch.Tensor, text_features: torch.Tensor) -> torch.Tensor:
         """Return the logits of images over texts, from normalised features, scaled as the model itself does.

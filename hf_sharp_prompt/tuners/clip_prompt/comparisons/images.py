@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,8 +12,6 @@ from torch.nn.functional import normalize
 from transformers.modeling_outputs import ImageClassifierOutput
 
 from ...class_loss import class_loss
-from ...pooled_output import reading_cls
-from ...vision_tower import find_vision_tower
 from .comparison import Comparison, Encoders
 
 
@@ -51,9 +48,7 @@ class Images(Comparison):
         return isinstance(model, Encoders)
 
     def encode_images(self, **inputs: Any) -> torch.Tensor:
-        tower, parts = find_vision_tower(self.model)
-        with reading_cls(tower) if parts.pools_cls else nullcontext():
-            return self.model.get_image_features(**inputs).pooler_output
+        return self.model.get_image_features(**inputs).pooler_output
 
     def prepare(self, image_features: torch.Tensor) -> torch.Tensor:
         return normalize(image_features, dim=-1)
