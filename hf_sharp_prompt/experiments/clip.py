@@ -326,7 +326,10 @@ class CLIPExperiment(Experiment[CLIPPromptArguments, CLIPTrainer]):
         return {"shots": self.args.number_of_shots or ALL, **super().setting()}
 
     def decodes_images(self, method: Method[CLIPPromptArguments]) -> bool:
-        return self.images.views is None or (method.prompt.learns_in_image_tower and not self._decodes_once)
+        return self._learns_from_pixels(method) and not self._decodes_once
+
+    def _learns_from_pixels(self, method: Method[CLIPPromptArguments]) -> bool:
+        return self.images.views is None or method.prompt.learns_in_image_tower
 
     @property
     def _decodes_once(self) -> bool:
@@ -338,7 +341,7 @@ class CLIPExperiment(Experiment[CLIPPromptArguments, CLIPTrainer]):
         return self.args.together
 
     def why_alone(self, method: Method[CLIPPromptArguments], training: SharpPromptTrainingArguments) -> str | None:
-        if self.decodes_images(method):
+        if self._learns_from_pixels(method):
             return "its images are encoded in every step"
         if method.prompt.conditional:
             return "its context is conditioned on images"
@@ -376,7 +379,7 @@ class CLIPExperiment(Experiment[CLIPPromptArguments, CLIPTrainer]):
         """The images that a method learns from, encoded unless every step draws its own views; and their collator."""
         views, crop = self.images.views, RandomResizedCropFlip(self.images.crop_size)
         collator = ImageCollator(self.images.processor, None if views == 0 else crop)
-        as_pixels = self.decodes_images(method)
+        as_pixels = self._learns_from_pixels(method)
         if self.args.number_of_shots is None and (as_pixels or views == 0):
             seed = 0  # All images as they are, which are the same ones for every seed.
         if (seed, as_pixels) not in self._training_images:
@@ -406,7 +409,7 @@ class CLIPExperiment(Experiment[CLIPPromptArguments, CLIPTrainer]):
         rows = training.train_batch_size * training.gradient_accumulation_steps
         classes = len(class_names(self.splits["train"])) * (rows if prompt.conditional else 1)
         texts = (prompt.num_text_tokens + classes * TOKENS_OF_A_TEXT) * self.model.text_model.config.hidden_size**2
-        if not self.decodes_images(method):
+        if not self._learns_from_pixels(method):
             return texts
         return max(texts, work_of_images(self.model.vision_model.config, rows))
 

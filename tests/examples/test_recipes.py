@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 from support.demo_images import few_images
-from support.loaded_once import copy_models
+from support.loaded_once import load_models_once
 
 from hf_sharp_prompt import CLIPPromptConfig, demo
 from hf_sharp_prompt.experiments import base_to_novel, clip, runs
@@ -64,7 +64,7 @@ def experiment(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         splits = few_images(6, train=2, validation=2, test=2)
         patch.setattr(clip, "load_image_dataset", lambda *_, **__: splits)
-        copy_models(patch)
+        load_models_once(patch)
         yield base_to_novel.BaseToNovel(demo.DEFAULT_TASK, args, methods[0].training)
 
 

@@ -11,7 +11,7 @@ import pytest
 import transformers
 from datasets import DatasetDict
 from support.demo_images import few_images
-from support.loaded_once import copy_models
+from support.loaded_once import load_models_once
 
 from hf_sharp_prompt import demo
 from hf_sharp_prompt.cards import pictures
@@ -43,7 +43,7 @@ def run(monkeypatch, tmp_path, capsys) -> Callable[..., str]:
     monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.setattr(clip, "load_image_dataset", load_few)
     monkeypatch.setattr(clip, "template_of", template_of_demo)
-    copy_models(monkeypatch)
+    load_models_once(monkeypatch)
     monkeypatch.setattr(base_to_novel.BaseToNovel, "draw", lambda *_: None)  # test_run_base2novel.py has its figure
     monkeypatch.setattr(pictures, "plot_curve", lambda *_: None)  # tests of cards draw it
     verbosity = transformers.utils.logging.get_verbosity()

@@ -1,6 +1,5 @@
-"""The base model of protocols, read once in a process: a copy takes a third of the time, and a run takes several."""
+"""The base model of protocols, read once in a process."""
 
-import copy
 import functools
 
 import pytest
@@ -9,9 +8,9 @@ from transformers import CLIPModel
 from hf_sharp_prompt.experiments.clip import CLIPImages
 
 
-def copy_models(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Give protocols copies of models that are read once."""
-    monkeypatch.setattr(CLIPImages, "load_model", lambda images: copy.deepcopy(_load(images.args.model)))
+def load_models_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give all protocols of a process the same model; they change copies alone."""
+    monkeypatch.setattr(CLIPImages, "model", property(lambda images: _load(images.args.model)))
 
 
 @functools.cache

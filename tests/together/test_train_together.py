@@ -3,6 +3,7 @@
 import logging
 import signal
 import threading
+from time import perf_counter
 
 import pytest
 import torch
@@ -249,9 +250,11 @@ def test_a_run_is_resumed_where_it_stopped(alone, tmp_path):
 
 def test_a_runs_time_is_its_own(tmp_path):
     """The sum over the runs is what passed, so that costs can be compared."""
-    outputs = train_together([make(tmp_path / str(number), seed=number) for number in range(4)])
+    trainers = [make(tmp_path / str(number), seed=number) for number in range(4)]
+    started = perf_counter()
+    outputs = train_together(trainers)
     own = [output.metrics["train_runtime"] for output in outputs]
-    assert max(own) < 0.5 * sum(own)
+    assert sum(own) < perf_counter() - started
 
 
 def test_weights_that_are_equal_share_their_memory(tmp_path):
@@ -263,8 +266,7 @@ def test_weights_that_are_equal_share_their_memory(tmp_path):
     share_equal_weights([one, other, different])
     first, second, third = (eval(f"model.{layer}", {"model": each}) for each in (one, other, different))
     assert first.data_ptr() == second.data_ptr() != third.data_ptr()
-    contexts = [prompt_of(each).data_ptr() for each in (one, other)]
-    assert contexts[0] != contexts[1]
+    assert context_of(one).data_ptr() != context_of(other).data_ptr()
 
 
 def test_runs_of_different_models_are_not_mixed(tmp_path, monkeypatch):
