@@ -1,12 +1,12 @@
 """Every command of README and the pages of docs/ runs as it is written, page by page, in the order of the page.
 
-`python -m pytest -m documented --dist load` starts these tests, as `.ci/run` does beside the default suite, in which
+`python -m pytest -m documented --dist load` starts these tests, as a workflow on GitHub does; in the default suite
 `test_pages.py` has what the parsers think of each command. A page's commands share a folder with what the page names.
 
 The words of a command are not changed. What would take hours is cut short around it: `--smoke`'s few images, one seed
 and two epochs hold for every protocol, but results stay where the command says, and are pushed if it says so, to a
 stand-in of the Hub; suites have two tasks of few images, and the study few settings and methods. `accelerate launch`
-starts its program in this process alone, since several are the business of `tests/two_processes`.
+and `torchrun` start their program in this process alone; several are the business of `tests/two_processes`.
 """
 
 import dataclasses
@@ -31,6 +31,7 @@ from PIL import Image
 from support.demo_images import images_once
 from support.pages import ROOT, commands_of, grow
 from support.scripts import run_script
+from torch.distributed.run import get_args_parser
 from transformers import CLIPConfig, CLIPModel
 
 from hf_sharp_prompt import CLIPPromptConfig, demo
@@ -61,6 +62,7 @@ NOT_RUN = {
     "python scripts/pretrain_clipseg.py": PRETRAINS,
     "sharp-prompt train --dataset path/to/images --recipes gcscoop --bf16 --per_device_train_batch_size 16 "
     "--gradient_accumulation_steps 2": "it needs a GPU with bfloat16",
+    "sharp-prompt base2novel --recipes coop_sam --bf16 --torch_compile_mode reduce-overhead": "it needs a GPU",
     "python -m hf_sharp_prompt.data.catalogue": "it asks the Hub itself about every data set",
 }
 """Commands that are parsed alone, and why."""
@@ -98,8 +100,12 @@ def run(words: list[str]) -> int:
     program, *rest = words
     if program == "sharp-prompt":
         return command_line.run(rest)
-    if program == "accelerate":
-        launched = launch_command_parser().parse_args(rest[1:])
+    if program in ("accelerate", "torchrun"):
+        launched = (
+            launch_command_parser().parse_args(rest[1:])
+            if program == "accelerate"
+            else get_args_parser().parse_args(rest)
+        )
         module = ["-m"] if launched.module else []
         return run(["python", *module, launched.training_script, *launched.training_script_args])
     if words[:3] == ["python", "-m", "hf_sharp_prompt"]:
