@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
-from importlib import import_module
 from typing import Any
 
 from torch import nn
@@ -50,7 +50,7 @@ def configured_attention(module: nn.Module) -> Callable[..., Any]:
     """
     config = module.config
     assert isinstance(config, RoutedConfig)
-    eager = import_module(type(module).__module__).eager_attention_forward
+    eager = sys.modules[type(module).__module__].eager_attention_forward  # an import would break compiled graphs
     return AttentionInterface().get_interface(config.base._attn_implementation, eager)
 
 
