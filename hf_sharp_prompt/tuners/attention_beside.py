@@ -77,15 +77,16 @@ def restore_attention(layer: nn.Module, parts: VisionTower) -> None:
 def can_attend_beside(layer: nn.Module, parts: VisionTower, attention_mask: Any) -> bool:
     """Tell whether tokens may be beside a layer's sequence in this call.
 
-    They may not where somebody would miss them: recorded hidden states and attentions, and hooks of others, see the
-    whole sequence. Gradient checkpointing may be of the kind that gives keyword arguments no gradient.
+    They may not in compiled models, whose graph this would break, nor where somebody would miss them: recorded hidden
+    states and attentions, and hooks of others, see the whole sequence. Gradient checkpointing may be of the kind that
+    gives keyword arguments no gradient.
 
     Args:
         layer: A layer that `let_attend_beside` has prepared.
         parts: Where the tower's parts are.
         attention_mask: The mask that the layer is called with.
     """
-    if parts.attention is None or attention_mask is not None or is_recording():
+    if torch.compiler.is_compiling() or parts.attention is None or attention_mask is not None or is_recording():
         return False
     attention: Any = layer.get_submodule(parts.attention)
     if attention.config.base._attn_implementation not in FUNCTIONS or is_watched(layer) or is_watched(attention):

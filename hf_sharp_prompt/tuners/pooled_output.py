@@ -6,7 +6,7 @@ nothing else is computed of them: they need no query, no output projection and n
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -24,14 +24,14 @@ READ = "read"
 def reading_cls(tower: VisionModel, tokens: int = 0) -> AbstractContextManager[None]:
     """Within the block, in which of a tower's passes CLS alone is read, compute no more of its last layer.
 
-    It holds in this thread only, and where the tower has a [`PooledOutput`]. The tower's `last_hidden_state` may be
-    CLS alone.
+    It holds in this thread only, where the tower has a [`PooledOutput`], and not in compiled or exported models, whose
+    graph it would break. The tower's `last_hidden_state` may be CLS alone.
 
     Args:
         tower: The tower.
         tokens: How many tokens at the end of the last layer's sequence are read, too.
     """
-    return asking({(tower, READ): tokens})
+    return nullcontext() if torch.compiler.is_compiling() else asking({(tower, READ): tokens})
 
 
 class PooledOutput:
@@ -60,7 +60,7 @@ class PooledOutput:
 
     def _leave_cls(self, layer: nn.Module, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict] | None:
         """Leave in a sequence what is read, and put the rest beside it."""
-        tokens = asked(self.tower, READ)
+        tokens = None if torch.compiler.is_compiling() else asked(self.tower, READ)
         if tokens is None:
             return None
         hidden_states, *rest = args
