@@ -241,3 +241,15 @@ def test_the_launcher_still_says_by_the_environment_that_it_asks_for_fsdp(monkey
     with launched_without_fsdp():
         assert find_fsdp_settings() is None
     assert find_fsdp_settings() is not None
+
+
+def test_an_attention_is_found_without_breaking_a_compiled_graph():
+    """A break in every layer makes compiling slower by a factor, and keeps CUDA graphs out."""
+    attention = a_text_tower().encoder.layers[0].self_attn
+    attention.config = RoutedConfig(attention.config, "shared_prefix")
+
+    def attend(states: torch.Tensor) -> torch.Tensor:
+        return configured_attention(attention)(attention, states, states, states, None, scaling=0.5)[0]
+
+    states = torch.randn(1, 2, 3, 4)
+    assert torch.equal(torch.compile(attend, backend="eager", fullgraph=True)(states), attend(states))

@@ -13,7 +13,7 @@ from transformers import TrainerCallback, set_seed
 from hf_sharp_prompt import SharpPromptTrainer
 from hf_sharp_prompt.data import ImageFeatures
 from hf_sharp_prompt.together import session, stacked, train_together, why_alone
-from hf_sharp_prompt.together.weights import share_equal_weights
+from hf_sharp_prompt.together.weights import copy_with_same_weights, share_equal_weights
 
 
 NOVEL = ["purple cross", "orange square"]
@@ -267,6 +267,19 @@ def test_weights_that_are_equal_share_their_memory(tmp_path):
     first, second, third = (eval(f"model.{layer}", {"model": each}) for each in (one, other, different))
     assert first.data_ptr() == second.data_ptr() != third.data_ptr()
     assert context_of(one).data_ptr() != context_of(other).data_ptr()
+
+
+def test_a_copy_takes_no_memory_and_changes_alone():
+    """Otherwise each run holds a model of its own, or one that is cast to half precision casts all others."""
+    model = make_model().get_base_model()
+    trains = [each.requires_grad for each in model.parameters()]
+    first, second = copy_with_same_weights(model), copy_with_same_weights(model)
+    pointers = [[each.data_ptr() for each in one.parameters()] for one in (model, first, second)]
+    assert pointers[0] == pointers[1] == pointers[2]
+    first.requires_grad_(True).to(torch.float16)
+    for other in (model, second):
+        assert {each.dtype for each in other.parameters()} == {torch.float64}
+        assert [each.requires_grad for each in other.parameters()] == trains
 
 
 def test_runs_of_different_models_are_not_mixed(tmp_path, monkeypatch):
